@@ -1,0 +1,106 @@
+//! What a Hotbay service written in Rust depends on: a thin layer over [`http`], `axum` and `wstd`, and no framework.
+//!
+//! The smallest service is a function and a line that exports it:
+//!
+//! ```
+//! use hotbay_sdk::Request;
+//!
+//! hotbay_sdk::service!(hello);
+//!
+//! async fn hello(_request: Request) -> &'static str {
+//!     "Hello!\n"
+//! }
+//! ```
+//!
+//! A larger one is an axum router, with path parameters, JSON in and out, and errors as problem documents (RFC 9457):
+//!
+//! ```
+//! # #[cfg(feature = "router")] mod service {
+//! use hotbay_sdk::{Json, Path, Problem, Router, RouterExt, routing::get};
+//!
+//! hotbay_sdk::service!(router: app);
+//!
+//! fn app() -> Router {
+//!     Router::new().route("/square/{n}", get(square)).problems()
+//! }
+//!
+//! async fn square(Path(n): Path<u32>) -> Result<Json<u32>, Problem> {
+//!     let square = n.checked_mul(n).ok_or_else(|| Problem::unprocessable("the square of n is too large"))?;
+//!     Ok(Json(square))
+//! }
+//! # }
+//! ```
+//!
+//! Build it for `wasm32-wasip2` as a `cdylib`, and drop the file into the bay.
+//!
+//! # Bodies
+//!
+//! A [`Body`] streams, in both directions: nothing is read before the handler asks for it, and what
+//! [`Body::from_stream`] yields is sent as it comes. The host stops a guest that sends faster than the client takes.
+//! A body whose length is known gets a `content-length`.
+//!
+//! # Tests
+//!
+//! Handlers and routers are plain functions over plain types. Natively [`service!`] only checks their types, so
+//! `cargo test` runs them without a host: call the function, or `tower::ServiceExt::oneshot` the router. The services
+//! `hello` and `orders` show both.
+//!
+//! # Features
+//!
+//! | feature | gives | costs |
+//! |---|---|---|
+//! | `router` (default) | `Router`, `Path`, `Query`, `State`; needs `json` | axum |
+//! | `json` | `Json`, `Problem` | serde |
+//! | `lifecycle` | `lifecycle!` | wit-bindgen, when building |
+//!
+//! Timers, outgoing requests and whatever else a component can do are in `wstd` 0.6; a service that wants them depends
+//! on it directly, and runs in its event loop already.
+
+#[cfg(feature = "router")]
+mod extract;
+#[cfg(feature = "json")]
+mod json;
+mod macros;
+#[cfg(feature = "json")]
+mod problem;
+#[cfg(feature = "router")]
+mod router;
+#[cfg(target_family = "wasm")]
+mod wasi;
+
+#[doc(hidden)]
+pub use macros::__stop_nothing;
+
+pub use axum_core::body::Body;
+pub use axum_core::extract::{FromRequest, FromRequestParts, Request};
+pub use axum_core::response::{IntoResponse, Response};
+pub use bytes::Bytes;
+pub use http;
+
+#[cfg(feature = "router")]
+pub use axum::{Router, extract::State, routing};
+#[cfg(feature = "router")]
+pub use extract::{Path, Query};
+#[cfg(feature = "json")]
+pub use json::Json;
+#[cfg(feature = "json")]
+pub use problem::Problem;
+#[cfg(feature = "router")]
+pub use router::RouterExt;
+
+/// What the macros expand to. Not for others: it changes without notice.
+#[doc(hidden)]
+pub mod __private {
+    #[cfg(all(feature = "lifecycle", target_family = "wasm"))]
+    pub use crate::wasi::lifecycle;
+    #[cfg(target_family = "wasm")]
+    pub use crate::wasi::serve;
+    #[cfg(target_family = "wasm")]
+    pub use wasip2;
+    #[cfg(target_family = "wasm")]
+    pub use wstd::runtime::block_on;
+
+    pub use crate::macros::{check_handler, check_start, check_stop};
+    #[cfg(feature = "router")]
+    pub use crate::router::{check_app, route};
+}

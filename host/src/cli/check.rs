@@ -1,0 +1,161 @@
+//! `hotbay check`: the steps of a swap up to its publication, told instead of done.
+
+use clap::Parser;
+use hotbay::{
+    config::{BayFile, CompileConfig, PoolConfig, ServiceName, Settings},
+    runtime::{Binary, Digest, Inspection, Kind, Loader, Reject},
+};
+use serde::Serialize;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+#[derive(Parser)]
+pub(super) struct Args {
+    /// The files to look at; a NAME.toml beside NAME.wasm is taken for its settings
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print a JSON array with one object a file
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is told of one file.
+#[derive(Serialize)]
+struct Report {
+    file: PathBuf,
+    size: Option<u64>,
+    digest: Option<String>,
+    file_kind: Option<Binary>,
+    kind: Option<Kind>,
+    wasi: Vec<String>,
+    imports: Vec<String>,
+    exports: Vec<String>,
+    serves: bool,
+    reason: Option<String>,
+    remedy: Option<String>,
+}
+
+/// Exit code 0 where every file would serve, 1 where one would not.
+pub(super) fn run(args: Args) -> Result<ExitCode, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
+    // One instance at a time is all that a check needs.
+    let pool = PoolConfig { instances: 1, ..PoolConfig::default() };
+    let reports = runtime.block_on(async {
+        let loader = Loader::new(None, &pool, CompileConfig::default()).map_err(|error| format!("{error:#}"))?;
+        let mut reports = Vec::new();
+        for file in args.files {
+            reports.push(check(&loader, file).await);
+        }
+        Ok::<_, String>(reports)
+    })?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&reports).map_err(|error| error.to_string())?);
+    } else {
+        reports.iter().for_each(|report| print!("{}", report.text()));
+    }
+    let all = reports.iter().all(|report| report.serves);
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn check(loader: &Loader, file: PathBuf) -> Report {
+    let wasm = match fs::read(&file) {
+        Ok(wasm) => wasm,
+        Err(error) => {
+            let reject = Reject { reason: format!("it cannot be read: {error}"), remedy: "name a file that is there and readable".to_owned() };
+            return Report::unread(file, reject);
+        }
+    };
+    let (size, digest) = (u64::try_from(wasm.len()).ok(), Digest::of(&wasm).to_string());
+    let seen = match settings(&file) {
+        Ok((name, settings)) => loader.inspect(&name, wasm.into(), settings).await,
+        // The name or the settings will not do; what is in the file can be told all the same.
+        Err(reject) => {
+            let name = ServiceName::unnamed();
+            let settings = Settings::defaults(&name);
+            let mut seen = loader.inspect(&name, wasm.into(), settings).await;
+            seen.reject.get_or_insert(reject);
+            seen
+        }
+    };
+    Report::read(file, size, digest, seen)
+}
+
+/// The service that the file would be, and its settings.
+fn settings(file: &Path) -> Result<(ServiceName, Settings), Reject> {
+    let file_name = file.file_name().unwrap_or_default().to_string_lossy();
+    let name = match BayFile::of(&file_name) {
+        BayFile::Build(name) => name,
+        BayFile::Misnamed(error) => return Err(Reject { reason: error.to_string(), remedy: error.remedy().to_owned() }),
+        BayFile::Settings(_) | BayFile::Ignored => {
+            return Err(Reject {
+                reason: format!("the bay takes no build of the name `{file_name}`"),
+                remedy: "call it NAME.wasm".to_owned(),
+            });
+        }
+    };
+    let beside = file.with_extension("toml");
+    let text = match fs::read_to_string(&beside) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(Reject { reason: format!("{} cannot be read: {error}", beside.display()), remedy: "make it readable".to_owned() }),
+    };
+    match Settings::parse(&name, &text) {
+        Ok(settings) => Ok((name, settings)),
+        Err(error) => Err(Reject { reason: format!("{name}.toml {error}"), remedy: error.remedy }),
+    }
+}
+
+impl Report {
+    fn unread(file: PathBuf, reject: Reject) -> Self {
+        Self {
+            file,
+            size: None,
+            digest: None,
+            file_kind: None,
+            kind: None,
+            wasi: Vec::new(),
+            imports: Vec::new(),
+            exports: Vec::new(),
+            serves: false,
+            reason: Some(reject.reason),
+            remedy: Some(reject.remedy),
+        }
+    }
+
+    fn read(file: PathBuf, size: Option<u64>, digest: String, seen: Inspection) -> Self {
+        let (reason, remedy) = seen.reject.map(|reject| (reject.reason, reject.remedy)).unzip();
+        Self {
+            file,
+            size,
+            digest: Some(digest),
+            file_kind: seen.binary,
+            kind: seen.kind,
+            wasi: seen.surface.wasi_versions(),
+            imports: seen.surface.imports,
+            exports: seen.surface.exports,
+            serves: reason.is_none(),
+            reason,
+            remedy,
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut lines = vec![self.file.display().to_string()];
+        let mut line = |label: &str, value: Option<String>| lines.extend(value.map(|value| format!("  {label:8} {value}")));
+        let list = |names: &[String]| (!names.is_empty()).then(|| names.join("\n           "));
+        line("file", self.file_kind.map(|kind| kind.to_string()));
+        line("kind", self.kind.map(|kind| kind.to_string()));
+        line("size", self.size.map(|size| format!("{size} bytes")));
+        line("digest", self.digest.clone());
+        line("wasi", (!self.wasi.is_empty()).then(|| self.wasi.join(", ")));
+        line("imports", list(&self.imports));
+        line("exports", list(&self.exports));
+        line("serves", Some(if self.serves { "yes" } else { "no" }.to_owned()));
+        line("reason", self.reason.clone());
+        line("remedy", self.remedy.clone());
+        lines.join("\n") + "\n"
+    }
+}

@@ -1,0 +1,43 @@
+//! Arguments and exit codes; one file a subcommand.
+
+mod check;
+mod serve;
+mod table;
+
+use clap::{Parser, Subcommand};
+use hotbay::runtime;
+use std::process::ExitCode;
+
+/// Hosts microservices as WebAssembly components and swaps them under load.
+#[derive(Parser)]
+#[command(name = "hotbay", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve every service in a folder and follow its changes
+    Serve(serve::Args),
+    /// Tell what a file is, and whether and why not it would serve here
+    Check(check::Args),
+    /// The compiling child process of `serve` and `check`
+    #[command(name = runtime::COMPILE_CHILD, hide = true)]
+    CompileChild { memory: u64, cpu_seconds: u64 },
+}
+
+/// Exit codes: 0 fine, 1 failed, 2 wrong usage.
+pub(crate) fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+        Command::Check(args) => check::run(args),
+        Command::CompileChild { memory, cpu_seconds } => {
+            runtime::compile_child(memory, cpu_seconds).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
+        }
+    };
+    outcome.unwrap_or_else(|reason| {
+        eprintln!("hotbay: {reason}");
+        ExitCode::FAILURE
+    })
+}

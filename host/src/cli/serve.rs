@@ -1,0 +1,88 @@
+//! `hotbay serve`: binds, starts, prints where and what, and serves until a signal.
+
+use super::table;
+use clap::Parser;
+use hotbay::{
+    Listeners,
+    config::HostConfig,
+    shutdown::Shutdown,
+    telemetry::{self, LogFormat},
+};
+use std::{fs, io, net::SocketAddr, path::PathBuf, process::ExitCode};
+use tokio::net::TcpListener;
+
+/// Flags win over the configuration file, which wins over the defaults.
+#[derive(Parser)]
+pub(super) struct Args {
+    /// The folder to watch: NAME.wasm in it is service NAME, NAME.toml its settings [default: bay]
+    bay: Option<PathBuf>,
+    /// Where requests are answered; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Where the compile cache lives [default: BAY/.hotbay]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// The host's own settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Tell clients what the log tells: traps, backtraces, remedies
+    #[arg(long)]
+    dev: bool,
+    /// How the log on stderr looks
+    #[arg(long, value_enum, default_value = "text")]
+    log: LogFormat,
+}
+
+impl Args {
+    fn config(self) -> Result<HostConfig, String> {
+        let mut config = match &self.config {
+            None => HostConfig::default(),
+            Some(path) => {
+                let shown = path.display();
+                let text = fs::read_to_string(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
+                HostConfig::parse(&text).map_err(|error| format!("{shown} {error}; {}", error.remedy))?
+            }
+        };
+        config.bay = self.bay.unwrap_or(config.bay);
+        config.listen = self.listen.unwrap_or(config.listen);
+        config.state = self.state.or(config.state);
+        config.dev |= self.dev;
+        Ok(config)
+    }
+}
+
+pub(super) fn run(args: Args) -> Result<ExitCode, String> {
+    let _log = telemetry::start(args.log);
+    let config = args.config()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("the runtime does not start: {error}"))?;
+    let outcome = runtime.block_on(serve(config));
+    // Blocking work that is left, a compile say, is not waited for.
+    runtime.shutdown_background();
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+async fn serve(config: HostConfig) -> Result<(), String> {
+    let public = TcpListener::bind(config.listen).await.map_err(|error| bind_error(config.listen, &error))?;
+    let bound = public.local_addr().map_err(|error| error.to_string())?;
+    let bay = &config.bay;
+    if let Err(error) = fs::read_dir(bay) {
+        let shown = bay.display();
+        return Err(format!("the bay `{shown}` cannot be read: {error}; create it (mkdir -p {shown}) or name another: hotbay serve BAY"));
+    }
+    let shutdown = Shutdown::new();
+    shutdown.on_signal().map_err(|error| format!("signals cannot be handled: {error}"))?;
+    println!("listening on http://{bound}");
+    let started = move |standings: &[_]| print!("{}", table::services(standings, bound));
+    hotbay::run(config, Listeners { public }, shutdown, started).await.map_err(|error| error.to_string())
+}
+
+fn bind_error(address: SocketAddr, error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => "something else listens there, another hotbay perhaps; stop it, or take another with --listen 127.0.0.1:0",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need privileges; take a higher one with --listen 127.0.0.1:8080",
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address; see `ip address`",
+        _ => "take another with --listen",
+    };
+    format!("cannot listen on {address}: {error}; {remedy}")
+}

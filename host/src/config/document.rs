@@ -1,0 +1,105 @@
+//! One settings document: TOML text into a type, or an error that names the key, the line and the nearest known key.
+
+use serde::de::DeserializeOwned;
+use std::fmt;
+
+/// Sections of DESIGN that later versions bring; named so that nobody believes they hold already.
+const NOT_YET: [&str; 5] = ["grants", "probe", "traffic", "rollback", "cron"];
+
+/// Settings that are not understood: where, what and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingsError {
+    /// 1-based line in the document, where there is one.
+    pub line: Option<usize>,
+    /// The text of that line.
+    pub excerpt: String,
+    /// What is wrong.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line} (`{}`): ", self.excerpt)?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+/// Reads `text` as a `T`.
+pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, SettingsError> {
+    toml::from_str(text).map_err(|error| explain(text, &error))
+}
+
+fn explain(text: &str, error: &toml::de::Error) -> SettingsError {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map(|before| before.matches('\n').count() + 1);
+    let excerpt = line.and_then(|line| text.lines().nth(line - 1)).unwrap_or_default();
+    let (reason, remedy) = reason_and_remedy(error.message());
+    SettingsError { line, excerpt: excerpt.trim().chars().take(120).collect(), reason, remedy }
+}
+
+/// serde words an unknown key as: unknown field `x`, expected one of `a`, `b`.
+fn reason_and_remedy(message: &str) -> (String, String) {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    match quoted.split_first() {
+        Some((key, known)) if message.starts_with("unknown field") => {
+            let reason = format!("unknown key `{key}`");
+            if NOT_YET.contains(key) {
+                return (reason, format!("take `{key}` out: hotbay {} does not have it yet", env!("CARGO_PKG_VERSION")));
+            }
+            let nearest = known
+                .iter()
+                .map(|known| (strsim::jaro_winkler(key, known), known))
+                .filter(|(likeness, _)| *likeness > 0.7)
+                .max_by(|a, b| a.0.total_cmp(&b.0));
+            let remedy = match nearest {
+                Some((_, nearest)) => format!("did you mean `{nearest}`? known here: {}", known.join(", ")),
+                None => format!("known here: {}", known.join(", ")),
+            };
+            (reason, remedy)
+        }
+        _ => (message.trim().to_owned(), "correct the value; the README lists every setting".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        #[serde(default)]
+        #[allow(dead_code, reason = "only its name matters here")]
+        memory: u32,
+        #[serde(default)]
+        #[allow(dead_code, reason = "only its name matters here")]
+        deadline: u32,
+    }
+
+    #[test]
+    fn an_unknown_key_names_its_line_and_the_nearest() {
+        let error = parse::<Sample>("deadline = 1\n\nmemmory = 2\n").unwrap_err();
+        assert_eq!(error.line, Some(3));
+        assert_eq!(error.reason, "unknown key `memmory`");
+        assert!(error.remedy.starts_with("did you mean `memory`?"), "{}", error.remedy);
+    }
+
+    #[test]
+    fn a_key_of_a_later_version_is_named_as_such() {
+        let error = parse::<Sample>("[grants]\nhttp = []\n").unwrap_err();
+        assert!(error.remedy.contains("does not have it yet"), "{}", error.remedy);
+    }
+
+    #[test]
+    fn text_that_is_no_toml_shows_its_line() {
+        let error = parse::<Sample>("memory = 1\n= nonsense").unwrap_err();
+        assert_eq!(error.line, Some(2));
+    }
+}

@@ -1,0 +1,128 @@
+//! The host's own settings: `hotbay.toml` and the flags that win over it.
+
+use super::{ByteSize, SettingsError, Span, document};
+use serde::Deserialize;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// What `hotbay serve` runs with.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostConfig {
+    /// The folder that is watched.
+    pub bay: PathBuf,
+    /// Where requests are answered.
+    pub listen: SocketAddr,
+    /// Compile cache and keys; `BAY/.hotbay` unless set.
+    pub state: Option<PathBuf>,
+    /// Errors tell the client what the log tells.
+    pub dev: bool,
+    /// How long running requests may take to finish at a swap or at the end.
+    pub drain: Span,
+    /// How often the bay is read again although nothing was reported.
+    pub rescan: Span,
+    /// The public listener.
+    pub http: HttpConfig,
+    /// The compiling child process.
+    pub compile: CompileConfig,
+    /// The pool that instances are taken from.
+    pub pool: PoolConfig,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            bay: PathBuf::from("bay"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            state: None,
+            dev: false,
+            drain: Span(Duration::from_secs(30)),
+            rescan: Span(Duration::from_secs(2)),
+            http: HttpConfig::default(),
+            compile: CompileConfig::default(),
+            pool: PoolConfig::default(),
+        }
+    }
+}
+
+impl HostConfig {
+    /// Reads the text of `hotbay.toml`.
+    pub fn parse(text: &str) -> Result<Self, SettingsError> {
+        document::parse(text)
+    }
+
+    /// The state folder in use.
+    pub fn state_dir(&self) -> PathBuf {
+        self.state.clone().unwrap_or_else(|| self.bay.join(".hotbay"))
+    }
+}
+
+/// `[http]`: the public listener.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Every response says which revision made it, in `x-hotbay-revision`.
+    pub revision_header: bool,
+    /// Longest time a client may take for a request head.
+    pub header_timeout: Span,
+    /// Bytes of a request head; 431 above it.
+    pub header_size: ByteSize,
+    /// Connections at once; more wait to be accepted.
+    pub connections: usize,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            revision_header: true,
+            header_timeout: Span(Duration::from_secs(10)),
+            header_size: ByteSize(64 << 10),
+            connections: 10_000,
+        }
+    }
+}
+
+/// `[compile]`: bounds of the child process that compiles a build.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompileConfig {
+    /// Wall clock; the child is killed after it.
+    pub timeout: Span,
+    /// Address space of the child (`RLIMIT_AS`).
+    pub memory: ByteSize,
+}
+
+impl Default for CompileConfig {
+    fn default() -> Self {
+        Self { timeout: Span(Duration::from_secs(60)), memory: ByteSize(4 << 30) }
+    }
+}
+
+/// `[pool]`: the slots that instances live in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PoolConfig {
+    /// Instances at once, of all services together.
+    pub instances: u32,
+    /// Memory that a slot keeps after its instance ends; resetting up to this much costs no system call.
+    pub keep_resident: ByteSize,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self { instances: 1000, keep_resident: ByteSize::mib(8) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_defaults_and_flags_find_their_keys() {
+        let config = HostConfig::parse("listen = \"127.0.0.1:0\"\n[http]\nrevision_header = false\n").unwrap();
+        assert_eq!(config.listen.port(), 0);
+        assert!(!config.http.revision_header);
+        assert_eq!(config.state_dir(), PathBuf::from("bay/.hotbay"));
+        assert!(HostConfig::parse("listn = 1").unwrap_err().remedy.contains("`listen`"));
+    }
+}

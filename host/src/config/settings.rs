@@ -1,0 +1,224 @@
+//! A service's settings: what `NAME.toml` may say and what holds where it says nothing.
+
+use super::{
+    ByteSize, HostPattern, Methods, PathPattern, RouteSpec, ServiceName, SettingsError, Span,
+    document::{self},
+};
+use serde::Deserialize;
+use std::{sync::Arc, time::Duration};
+
+/// The validated settings of one service. See the README for each key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where it answers; never empty.
+    pub routes: Vec<RouteSpec>,
+    /// What it may use.
+    pub limits: Limits,
+    /// How its instances live.
+    pub instances: InstancePolicy,
+}
+
+/// `[limits]`: each one is enforced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// All linear memories and tables of one instance together.
+    pub memory: ByteSize,
+    /// Wall clock from admission until the response head.
+    pub deadline: Span,
+    /// Time the guest computes for one request.
+    pub cpu: Span,
+    /// Longest silence of a body, in either direction, once the response has begun.
+    pub stream_idle: Span,
+    /// Requests that run at once.
+    pub concurrency: Count,
+    /// Requests that wait for their turn at most.
+    pub queue: u32,
+    /// Longest wait for a turn.
+    pub queue_wait: Span,
+    /// Bytes of one request body.
+    pub request_body: ByteSize,
+    /// Bytes of one response body.
+    pub response_body: ByteSize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: ByteSize::mib(64),
+            deadline: Span(Duration::from_secs(10)),
+            cpu: Span(Duration::from_secs(2)),
+            stream_idle: Span(Duration::from_secs(30)),
+            concurrency: Count(64),
+            queue: 128,
+            queue_wait: Span(Duration::from_secs(1)),
+            request_body: ByteSize::mib(8),
+            response_body: ByteSize::mib(64),
+        }
+    }
+}
+
+/// A number from 1 to 65,536.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Count(pub u32);
+
+impl TryFrom<i64> for Count {
+    type Error = String;
+
+    fn try_from(count: i64) -> Result<Self, String> {
+        match u32::try_from(count) {
+            Ok(count @ 1..=65_536) => Ok(Self(count)),
+            _ => Err(format!("{count} is out of range, 1 to 65536 are allowed")),
+        }
+    }
+}
+
+/// `[instances]`: what happens to an instance after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstancePolicy {
+    /// A new instance for each request: nothing of one request is there for the next.
+    Fresh,
+    /// An instance serves one request after another.
+    Reuse {
+        /// It ends after so many.
+        max_requests: u32,
+        /// It ends after so long without one.
+        idle: Duration,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    #[serde(default, rename = "route")]
+    routes: Vec<RouteSpec>,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    instances: RawInstances,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawInstances {
+    policy: RawPolicy,
+    max_requests: Count,
+    idle: Span,
+}
+
+impl Default for RawInstances {
+    fn default() -> Self {
+        Self { policy: RawPolicy::Fresh, max_requests: Count(1000), idle: Span(Duration::from_secs(30)) }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawPolicy {
+    Fresh,
+    Reuse,
+}
+
+impl Settings {
+    /// What holds for service `name` without a settings file.
+    pub fn defaults(name: &ServiceName) -> Self {
+        Self { routes: default_routes(name), limits: Limits::default(), instances: InstancePolicy::Fresh }
+    }
+
+    /// Reads the text of `NAME.toml`.
+    pub fn parse(name: &ServiceName, text: &str) -> Result<Self, SettingsError> {
+        let raw: Raw = document::parse(text)?;
+        let routes = if raw.routes.is_empty() { default_routes(name) } else { raw.routes };
+        let instances = match raw.instances.policy {
+            RawPolicy::Fresh => InstancePolicy::Fresh,
+            RawPolicy::Reuse => {
+                InstancePolicy::Reuse { max_requests: raw.instances.max_requests.0, idle: raw.instances.idle.0 }
+            }
+        };
+        Ok(Self { routes, limits: raw.limits, instances })
+    }
+}
+
+/// `/NAME`, `/NAME/…` without the prefix, and everything on `NAME.localhost`.
+fn default_routes(name: &ServiceName) -> Vec<RouteSpec> {
+    let prefix: Arc<str> = format!("/{name}").into();
+    let localhost = HostPattern::Exact(format!("{name}.localhost"));
+    let specs = [
+        (HostPattern::Any, prefix.to_string(), Some(prefix.clone())),
+        (HostPattern::Any, format!("{prefix}/"), Some(prefix.clone())),
+        (HostPattern::Any, format!("{prefix}/{{*rest}}"), Some(prefix)),
+        (localhost.clone(), "/".to_owned(), None),
+        (localhost, "/{*rest}".to_owned(), None),
+    ];
+    let route = |(host, path, strip)| {
+        // A service name holds nothing that a pattern could trip over, so none of the five is lost here.
+        let path = PathPattern::try_from(path).ok()?;
+        Some(RouteSpec { host, path, methods: Methods::ALL, strip })
+    };
+    specs.into_iter().filter_map(route).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> ServiceName {
+        ServiceName::parse("orders").unwrap()
+    }
+
+    #[test]
+    fn an_empty_file_is_the_defaults() {
+        assert_eq!(Settings::parse(&name(), "").unwrap(), Settings::defaults(&name()));
+        assert_eq!(Settings::defaults(&name()).routes.len(), 5);
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let text = r#"
+            [[route]]
+            host = "api.example.com"
+            path = "/orders/{*rest}"
+            methods = ["GET", "POST"]
+            strip = "/orders"
+            [limits]
+            memory = "1MiB"
+            deadline = "1s"
+            cpu = "1s"
+            stream_idle = "1s"
+            concurrency = 1
+            queue = 0
+            queue_wait = "1s"
+            request_body = "1KiB"
+            response_body = "1KiB"
+            [instances]
+            policy = "reuse"
+            max_requests = 7
+            idle = "1s"
+        "#;
+        let settings = Settings::parse(&name(), text).unwrap();
+        let second = Span(Duration::from_secs(1));
+        let expected = Limits {
+            memory: ByteSize::mib(1),
+            deadline: second,
+            cpu: second,
+            stream_idle: second,
+            concurrency: Count(1),
+            queue: 0,
+            queue_wait: second,
+            request_body: ByteSize(1024),
+            response_body: ByteSize(1024),
+        };
+        assert_eq!(settings.limits, expected);
+        assert_eq!(settings.instances, InstancePolicy::Reuse { max_requests: 7, idle: second.0 });
+        assert_eq!(settings.routes.len(), 1);
+    }
+
+    #[test]
+    fn a_wrong_value_shows_its_line() {
+        let error = Settings::parse(&name(), "[limits]\ndeadline = \"soon\"\n").unwrap_err();
+        assert_eq!(error.line, Some(2));
+        assert!(error.reason.contains("`soon` is not a duration"), "{}", error.reason);
+        assert!(Settings::parse(&name(), "[limits]\nconcurrency = 0\n").is_err());
+    }
+}

@@ -1,0 +1,143 @@
+//! What happens to revisions: one typed event and one log line for each state.
+
+use crate::config::ServiceName;
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
+};
+use tokio::sync::broadcast;
+use tracing::{info, warn};
+
+/// Events that a slow reader may be behind before it loses some.
+const RING: usize = 1024;
+
+/// The states of a swap, by the names that logs, events and the API show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// A change of the bay was seen.
+    Detected,
+    /// The files were read.
+    Reading,
+    /// The build was compiled, or found compiled.
+    Compiling,
+    /// Its imports were resolved.
+    Linking,
+    /// It was instantiated once.
+    Warming,
+    /// New requests run on it.
+    Published,
+    /// It gets no new requests.
+    Draining,
+    /// It is gone.
+    Retired,
+    /// It will not serve.
+    Rejected,
+}
+
+impl State {
+    /// The name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Detected => "detected",
+            Self::Reading => "reading",
+            Self::Compiling => "compiling",
+            Self::Linking => "linking",
+            Self::Warming => "warming",
+            Self::Published => "published",
+            Self::Draining => "draining",
+            Self::Retired => "retired",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One state that a revision of a service has come through.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Counts from 1, without gaps.
+    pub sequence: u64,
+    /// When.
+    pub at: SystemTime,
+    /// Which service.
+    pub service: String,
+    /// Which revision, where its digest is known.
+    pub revision: Option<String>,
+    /// Which state.
+    pub state: State,
+    /// How long the step took; for `published` and `rejected` the whole since `detected`, for `retired` the drain.
+    pub took: Duration,
+    /// Why, for `rejected` and for a drain that was cut.
+    pub reason: Option<String>,
+    /// What to do, for `rejected`.
+    pub remedy: Option<String>,
+}
+
+/// Where events go: the log, and whoever listens.
+pub struct Events {
+    sequence: AtomicU64,
+    sender: broadcast::Sender<Event>,
+}
+
+impl Events {
+    /// Nobody listens yet.
+    pub fn new() -> Self {
+        Self { sequence: AtomicU64::new(0), sender: broadcast::channel(RING).0 }
+    }
+
+    /// Everything from here on. A reader that is more than 1024 events behind loses the oldest and is told how many.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.sender.subscribe()
+    }
+
+    /// A state that went well.
+    pub(super) fn state(&self, service: &ServiceName, revision: Option<&str>, state: State, took: Duration) {
+        info!(target: "hotbay::swap", service = %service, revision, %state, took_us = micros(took), "{service} {state}");
+        self.send(service.as_str(), revision, state, took, None, None);
+    }
+
+    /// A build, settings or a file that will not serve. `service` is the file's name where there is no service of that name.
+    pub(super) fn rejected(&self, service: &str, revision: Option<&str>, took: Duration, reason: &str, remedy: &str) {
+        let state = State::Rejected;
+        warn!(target: "hotbay::swap", service, revision, %state, took_us = micros(took), reason, remedy, "{service} rejected: {reason}; {remedy}");
+        self.send(service, revision, state, took, Some(reason), Some(remedy));
+    }
+
+    /// A drain that was cut at its deadline.
+    pub(super) fn cut(&self, service: &ServiceName, revision: &str, took: Duration) {
+        let (state, reason) = (State::Retired, "the drain deadline was over; what still ran was ended");
+        warn!(target: "hotbay::swap", service = %service, revision, %state, took_us = micros(took), reason, "{service} retired: {reason}");
+        self.send(service.as_str(), Some(revision), state, took, Some(reason), None);
+    }
+
+    fn send(&self, service: &str, revision: Option<&str>, state: State, took: Duration, reason: Option<&str>, remedy: Option<&str>) {
+        let event = Event {
+            sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
+            at: SystemTime::now(),
+            service: service.to_owned(),
+            revision: revision.map(str::to_owned),
+            state,
+            took,
+            reason: reason.map(str::to_owned),
+            remedy: remedy.map(str::to_owned),
+        };
+        // An error only says that nobody listens.
+        let _ = self.sender.send(event);
+    }
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+}

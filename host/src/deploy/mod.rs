@@ -1,0 +1,160 @@
+//! The swap: what is in the bay becomes what is served.
+
+mod bay;
+mod event;
+mod swap;
+mod watcher;
+
+pub use event::{Event, Events, State};
+pub use swap::Standing;
+
+use crate::{config::ServiceName, registry::Registry, runtime::Loader, shutdown::Shutdown};
+use bay::{Bay, BayView, Sighting};
+use futures::{StreamExt, stream::FuturesOrdered};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+use swap::{Swaps, Yard, read_settings};
+use tokio::sync::{oneshot, watch};
+use tracing::error;
+use watcher::Watcher;
+
+/// What the deployer needs of the host.
+pub struct Parts {
+    /// The folder that is watched.
+    pub bay: PathBuf,
+    /// How often it is read although nothing was reported.
+    pub rescan: Duration,
+    /// How long a revision may drain.
+    pub drain: Duration,
+    /// Where routes are published.
+    pub registry: Arc<Registry>,
+    /// What makes revisions of builds.
+    pub loader: Arc<Loader>,
+    /// Where events go.
+    pub events: Arc<Events>,
+    /// When to stop.
+    pub shutdown: Shutdown,
+}
+
+/// Follows the bay: one task for the folder, one for each service in it.
+pub struct Deployer {
+    yard: Arc<Yard>,
+    watcher: Watcher,
+    services: BTreeMap<ServiceName, watch::Sender<Sighting>>,
+    misnamed: BTreeSet<String>,
+    unreadable: bool,
+}
+
+impl Deployer {
+    /// Watches the bay and reads it for the first time. The watch comes first, so that nothing falls between.
+    ///
+    /// # Errors
+    /// Where the bay cannot be read.
+    pub fn start(parts: Parts) -> io::Result<(Self, Start)> {
+        let Parts { bay, rescan, drain, registry, loader, events, shutdown } = parts;
+        let watcher = Watcher::new(bay.clone(), rescan);
+        let yard = Yard { bay: Bay { folder: bay }, registry, loader, events, shutdown, drain, routes_changed: watch::channel(0).0 };
+        let mut deployer =
+            Self { yard: Arc::new(yard), watcher, services: BTreeMap::new(), misnamed: BTreeSet::new(), unreadable: false };
+        let view = deployer.yard.bay.scan()?;
+        let start = deployer.first(view);
+        Ok((deployer, start))
+    }
+
+    /// Follows the bay until the shutdown begins.
+    pub async fn run(mut self) {
+        let shutdown = self.yard.shutdown.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.begun() => return,
+                () = self.watcher.next() => self.look().await,
+            }
+        }
+    }
+
+    /// The services that are there at the start. They load side by side, but their routes are spoken for in the order of
+    /// their names, so that who owns a contested route does not depend on which build compiles faster.
+    fn first(&mut self, view: BayView) -> Start {
+        let mut standings = FuturesOrdered::new();
+        for (name, sighting) in view.services {
+            let text = self.yard.bay.read_settings(&name).ok().flatten();
+            if sighting.build.is_some()
+                && let Ok(settings) = read_settings(&name, text.as_ref())
+            {
+                self.yard.registry.mark_down(&name, &settings.routes);
+            }
+            let (report, reported) = oneshot::channel();
+            self.add(name.clone(), sighting, Some(report));
+            standings.push_back(async move { (name, reported.await.unwrap_or(Standing::Gone)) });
+        }
+        self.tell_misnamed(view.misnamed);
+        Start { standings: standings.boxed() }
+    }
+
+    async fn look(&mut self) {
+        let yard = self.yard.clone();
+        let scanned = tokio::task::spawn_blocking(move || yard.bay.scan()).await;
+        match scanned.map_err(io::Error::other).flatten() {
+            Ok(view) => {
+                self.unreadable = false;
+                self.compare(view);
+            }
+            // A bay that cannot be read is not an empty one: everything keeps serving.
+            Err(reason) if !self.unreadable => {
+                self.unreadable = true;
+                let bay = self.yard.bay.folder.display();
+                error!(%bay, error = %reason, "the bay cannot be read; all services stay as they are until it can");
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn compare(&mut self, view: BayView) {
+        // Tasks of services that are gone have ended; one that comes back gets a new one.
+        self.services.retain(|_, sender| !sender.is_closed());
+        for (name, sender) in &self.services {
+            let now = view.services.get(name).copied().unwrap_or_default();
+            sender.send_if_modified(|last| std::mem::replace(last, now) != now);
+        }
+        for (name, sighting) in view.services {
+            if !self.services.contains_key(&name) {
+                self.add(name, sighting, None);
+            }
+        }
+        self.tell_misnamed(view.misnamed);
+    }
+
+    fn add(&mut self, name: ServiceName, sighting: Sighting, report: Option<oneshot::Sender<Standing>>) {
+        let (sender, receiver) = watch::channel(sighting);
+        tokio::spawn(Swaps::new(self.yard.clone(), name.clone(), receiver, report).run());
+        self.services.insert(name, sender);
+    }
+
+    fn tell_misnamed(&mut self, misnamed: BTreeMap<String, crate::config::NameError>) {
+        for (file, error) in &misnamed {
+            if !self.misnamed.contains(file) {
+                let reason = format!("{file}: {error}");
+                self.yard.events.rejected(file, None, Duration::ZERO, &reason, error.remedy());
+            }
+        }
+        self.misnamed = misnamed.into_keys().collect();
+    }
+}
+
+/// The first reading of the bay on its way to being served.
+pub struct Start {
+    standings: futures::stream::BoxStream<'static, (ServiceName, Standing)>,
+}
+
+impl Start {
+    /// How each service that was there ended up, by name.
+    pub async fn finished(self) -> Vec<(ServiceName, Standing)> {
+        self.standings.collect().await
+    }
+}

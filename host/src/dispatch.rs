@@ -1,0 +1,166 @@
+//! Route, admit, invoke: from a request to the response of a guest. Knows neither sockets nor files.
+
+use crate::{
+    registry::{Found, Registry, Serving},
+    runtime::{BodyError, Call, Fault, GuestBody, Revision, bounded, invoke},
+};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
+use http_body::Body;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// `x-forwarded-prefix`.
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+/// Why a request did not get a guest's response.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No route.
+    #[error("no service answers {host}{path}")]
+    NoRoute {
+        /// The host asked for.
+        host: String,
+        /// The path asked for.
+        path: String,
+    },
+    /// No route yet.
+    #[error("the host is starting and has not read its whole bay yet")]
+    Starting,
+    /// A route, not for this method.
+    #[error("the path does not take this method; it takes {allow}")]
+    Method {
+        /// The value of `Allow`.
+        allow: String,
+    },
+    /// The service has no revision that ever was good.
+    #[error("the service has no good revision: its build was rejected, see the log")]
+    NoRevision,
+    /// All permits taken, and the queue full or the wait too long.
+    #[error("the service is at its limit: {0}")]
+    Overloaded(&'static str),
+    /// The guest failed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Who is at the ends of the connection, and the request's id.
+pub struct Origin {
+    /// `x-request-id`.
+    pub request_id: String,
+    /// The client.
+    pub peer: SocketAddr,
+    /// The address that the client reached.
+    pub local: SocketAddr,
+}
+
+/// A response or its refusal, and the revision that the request was pinned to.
+pub struct Dispatched {
+    /// Absent where no revision was reached.
+    pub revision: Option<Arc<Revision>>,
+    /// What came of it.
+    pub outcome: Result<Response<GuestBody>, Refusal>,
+}
+
+/// Sends one request to the revision that serves it. The table is loaded once, which pins the version for the whole request.
+pub async fn dispatch<B>(registry: &Registry, request: Request<B>, host: &str, origin: Origin) -> Dispatched
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BodyError>,
+{
+    let (revision, strip) = match find(registry, &request, host) {
+        Ok(found) => found,
+        Err(refusal) => return Dispatched { revision: None, outcome: Err(refusal) },
+    };
+    let outcome = run(revision.clone(), request, strip, origin).await;
+    Dispatched { revision: Some(revision), outcome }
+}
+
+fn find<B>(registry: &Registry, request: &Request<B>, host: &str) -> Result<(Arc<Revision>, Option<Arc<str>>), Refusal> {
+    let path = request.uri().path();
+    match registry.table().find(host, path, request.method()) {
+        Found::Hit(target) => match &target.serving {
+            Serving::Up(revision) => Ok((revision.clone(), target.strip.clone())),
+            Serving::Down(_) => Err(Refusal::NoRevision),
+        },
+        Found::WrongMethod(allow) => Err(Refusal::Method { allow }),
+        Found::Nothing => Err(Refusal::NoRoute { host: host.to_owned(), path: path.to_owned() }),
+        Found::StillLoading => Err(Refusal::Starting),
+    }
+}
+
+async fn run<B>(revision: Arc<Revision>, request: Request<B>, strip: Option<Arc<str>>, origin: Origin) -> Result<Response<GuestBody>, Refusal>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BodyError>,
+{
+    let limit = revision.settings().limits.request_body;
+    if request.body().size_hint().lower() > limit.0 {
+        return Err(Fault::RequestTooLarge(limit).into());
+    }
+    let permit = admit(&revision).await?;
+    let (mut parts, body) = request.into_parts();
+    if let Some(prefix) = strip.as_deref() {
+        take_off(&mut parts.uri, prefix);
+        // A prefix was part of a path pattern, whose characters a header value takes.
+        if let Ok(value) = HeaderValue::from_str(prefix) {
+            parts.headers.insert(FORWARDED_PREFIX, value);
+        }
+    }
+    let (body, too_large) = bounded(body, limit.0);
+    let call = Call { request_id: origin.request_id, peer: origin.peer, local: origin.local, prefix: strip };
+    let outcome = invoke(revision, Request::from_parts(parts, body), call, permit).await;
+    // Whatever the guest made of a body that was cut, the client is told why.
+    if too_large.was_cut() {
+        return Err(Fault::RequestTooLarge(limit).into());
+    }
+    Ok(outcome?)
+}
+
+/// A permit of the service: at once, or after a wait in a bounded, fair queue.
+async fn admit(revision: &Revision) -> Result<OwnedSemaphorePermit, Refusal> {
+    if let Ok(permit) = revision.permits().clone().try_acquire_owned() {
+        return Ok(permit);
+    }
+    let limits = &revision.settings().limits;
+    let _place = Place::take(revision).ok_or(Refusal::Overloaded("all permits (limits.concurrency) are taken and the queue (limits.queue) is full"))?;
+    match tokio::time::timeout(limits.queue_wait.0, revision.permits().clone().acquire_owned()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(Refusal::Overloaded("no permit was free within limits.queue_wait")),
+    }
+}
+
+/// A place in the queue, given back when dropped: a client that leaves while it waits frees it too.
+struct Place<'a>(&'a Revision);
+
+impl<'a> Place<'a> {
+    fn take(revision: &'a Revision) -> Option<Self> {
+        let taken = revision.waiting().fetch_add(1, Ordering::Relaxed);
+        let place = Self(revision);
+        (taken < revision.settings().limits.queue).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.waiting().fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Takes `prefix` off the path: `/orders/7?x` becomes `/7?x`, `/orders` becomes `/`. The query stays as it was, byte for byte.
+fn take_off(uri: &mut Uri, prefix: &str) {
+    let Some(rest) = uri.path_and_query().and_then(|path| path.as_str().strip_prefix(prefix)) else {
+        return;
+    };
+    let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    let mut parts = uri.clone().into_parts();
+    if let Ok(path) = PathAndQuery::try_from(path) {
+        parts.path_and_query = Some(path);
+        if let Ok(stripped) = Uri::from_parts(parts) {
+            *uri = stripped;
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! One request and its response: checked, forwarded, dispatched, observed.
+
+use super::{
+    forward::{self, Client},
+    observe::{Observed, Record},
+    problem::{BadRequest, Problem},
+};
+use crate::{
+    config::HttpConfig,
+    dispatch::{Dispatched, Origin, dispatch},
+    registry::Registry,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use hyper::body::Incoming;
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Instant};
+use tokio::net::TcpStream;
+
+/// `x-hotbay-revision`.
+const REVISION: HeaderName = HeaderName::from_static("x-hotbay-revision");
+
+/// What the public listener answers from.
+pub struct Edge {
+    registry: Arc<Registry>,
+    config: HttpConfig,
+    dev: bool,
+}
+
+impl Edge {
+    /// An edge in front of `registry`; `dev` tells clients what the log tells.
+    pub fn new(registry: Arc<Registry>, config: HttpConfig, dev: bool) -> Self {
+        Self { registry, config, dev }
+    }
+
+    pub(super) fn config(&self) -> &HttpConfig {
+        &self.config
+    }
+}
+
+/// The two ends of one connection.
+pub(super) struct Ends {
+    peer: SocketAddr,
+    local: SocketAddr,
+    client: Client,
+}
+
+impl Ends {
+    pub(super) fn of(stream: &TcpStream) -> io::Result<Self> {
+        let peer = stream.peer_addr()?;
+        Ok(Self { peer, local: stream.local_addr()?, client: Client::new(peer.ip()) })
+    }
+}
+
+/// Answers one request. The outer function observes; what is decided is decided in [`dispatch`].
+pub(super) async fn exchange(edge: Arc<Edge>, ends: Arc<Ends>, mut request: Request<Incoming>) -> Result<Response<Observed>, Infallible> {
+    let request_id = match forward::usable_id(request.headers()) {
+        Some(id) => id.to_owned(),
+        None => new_id(),
+    };
+    let id_header = HeaderValue::from_str(&request_id).unwrap_or(HeaderValue::from_static("-"));
+    let mut record = Record {
+        begun: Instant::now(),
+        revision: None,
+        request_id,
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        version: request.version(),
+        status: StatusCode::OK,
+        reason: None,
+        sent: 0,
+    };
+    let host = match check(&edge, &ends, &mut request) {
+        Ok(host) => host,
+        Err(bad) => return Ok(refuse(&edge, (&bad).into(), bad.to_string(), record, id_header)),
+    };
+    forward::strip_hop_by_hop(request.headers_mut());
+    forward::set_forwarded(request.headers_mut(), &ends.client, &host, &id_header);
+    let origin = Origin { request_id: record.request_id.clone(), peer: ends.peer, local: ends.local };
+    let Dispatched { revision, outcome } = dispatch(&edge.registry, request, &host, origin).await;
+    record.revision = revision;
+    Ok(match outcome {
+        Ok(response) => {
+            record.status = response.status();
+            let mut response = response.map(|body| (body, ()));
+            finish(&edge, response.headers_mut(), &record, id_header);
+            forward::strip_hop_by_hop(response.headers_mut());
+            head_length(&record.method, &mut response);
+            response.map(|(body, ())| Observed::guest(body, record))
+        }
+        Err(refusal) => refuse(&edge, (&refusal).into(), refusal.to_string(), record, id_header),
+    })
+}
+
+fn refuse(edge: &Edge, problem: Problem<'_>, reason: String, mut record: Record, id: HeaderValue) -> Response<Observed> {
+    record.status = problem.status();
+    record.reason = Some(reason);
+    let service = record.revision.as_ref().map(|revision| revision.service().as_str());
+    let mut response = problem.response(service, &record.request_id, edge.dev);
+    finish(edge, response.headers_mut(), &record, id);
+    response.map(|body| Observed::host(body, record))
+}
+
+/// The headers that every response carries.
+fn finish(edge: &Edge, headers: &mut HeaderMap, record: &Record, id: HeaderValue) {
+    headers.insert(forward::REQUEST_ID, id);
+    match &record.revision {
+        Some(revision) if edge.config.revision_header => headers.insert(REVISION, revision.header().clone()),
+        // Only the host speaks of revisions.
+        _ => headers.remove(REVISION),
+    };
+}
+
+/// A response to HEAD has no body to tell its length, so the length is said where it is known (RFC 9110 §9.3.2).
+fn head_length<B: http_body::Body>(method: &Method, response: &mut Response<(B, ())>) {
+    if method == Method::HEAD
+        && !response.headers().contains_key(header::CONTENT_LENGTH)
+        && let Some(len) = response.body().0.size_hint().exact().filter(|len| *len > 0)
+    {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(len));
+    }
+}
+
+/// Refuses what no service should see, and returns the host that the request is for.
+fn check(edge: &Edge, ends: &Ends, request: &mut Request<Incoming>) -> Result<String, BadRequest> {
+    let size: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if size + request.uri().path().len() > edge.config.header_size.as_usize() {
+        return Err(BadRequest::HeaderSize(edge.config.header_size));
+    }
+    let host = match host(request) {
+        Some(host) => host.to_owned(),
+        // HTTP/1.0 knows no Host; the address that was reached is the best answer.
+        None if request.version() <= Version::HTTP_10 && !request.headers().contains_key(header::HOST) => ends.local.to_string(),
+        None => return Err(BadRequest::Host),
+    };
+    if request.uri().authority().is_none() {
+        // WASI takes the authority from the URI or from Host; with one of its own it never fails for want of it.
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.authority = host.parse().ok();
+        parts.scheme = Some(http::uri::Scheme::HTTP);
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| BadRequest::Host)?;
+    }
+    Ok(host)
+}
+
+/// The one host of a request: the URI's where it has one (HTTP/2, absolute form), else the Host header's (RFC 9112 §3.2).
+fn host(request: &Request<Incoming>) -> Option<&str> {
+    let mut headers = request.headers().get_all(header::HOST).iter();
+    let (header, more) = (headers.next(), headers.next().is_some());
+    let header = header.map(|value| value.to_str().unwrap_or(""));
+    let named = request.uri().authority().map(|authority| authority.as_str()).or(header)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']');
+    (!more && !named.is_empty() && named.len() <= 255 && named.bytes().all(plain)).then_some(named)
+}
+
+/// 128 random bits in hex. Ids need not be secret, so a fast generator serves.
+fn new_id() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}

@@ -1,0 +1,125 @@
+//! One completion log line a request, whatever happened: written when the response body has ended or was let go.
+
+use crate::runtime::{Fault, GuestBody, Revision};
+use bytes::Bytes;
+use http::{Method, StatusCode, Version};
+use http_body::{Body, Frame, SizeHint};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+use tracing::{Level, event, event_enabled};
+
+/// The target of completion lines, so that a filter can leave them out.
+const TARGET: &str = "hotbay::request";
+
+/// What the completion line says.
+pub(super) struct Record {
+    pub(super) begun: Instant,
+    pub(super) revision: Option<Arc<Revision>>,
+    pub(super) request_id: String,
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) version: Version,
+    pub(super) status: StatusCode,
+    /// Why there was no response of a guest, or why it broke off.
+    pub(super) reason: Option<String>,
+    pub(super) sent: u64,
+}
+
+impl Record {
+    fn write(&self, ended: bool) {
+        // Refusals by a limit of the client's are usual; faults of the guest or the host are not.
+        if self.status.is_server_error() || self.reason.is_some() && !self.status.is_client_error() {
+            self.write_at::<true>(ended);
+        } else if event_enabled!(target: TARGET, Level::INFO) {
+            self.write_at::<false>(ended);
+        }
+    }
+
+    fn write_at<const FAULT: bool>(&self, ended: bool) {
+        let service = self.revision.as_ref().map(|revision| revision.service().as_str());
+        let revision = self.revision.as_ref().and_then(|revision| revision.header().to_str().ok());
+        let took_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let (id, method, path, status) = (self.request_id.as_str(), self.method.as_str(), self.path.as_str(), self.status.as_u16());
+        let (reason, sent) = (self.reason.as_deref(), self.sent);
+        let message = if ended { "request" } else { "request: client gone" };
+        macro_rules! line {
+            ($level:expr) => {
+                event!(target: TARGET, $level, service, revision, request_id = id, method, path, version = ?self.version, status, sent, took_us, reason, "{message}")
+            };
+        }
+        if FAULT { line!(Level::WARN) } else { line!(Level::INFO) }
+    }
+}
+
+/// A response body and its record.
+pub(super) struct Observed {
+    body: Source,
+    record: Record,
+    ended: bool,
+}
+
+enum Source {
+    Guest(GuestBody),
+    Host(Option<Bytes>),
+}
+
+impl Observed {
+    pub(super) fn guest(body: GuestBody, record: Record) -> Self {
+        Self { body: Source::Guest(body), record, ended: false }
+    }
+
+    pub(super) fn host(body: Bytes, record: Record) -> Self {
+        Self { body: Source::Host((!body.is_empty()).then_some(body)), record, ended: false }
+    }
+}
+
+impl Body for Observed {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let polled = match &mut self.body {
+            Source::Guest(body) => Pin::new(body).poll_frame(cx),
+            Source::Host(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+        };
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let len = frame.data_ref().map_or(0, Bytes::len);
+                self.record.sent = self.record.sent.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
+            }
+            Poll::Ready(Some(Err(fault))) => {
+                self.record.reason = Some(fault.to_string());
+                self.ended = true;
+            }
+            Poll::Ready(None) => self.ended = true,
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Source::Guest(body) => body.is_end_stream(),
+            Source::Host(bytes) => bytes.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Source::Guest(body) => body.size_hint(),
+            Source::Host(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX))),
+        }
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        // hyper does not ask a body for more once it has all of it, nor at all for HEAD.
+        let ended = self.ended || self.is_end_stream() || self.record.method == Method::HEAD;
+        self.record.write(ended);
+    }
+}

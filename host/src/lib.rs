@@ -1,0 +1,99 @@
+//! Hotbay hosts microservices as WebAssembly components: drop `NAME.wasm` into the bay and it answers HTTP, replace the file
+//! and the next request runs the new code.
+//!
+//! The life of a request: [`http`] takes it and observes it, `dispatch` finds its revision in the route table of [`registry`]
+//! and admits it, [`runtime`] calls the guest, whose imports end in `capabilities`. The life of a swap: [`deploy`] sees the
+//! bay change, [`runtime`] loads the build, [`registry`] publishes it, and the revision before drains. `docs/architecture.md`
+//! walks both and lists what must hold.
+
+mod capabilities;
+pub mod config;
+pub mod deploy;
+mod dispatch;
+pub mod http;
+pub mod registry;
+pub mod runtime;
+pub mod shutdown;
+pub mod telemetry;
+
+use config::{HostConfig, ServiceName};
+use deploy::{Deployer, Events, Parts, Standing};
+use registry::Registry;
+use runtime::Loader;
+use shutdown::Shutdown;
+use std::{io, sync::Arc};
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+/// The sockets of a host, bound by the caller.
+pub struct Listeners {
+    /// Where requests are answered.
+    pub public: TcpListener,
+}
+
+/// Why a host does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The folder to watch cannot be read.
+    #[error("the bay `{bay}` cannot be read: {error}; create it (mkdir -p {bay}) or name another folder: hotbay serve BAY")]
+    Bay {
+        /// The folder.
+        bay: String,
+        /// The reason.
+        error: io::Error,
+    },
+    /// The engine does not start.
+    #[error(
+        "the WebAssembly engine does not start: {0}; it reserves address space for pool.instances in hotbay.toml, which a \
+         limit on virtual memory (ulimit -v) can refuse"
+    )]
+    Engine(String),
+}
+
+/// Serves the bay until the shutdown has begun and what ran has finished, at most for the drain deadline.
+///
+/// `started` is told once how each service that was in the bay at the start ended up. Requests are answered before that:
+/// with 503 as long as their service may still come.
+///
+/// # Errors
+/// Where the bay or the engine cannot be used. A build that will not serve is no error.
+pub async fn run(
+    config: HostConfig,
+    listeners: Listeners,
+    shutdown: Shutdown,
+    started: impl FnOnce(&[(ServiceName, Standing)]) + Send + 'static,
+) -> Result<(), RunError> {
+    let loader = Loader::new(Some(&config.state_dir()), &config.pool, config.compile.clone());
+    let loader = Arc::new(loader.map_err(|error| RunError::Engine(format!("{error:#}")))?);
+    let registry = Arc::new(Registry::new());
+    let parts = Parts {
+        bay: config.bay.clone(),
+        rescan: config.rescan.0,
+        drain: config.drain.0,
+        registry: registry.clone(),
+        loader,
+        events: Arc::new(Events::new()),
+        shutdown: shutdown.clone(),
+    };
+    let bay = || config.bay.display().to_string();
+    let (deployer, start) = Deployer::start(parts).map_err(|error| RunError::Bay { bay: bay(), error })?;
+    let deploying = tokio::spawn(deployer.run());
+    let loading = tokio::spawn({
+        let registry = registry.clone();
+        async move {
+            let standings = start.finished().await;
+            registry.loaded();
+            started(&standings);
+        }
+    });
+    let edge = Arc::new(http::Edge::new(registry, config.http.clone(), config.dev));
+    http::serve(listeners.public, edge, shutdown.clone()).await;
+    match shutdown.finished(config.drain.0).await {
+        0 => info!("everything has finished"),
+        left => warn!(connections = left, "the drain deadline is over; what still runs is ended"),
+    }
+    loading.abort();
+    // It ends by itself at the shutdown; a panic in it was logged.
+    let _ = deploying.await;
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! The services and the route table: the only writer of routes.
+
+mod table;
+
+pub use table::{Found, RouteTable, Target};
+
+use crate::{
+    config::{RouteSpec, ServiceName},
+    runtime::{Kind, Reject, Revision},
+};
+use arc_swap::{ArcSwap, Guard};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Who serves a service's routes.
+#[derive(Clone)]
+pub enum Serving {
+    /// A good revision.
+    Up(Arc<Revision>),
+    /// No revision was ever good: its routes answer 503.
+    Down(ServiceName),
+}
+
+/// What the registry knows of one service.
+#[derive(Clone)]
+struct Entry {
+    serving: Serving,
+    routes: Arc<[RouteSpec]>,
+}
+
+/// All services of the host.
+pub struct Registry {
+    table: ArcSwap<RouteTable>,
+    services: Mutex<BTreeMap<ServiceName, Entry>>,
+}
+
+/// Another service owns a route already.
+#[derive(Debug, thiserror::Error)]
+#[error("its route `{route}` collides with the route `{theirs}` of service `{owner}`, which was there earlier and keeps it")]
+pub struct Conflict {
+    route: String,
+    theirs: String,
+    owner: ServiceName,
+}
+
+impl From<Conflict> for Reject {
+    fn from(conflict: Conflict) -> Self {
+        let remedy = format!("change `path`, `host` or `methods` in one of the two settings files, or take `{}` out of the bay", conflict.owner);
+        Self::new(conflict.to_string(), remedy)
+    }
+}
+
+impl Registry {
+    /// No services yet; until [`Self::loaded`], what is not there may still come.
+    pub fn new() -> Self {
+        Self { table: ArcSwap::from_pointee(RouteTable::empty()), services: Mutex::default() }
+    }
+
+    /// The route table of this moment. Whoever holds it sees one consistent state.
+    pub fn table(&self) -> Guard<Arc<RouteTable>> {
+        self.table.load()
+    }
+
+    /// Publishes `revision`: from the return on, new requests run on it. Returns the revision it takes over from.
+    ///
+    /// # Errors
+    /// [`Conflict`]: nothing has changed.
+    pub fn publish(&self, revision: Arc<Revision>) -> Result<Option<Arc<Revision>>, Conflict> {
+        let mut services = self.services();
+        let routes: Arc<[RouteSpec]> = match revision.kind() {
+            Kind::Library => Arc::default(),
+            _ => revision.settings().routes.as_slice().into(),
+        };
+        let name = revision.service().clone();
+        collision(&services, &name, &routes)?;
+        let old = services.insert(name, Entry { serving: Serving::Up(revision), routes });
+        self.store(&services);
+        Ok(old.and_then(|entry| entry.serving.up()))
+    }
+
+    /// Makes the routes of a service without a good revision answer 503 instead of 404, unless a revision serves or another
+    /// service owns them.
+    pub fn mark_down(&self, name: &ServiceName, routes: &[RouteSpec]) {
+        let mut services = self.services();
+        let serves = services.get(name).is_some_and(|entry| matches!(entry.serving, Serving::Up(_)));
+        if !serves && collision(&services, name, routes).is_ok() {
+            services.insert(name.clone(), Entry { serving: Serving::Down(name.clone()), routes: routes.into() });
+            self.store(&services);
+        }
+    }
+
+    /// Takes the service out. Returns the revision that served it.
+    pub fn remove(&self, name: &ServiceName) -> Option<Arc<Revision>> {
+        let mut services = self.services();
+        let old = services.remove(name)?;
+        self.store(&services);
+        old.serving.up()
+    }
+
+    /// From now on a request without a route is a 404: everything that was in the bay at the start has been decided.
+    pub fn loaded(&self) {
+        let services = self.services();
+        let loading = RouteTable::build(routes(&services), false);
+        self.table.store(Arc::new(loading));
+    }
+
+    /// The revisions that serve.
+    pub fn revisions(&self) -> Vec<Arc<Revision>> {
+        self.services().values().filter_map(|entry| entry.serving.clone().up()).collect()
+    }
+
+    fn store(&self, services: &BTreeMap<ServiceName, Entry>) {
+        let loading = self.table.load().is_loading();
+        self.table.store(Arc::new(RouteTable::build(routes(services), loading)));
+    }
+
+    /// The lock is held while a table is built, so that no publish is lost to another; readers never take it.
+    fn services(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Entry>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Serving {
+    fn up(self) -> Option<Arc<Revision>> {
+        match self {
+            Self::Up(revision) => Some(revision),
+            Self::Down(_) => None,
+        }
+    }
+}
+
+fn routes(services: &BTreeMap<ServiceName, Entry>) -> impl Iterator<Item = (&Serving, &RouteSpec)> {
+    services.values().flat_map(|entry| entry.routes.iter().map(|route| (&entry.serving, route)))
+}
+
+fn collision(services: &BTreeMap<ServiceName, Entry>, name: &ServiceName, mine: &[RouteSpec]) -> Result<(), Conflict> {
+    // Each service alone is checked too: two of its own routes may collide.
+    for (position, route) in mine.iter().enumerate() {
+        let earlier = mine.iter().take(position).map(|route| (name, route));
+        let others = services.iter().filter(|(owner, _)| *owner != name);
+        let others = others.flat_map(|(owner, entry)| entry.routes.iter().map(move |route| (owner, route)));
+        for (owner, theirs) in earlier.chain(others) {
+            if route.host == theirs.host && collide(route, theirs) {
+                return Err(Conflict { route: route.to_string(), theirs: theirs.to_string(), owner: owner.clone() });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether two routes of one host claim the same requests with the same right; `/a/{x}` and `/a/b` do not, since the nearer wins.
+fn collide(a: &RouteSpec, b: &RouteSpec) -> bool {
+    let (mine, theirs) = (a.path.normal(), b.path.normal());
+    if mine == theirs {
+        return a.methods.overlaps(&b.methods);
+    }
+    // Most pairs part before their first parameter; only the others need the router's own word.
+    let literal = |path: &'_ str| path.split('{').next().unwrap_or_default().len();
+    let shared = literal(mine).min(literal(theirs));
+    if mine.as_bytes().get(..shared) != theirs.as_bytes().get(..shared) {
+        return false;
+    }
+    let mut router = matchit::Router::new();
+    router.insert(mine, ()).is_ok() && router.insert(theirs, ()).is_err()
+}

@@ -1,0 +1,198 @@
+//! A response body on its way out: whole, or streamed while the guest still writes it.
+
+use super::{fault::Fault, invoke::Running};
+use crate::config::{ByteSize, Span};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use wasmtime_wasi_http::WasiBody;
+
+/// The body of a guest's response. Dropping it ends the guest.
+pub struct GuestBody(Kind);
+
+enum Kind {
+    Whole(Option<Bytes>),
+    Frames(VecDeque<Frame<Bytes>>),
+    Stream(Box<Following>),
+}
+
+impl GuestBody {
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        Self(Kind::Whole((!bytes.is_empty()).then_some(bytes)))
+    }
+
+    pub(super) fn frames(frames: Vec<Frame<Bytes>>) -> Self {
+        Self(Kind::Frames(frames.into()))
+    }
+}
+
+/// When a streamed body moved last.
+pub(super) struct Progress {
+    begun: Instant,
+    last: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self { begun: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    fn note(&self) {
+        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(now, Ordering::Relaxed);
+    }
+
+    /// Returns once nothing moved for `limit`.
+    async fn stalled(&self, limit: Duration) {
+        loop {
+            let idle_since = self.begun + Duration::from_millis(self.last.load(Ordering::Relaxed));
+            match (idle_since + limit).checked_duration_since(Instant::now()) {
+                Some(left) if !left.is_zero() => tokio::time::sleep(left).await,
+                _ => return,
+            }
+        }
+    }
+}
+
+/// A body whose guest has not ended.
+pub(super) struct Stream {
+    pub(super) first: VecDeque<Frame<Bytes>>,
+    pub(super) end: Option<Result<(), Fault>>,
+    pub(super) rest: WasiBody,
+    pub(super) progress: Arc<Progress>,
+    pub(super) sent: u64,
+    pub(super) limit: ByteSize,
+}
+
+/// A stream and the task that its guest runs in.
+struct Following {
+    stream: Stream,
+    guest: AbortOnDrop,
+    over: bool,
+}
+
+struct AbortOnDrop(JoinHandle<Result<(), Fault>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Stream {
+    /// Gives the guest a task of its own, which holds `lease` until the guest has ended.
+    pub(super) fn follow<L: Send + 'static>(self, running: Running, expired: CancellationToken, idle: Span, lease: L) -> GuestBody {
+        let progress = self.progress.clone();
+        let guest = tokio::spawn(async move {
+            let _lease = lease;
+            tokio::select! {
+                biased;
+                outcome = running => outcome,
+                // Watched here and not in the body: a client that does not read polls no body.
+                () = progress.stalled(idle.0) => Err(Fault::StreamIdle(idle)),
+                () = expired.cancelled() => Err(Fault::Retired),
+            }
+        });
+        GuestBody(Kind::Stream(Box::new(Following { stream: self, guest: AbortOnDrop(guest), over: false })))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        if let Some(frame) = self.first.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if let Some(end) = self.end.take() {
+            self.end = Some(Ok(()));
+            return Poll::Ready(end.err().map(Err));
+        }
+        match Pin::new(&mut self.rest).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Fault::Protocol(error.to_string())))),
+            Poll::Ready(None) => {
+                self.end = Some(Ok(()));
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Following {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        match self.stream.poll(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.stream.progress.note();
+                let len = frame.data_ref().map_or(0, Bytes::len);
+                self.stream.sent = self.stream.sent.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
+                if self.stream.sent > self.stream.limit.0 {
+                    self.over = true;
+                    return Poll::Ready(Some(Err(Fault::ResponseTooLarge(self.stream.limit))));
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            // A body without an end looks the same as one whose guest trapped: only the guest's own end tells them apart.
+            Poll::Ready(None) => self.poll_guest(cx).map(|outcome| {
+                self.over = true;
+                outcome.err().map(Err)
+            }),
+            Poll::Ready(Some(Err(error))) => {
+                self.over = true;
+                // The guest's own end tells more than the broken stream, where it is known.
+                match self.poll_guest(cx) {
+                    Poll::Ready(Err(fault)) => Poll::Ready(Some(Err(fault))),
+                    _ => Poll::Ready(Some(Err(error))),
+                }
+            }
+            // A guest that ends closes its end of the body, which wakes this.
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_guest(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        Pin::new(&mut self.guest.0).poll(cx).map(|joined| match joined {
+            Ok(outcome) => outcome,
+            Err(error) => Err(Fault::Host(error.to_string())),
+        })
+    }
+}
+
+impl Body for GuestBody {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        match &mut self.0 {
+            Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Frames(frames) => Poll::Ready(frames.pop_front().map(Ok)),
+            Kind::Stream(stream) => stream.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Whole(bytes) => bytes.is_none(),
+            Kind::Frames(frames) => frames.is_empty(),
+            Kind::Stream(stream) => stream.over,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX))),
+            Kind::Frames(_) | Kind::Stream(_) => SizeHint::default(),
+        }
+    }
+}

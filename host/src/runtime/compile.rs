@@ -1,0 +1,164 @@
+//! Compiling in a child process of the same binary: a build that makes the compiler burn or explode burns the child.
+//!
+//! The child gets the wasm on stdin, writes the artifact to stdout (a file that the host opened) and its answer as the last
+//! line of stderr. It needs no path, no network and no environment.
+
+use super::{
+    artifact,
+    engine::{self, Flavour},
+};
+use crate::config::CompileConfig;
+use bytes::Bytes;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    process::Stdio,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::Command,
+    sync::Semaphore,
+};
+
+/// The hidden subcommand that makes this binary the compiling child.
+pub const SUBCOMMAND: &str = "compile-child";
+
+/// The running executable, even where its file has been replaced in the meantime.
+const THIS_BINARY: &str = "/proc/self/exe";
+
+/// How much of the child's stderr is read.
+const STDERR_MAX: u64 = 64 << 10;
+
+/// Least priority that still gets its share: serving comes first.
+const NICE: i32 = 10;
+
+/// Why there is no artifact.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CompileError {
+    /// The build is at fault.
+    #[error("{0}")]
+    Invalid(String),
+    /// The build took more than it may.
+    #[error("compiling it took {0}")]
+    OverLimit(String),
+    /// The host could not run the child.
+    #[error("the compiling process could not be run: {0}")]
+    Host(#[from] io::Error),
+}
+
+/// What the child answers.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Answer {
+    Compiled(Flavour),
+    Invalid(String),
+}
+
+/// Starts compiling children, a few at a time.
+pub(crate) struct Compiler {
+    config: CompileConfig,
+    permits: Semaphore,
+}
+
+impl Compiler {
+    pub(crate) fn new(config: CompileConfig) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { config, permits: Semaphore::new(cores) }
+    }
+
+    /// Compiles `wasm` into `output`.
+    pub(crate) async fn compile(&self, wasm: Bytes, output: File) -> Result<Flavour, CompileError> {
+        // The semaphore is never closed; an error would only mean that nobody bounds us.
+        let _permit = self.permits.acquire().await.ok();
+        let mut child = Command::new(THIS_BINARY)
+            .arg(SUBCOMMAND)
+            .arg(self.config.memory.0.to_string())
+            .arg(self.config.timeout.0.as_secs().saturating_add(1).to_string())
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(output)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // A child that dies early breaks the pipe; its status tells why.
+                let _ = stdin.write_all(&wasm).await;
+            }
+        };
+        let listen = async {
+            let mut said = Vec::new();
+            if let Some(stderr) = stderr {
+                let _ = stderr.take(STDERR_MAX).read_to_end(&mut said).await;
+            }
+            said
+        };
+        let run = async { tokio::join!(feed, listen, child.wait()) };
+        let Ok(((), said, status)) = tokio::time::timeout(self.config.timeout.0, run).await else {
+            return Err(CompileError::OverLimit(format!("more than {} (compile.timeout)", self.config.timeout)));
+        };
+        let (said, status) = (String::from_utf8_lossy(&said), status?);
+        let answer = said.lines().last().and_then(|line| serde_json::from_str(line).ok());
+        match answer {
+            Some(Answer::Compiled(flavour)) if status.success() => Ok(flavour),
+            Some(Answer::Invalid(reason)) => Err(CompileError::Invalid(reason)),
+            _ => Err(CompileError::OverLimit(format!(
+                "more than it may use ({} of memory, compile.memory): the compiling process ended with {status}: {}",
+                self.config.memory,
+                said.lines().last().unwrap_or("no word")
+            ))),
+        }
+    }
+}
+
+/// The child's whole life: limits itself, reads stdin, writes stdout, answers on stderr.
+pub fn child(memory: u64, cpu_seconds: u64) -> io::Result<()> {
+    confine(memory, cpu_seconds)?;
+    let mut wasm = Vec::new();
+    io::stdin().lock().read_to_end(&mut wasm)?;
+    let answer = match compile(wasm) {
+        Ok((flavour, artifact)) => {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(&artifact)?;
+            stdout.flush()?;
+            Answer::Compiled(flavour)
+        }
+        Err(reason) => Answer::Invalid(reason),
+    };
+    eprintln!("{}", serde_json::to_string(&answer).map_err(io::Error::other)?);
+    Ok(())
+}
+
+fn confine(memory: u64, cpu_seconds: u64) -> io::Result<()> {
+    let limit = |resource, value| setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) });
+    limit(Resource::As, memory)?;
+    limit(Resource::Cpu, cpu_seconds.saturating_mul(2))?;
+    limit(Resource::Core, 0)?;
+    // Refused where a lower priority is already in force; that is as good.
+    let _ = rustix::process::nice(NICE);
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    Ok(())
+}
+
+fn compile(wasm: Vec<u8>) -> Result<(Flavour, Vec<u8>), String> {
+    let binary = artifact::identify(&wasm).map_err(|unfit| unfit.to_string())?;
+    let component = artifact::componentize(binary, wasm)?;
+    let compile = |flavour| -> wasmtime::Result<Vec<u8>> {
+        wasmtime::Engine::new(&engine::config(flavour))?.precompile_component(&component)
+    };
+    // Validation comes first and is quick, so a component with async features falls through to the engine that has them
+    // long before anything is compiled for the one that has not.
+    let first = match compile(Flavour::Sync) {
+        Ok(artifact) => return Ok((Flavour::Sync, artifact)),
+        Err(error) => error,
+    };
+    match compile(Flavour::Async) {
+        Ok(artifact) => Ok((Flavour::Async, artifact)),
+        Err(second) if format!("{first:#}").contains("async") => Err(format!("{second:#}")),
+        Err(_) => Err(format!("{first:#}")),
+    }
+}

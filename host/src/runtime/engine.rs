@@ -1,0 +1,141 @@
+//! The two engines of the host and the clock that interrupts guests.
+
+use crate::config::PoolConfig;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig};
+
+/// How often a guest that computes gives way: the grain of `limits.cpu` and of the deadline.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+/// Native stack of one guest call. The guest itself may use half of it, host functions the rest.
+const ASYNC_STACK: usize = 1 << 20;
+const WASM_STACK: usize = 512 << 10;
+
+/// Core instances, memories and tables that one component may hold. A component made from a wasip1 module has four core
+/// instances (itself, the adapter, two shims), one with several languages in it a few more.
+const CORE_INSTANCES: u32 = 32;
+const MEMORIES: u32 = 4;
+const TABLES: u32 = 8;
+const TABLE_ELEMENTS: usize = 64 << 10;
+
+/// Which engine a component needs. Code compiled for one is refused by the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Flavour {
+    /// WASI 0.2: without the component model's async support, which costs every request a fifth of its time.
+    Sync,
+    /// WASI 0.3 and anything else that uses the component model's async features.
+    Async,
+}
+
+impl Flavour {
+    /// Both, the cheaper one first.
+    pub const ALL: [Self; 2] = [Self::Sync, Self::Async];
+
+    /// The name in file names of the cache.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Async => "async",
+        }
+    }
+}
+
+/// The engines of one host process.
+pub struct Engines {
+    sync: Engine,
+    r#async: Engine,
+}
+
+impl Engines {
+    /// Reserves the pools and starts the clock.
+    ///
+    /// # Errors
+    /// Where the address space or a setting does not allow the pool.
+    pub fn new(pool: &PoolConfig) -> wasmtime::Result<Self> {
+        let engine = |flavour| Engine::new(config(flavour).allocation_strategy(pooling(pool)));
+        let engines = Self { sync: engine(Flavour::Sync)?, r#async: engine(Flavour::Async)? };
+        engines.start_clock()?;
+        Ok(engines)
+    }
+
+    /// The engine for `flavour`.
+    pub fn get(&self, flavour: Flavour) -> &Engine {
+        match flavour {
+            Flavour::Sync => &self.sync,
+            Flavour::Async => &self.r#async,
+        }
+    }
+
+    /// One thread for both engines; it ends with them, since it holds them weakly.
+    fn start_clock(&self) -> wasmtime::Result<()> {
+        let (first, second) = (self.sync.weak(), self.r#async.weak());
+        let tick = move || {
+            while let (Some(first), Some(second)) = (first.upgrade(), second.upgrade()) {
+                first.increment_epoch();
+                second.increment_epoch();
+                drop((first, second));
+                std::thread::sleep(TICK);
+            }
+        };
+        std::thread::Builder::new().name("hotbay-epoch".to_owned()).spawn(tick)?;
+        Ok(())
+    }
+}
+
+/// What compiled code depends on: the same in the host and in the compiling child.
+pub(crate) fn config(flavour: Flavour) -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK)
+        .async_stack_size(ASYNC_STACK)
+        .native_unwind_info(false)
+        .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable)
+        // Features that no service of WASI 0.2 or 0.3 needs are attack surface.
+        .wasm_memory64(false)
+        .wasm_relaxed_simd(true)
+        .relaxed_simd_deterministic(true)
+        .concurrency_support(flavour == Flavour::Async);
+    if flavour == Flavour::Async {
+        config.wasm_component_model_async(true);
+    }
+    config
+}
+
+/// A short hash of everything that an artifact for `flavour` must agree on with the engine that loads it.
+pub(crate) fn compatibility(engine: &Engine) -> String {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+fn pooling(pool: &PoolConfig) -> PoolingAllocationConfig {
+    let instances = pool.instances.max(1);
+    // Most services are one core instance, one memory and one table; those made from a wasip1 module are four, one and two.
+    let (cores, tables) = (instances.saturating_mul(4), instances.saturating_mul(2));
+    let mut config = PoolingAllocationConfig::new();
+    config
+        .total_component_instances(instances)
+        .total_core_instances(cores)
+        .total_memories(instances)
+        .total_tables(tables)
+        .total_stacks(instances)
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
+        .max_memories_per_module(MEMORIES)
+        .max_tables_per_module(TABLES)
+        .table_elements(TABLE_ELEMENTS)
+        .max_unused_warm_slots(instances)
+        // A reset that must give pages back is the dearest thing in a fresh start (madvise, then faults), so what a
+        // usual guest touches stays resident.
+        .linear_memory_keep_resident(pool.keep_resident.as_usize())
+        .table_keep_resident(TABLE_ELEMENTS * size_of::<usize>())
+        .async_stack_keep_resident(ASYNC_STACK)
+        .pagemap_scan(Enabled::Auto);
+    config
+}

@@ -1,0 +1,60 @@
+//! The memory budget of one instance: all of its linear memories and tables together.
+
+use wasmtime::ResourceLimiter;
+
+/// Bytes that one table element takes.
+const ELEMENT: usize = size_of::<usize>();
+
+/// Sums what an instance holds, since wasmtime's own `StoreLimits` bounds each memory by itself.
+pub(crate) struct MemoryBudget {
+    limit: usize,
+    used: usize,
+    refused: bool,
+}
+
+impl MemoryBudget {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, used: 0, refused: false }
+    }
+
+    /// Whether the guest ever asked for more than it may have. A guest that traps after this ran out of memory.
+    pub(crate) fn refused(&self) -> bool {
+        self.refused
+    }
+
+    fn grow(&mut self, current: usize, desired: usize) -> bool {
+        let wanted = self.used.saturating_add(desired.saturating_sub(current));
+        if wanted > self.limit {
+            self.refused = true;
+            return false;
+        }
+        self.used = wanted;
+        true
+    }
+}
+
+impl ResourceLimiter for MemoryBudget {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.grow(current, desired))
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.grow(current.saturating_mul(ELEMENT), desired.saturating_mul(ELEMENT)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_and_tables_share_one_budget() {
+        let mut budget = MemoryBudget::new(1 << 20);
+        assert!(budget.memory_growing(0, 1 << 19, None).unwrap());
+        assert!(budget.memory_growing(0, 1 << 18, None).unwrap());
+        assert!(!budget.table_growing(0, (1 << 18) / ELEMENT + 1, None).unwrap());
+        assert!(budget.refused());
+        assert!(budget.table_growing(0, (1 << 18) / ELEMENT, None).unwrap());
+        assert!(!budget.memory_growing(1 << 19, (1 << 19) + 1, None).unwrap());
+    }
+}

@@ -1,0 +1,210 @@
+//! What a component imports is matched with what the host offers, and what it exports says how it is served.
+
+use super::{engine::Engines, engine::Flavour, store::Guest};
+use serde::Serialize;
+use std::fmt;
+use wasmtime::Store;
+use wasmtime::component::{Component, Instance, InstancePre, Linker, types::ComponentItem};
+use wasmtime_wasi::p2::bindings::CommandPre as Command2;
+use wasmtime_wasi::p3::bindings::CommandPre as Command3;
+use wasmtime_wasi_config::WasiConfig;
+use wasmtime_wasi_http::handler::Proxy;
+use wasmtime_wasi_http::p2::{self, bindings::ProxyIndices};
+use wasmtime_wasi_http::p3::{self, bindings::ServiceIndices};
+
+/// WASI packages that link, whatever the settings grant.
+const OFFERED: [&str; 8] =
+    ["wasi:cli", "wasi:clocks", "wasi:config", "wasi:filesystem", "wasi:http", "wasi:io", "wasi:random", "wasi:sockets"];
+
+/// How a component is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// `wasi:http/incoming-handler@0.2`.
+    Http02,
+    /// `wasi:http/handler@0.3`.
+    Http03,
+    /// `wasi:cli/run`: one run a request, CGI/1.1.
+    Command,
+    /// Other WIT interfaces: other services may import them, no route.
+    Library,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http02 => "HTTP service (WASI 0.2)",
+            Self::Http03 => "HTTP service (WASI 0.3)",
+            Self::Command => "command, one run a request (CGI/1.1)",
+            Self::Library => "library (no route)",
+        })
+    }
+}
+
+/// The names on both sides of a component, as `namespace:package/interface@version`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Surface {
+    /// What it imports.
+    pub imports: Vec<String>,
+    /// What it exports.
+    pub exports: Vec<String>,
+}
+
+impl Surface {
+    pub(crate) fn of(component: &Component) -> Self {
+        let (ty, engine) = (component.component_type(), component.engine());
+        Self {
+            imports: ty.imports(engine).map(|(name, _)| name.to_owned()).collect(),
+            exports: ty.exports(engine).map(|(name, _)| name.to_owned()).collect(),
+        }
+    }
+
+    /// The WASI versions that the names speak of, each once.
+    pub fn wasi_versions(&self) -> Vec<String> {
+        let names = self.imports.iter().chain(&self.exports).filter(|name| name.starts_with("wasi:"));
+        let mut versions: Vec<_> = names.filter_map(|name| name.split_once('@')).map(|(_, version)| version.to_owned()).collect();
+        versions.sort();
+        versions.dedup();
+        versions
+    }
+}
+
+/// A component that cannot be linked, and the remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub(crate) struct LinkError {
+    pub(crate) reason: String,
+    pub(crate) remedy: String,
+}
+
+/// A component with its imports resolved, ready to be instantiated.
+pub(crate) enum Linked {
+    Http(InstancePre<Guest>, ProxyExport),
+    Command2(Command2<Guest>),
+    Command3(Command3<Guest>),
+    Library(InstancePre<Guest>),
+}
+
+/// Where the HTTP export is in a component; looked up once a revision.
+pub(crate) enum ProxyExport {
+    P2(ProxyIndices),
+    P3(ServiceIndices),
+}
+
+impl ProxyExport {
+    /// The export of one instance.
+    pub(crate) fn bind(&self, store: &mut Store<Guest>, instance: &Instance) -> wasmtime::Result<Proxy> {
+        Ok(match self {
+            Self::P2(indices) => Proxy::P2(indices.load(store, instance)?),
+            Self::P3(indices) => Proxy::P3(indices.load(store, instance)?),
+        })
+    }
+}
+
+/// One linker an engine, made once.
+pub(crate) struct Linkers {
+    sync: Linker<Guest>,
+    r#async: Linker<Guest>,
+}
+
+impl Linkers {
+    pub(crate) fn new(engines: &Engines) -> wasmtime::Result<Self> {
+        let mut r#async = base(engines, Flavour::Async)?;
+        wasmtime_wasi::p3::add_to_linker(&mut r#async)?;
+        p3::add_to_linker(&mut r#async)?;
+        Ok(Self { sync: base(engines, Flavour::Sync)?, r#async })
+    }
+
+    /// Resolves the imports of `component`.
+    pub(crate) fn link(&self, component: &Component, flavour: Flavour) -> Result<(Kind, Linked), LinkError> {
+        let linker = match flavour {
+            Flavour::Sync => &self.sync,
+            Flavour::Async => &self.r#async,
+        };
+        refuse_unknown_imports(component)?;
+        let kind = kind_of(component)?;
+        let pre = linker.instantiate_pre(component).map_err(|error| mismatch("an import", &error))?;
+        let linked = match kind {
+            Kind::Http02 => ProxyIndices::new(&pre).map(|export| Linked::Http(pre, ProxyExport::P2(export))),
+            Kind::Http03 => ServiceIndices::new(&pre).map(|export| Linked::Http(pre, ProxyExport::P3(export))),
+            Kind::Command => match Command2::new(pre.clone()) {
+                Ok(pre) => Ok(Linked::Command2(pre)),
+                Err(_) => Command3::new(pre).map(Linked::Command3),
+            },
+            Kind::Library => Ok(Linked::Library(pre)),
+        };
+        linked.map(|linked| (kind, linked)).map_err(|error| mismatch("an export", &error))
+    }
+}
+
+fn base(engines: &Engines, flavour: Flavour) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engines.get(flavour));
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, |guest: &mut Guest| WasiConfig::from(&guest.config))?;
+    Ok(linker)
+}
+
+/// Splits `ns:package/interface@version`.
+fn parts(name: &str) -> (&str, &str) {
+    name.split_once('@').unwrap_or((name, ""))
+}
+
+fn refuse_unknown_imports(component: &Component) -> Result<(), LinkError> {
+    let (ty, engine) = (component.component_type(), component.engine());
+    for (name, item) in ty.imports(engine) {
+        let (path, version) = parts(name);
+        let package = path.split('/').next().unwrap_or(path);
+        // A component may import types by themselves; they need nothing from the host.
+        if matches!(item.ty, ComponentItem::Type(_)) {
+            continue;
+        }
+        let remedy = if OFFERED.contains(&package) {
+            if version.starts_with("0.2.") || version.starts_with("0.3.") || package == "wasi:config" {
+                continue;
+            }
+            format!("build it against {package}@0.2 or 0.3; this one asks for version `{version}`")
+        } else if package.starts_with("wasi:") {
+            format!("hotbay offers {}; build the service without `{package}`", OFFERED.join(", "))
+        } else {
+            format!("hotbay knows no `{package}`; compose the component that exports it into this one (wac plug), or build without it")
+        };
+        return Err(LinkError { reason: format!("it imports `{name}`, which this host does not offer"), remedy });
+    }
+    Ok(())
+}
+
+fn kind_of(component: &Component) -> Result<Kind, LinkError> {
+    let exports = Surface::of(component).exports;
+    let has = |interface: &str, version: &str| {
+        exports.iter().any(|name| matches!(parts(name), (path, found) if path == interface && found.starts_with(version)))
+    };
+    if has("wasi:http/handler", "0.3.") {
+        return Ok(Kind::Http03);
+    }
+    if has("wasi:http/incoming-handler", "0.2.") {
+        return Ok(Kind::Http02);
+    }
+    if has("wasi:cli/run", "0.2.") || has("wasi:cli/run", "0.3.") {
+        return Ok(Kind::Command);
+    }
+    let wasi_export = exports.iter().find(|name| name.starts_with("wasi:http/") || name.starts_with("wasi:cli/run"));
+    if wasi_export.is_none() && exports.iter().any(|name| name.contains('/')) {
+        return Ok(Kind::Library);
+    }
+    let shown = match exports.as_slice() {
+        [] => "it exports nothing".to_owned(),
+        some => format!("it exports {}", some.iter().take(8).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+    };
+    Err(LinkError {
+        reason: format!("it lacks the export `wasi:http/incoming-handler@0.2` (or `wasi:http/handler@0.3`, or `wasi:cli/run`): {shown}"),
+        remedy: "export one of them: the README's first service shows how".to_owned(),
+    })
+}
+
+fn mismatch(what: &str, error: &wasmtime::Error) -> LinkError {
+    LinkError {
+        reason: format!("{what} does not have the type that WASI gives it: {error:#}"),
+        remedy: "build it against the WIT packages in wit/, unchanged".to_owned(),
+    }
+}

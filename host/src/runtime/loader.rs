@@ -1,0 +1,190 @@
+//! From the bytes of a build to a revision that is ready to be published: compile or find, link, warm.
+
+use super::{
+    artifact::{self, Binary, Unfit},
+    cache::Cache,
+    compile::{CompileError, Compiler},
+    digest::Digest,
+    engine::{Engines, Flavour, compatibility},
+    fault::Fault,
+    linker::{Kind, Linkers, Surface},
+    revision::{Drained, Revision},
+};
+use crate::config::{CompileConfig, PoolConfig, ServiceName, Settings};
+use bytes::Bytes;
+use std::{fs::File, io, os::fd::AsRawFd, path::Path, sync::Arc};
+use tracing::warn;
+use wasmtime::component::Component;
+
+/// The steps of loading, in their order. The names are those of the swap's states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Compiling, or finding what was compiled before.
+    Compiling,
+    /// Matching imports and exports.
+    Linking,
+    /// Instantiating once.
+    Warming,
+}
+
+/// Why a build or its settings will not serve, and what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{reason}")]
+pub struct Reject {
+    /// What it is and what was expected.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Reject {
+    pub(crate) fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { reason: reason.into(), remedy: remedy.into() }
+    }
+}
+
+impl From<Unfit> for Reject {
+    fn from(unfit: Unfit) -> Self {
+        Self::new(unfit.to_string(), unfit.remedy())
+    }
+}
+
+/// What is known of a file, as far as it could be read.
+#[derive(Debug)]
+pub struct Inspection {
+    /// What the bytes are.
+    pub binary: Option<Binary>,
+    /// How it would be served.
+    pub kind: Option<Kind>,
+    /// What it imports and exports.
+    pub surface: Surface,
+    /// Why it would not be served.
+    pub reject: Option<Reject>,
+}
+
+/// Loads builds. One a host.
+pub struct Loader {
+    engines: Engines,
+    compatibility: [(Flavour, String); 2],
+    linkers: Linkers,
+    cache: Cache,
+    compiler: Compiler,
+}
+
+impl Loader {
+    /// Sets the engines up and opens the cache in the state folder; without one, everything is compiled each time.
+    ///
+    /// # Errors
+    /// Where the engines cannot be set up with these settings on this machine.
+    pub fn new(state: Option<&Path>, pool: &PoolConfig, compile: CompileConfig) -> wasmtime::Result<Self> {
+        let engines = Engines::new(pool)?;
+        Ok(Self {
+            compatibility: Flavour::ALL.map(|flavour| (flavour, compatibility(engines.get(flavour)))),
+            linkers: Linkers::new(&engines)?,
+            engines,
+            cache: state.map_or_else(Cache::none, Cache::open),
+            compiler: Compiler::new(compile),
+        })
+    }
+
+    /// Makes a revision of `wasm`. `enter` is told each step as it begins.
+    ///
+    /// # Errors
+    /// [`Reject`]: nothing has changed for anybody.
+    pub async fn load(
+        &self,
+        service: &ServiceName,
+        wasm: Bytes,
+        digest: Digest,
+        settings: Settings,
+        mut enter: impl FnMut(Stage),
+    ) -> Result<(Arc<Revision>, Drained), Reject> {
+        artifact::identify(&wasm)?;
+        enter(Stage::Compiling);
+        let (component, flavour) = self.component(wasm, &digest).await?;
+        enter(Stage::Linking);
+        let linked = self.linkers.link(&component, flavour).map_err(|error| Reject::new(error.reason, error.remedy))?;
+        let (revision, drained) = Revision::new(service.clone(), digest, settings, &component, linked);
+        enter(Stage::Warming);
+        if let Err(fault) = revision.warm().await {
+            drop(revision);
+            drained.retire().await;
+            return Err(cold(&fault));
+        }
+        Ok((revision, drained))
+    }
+
+    /// Goes through the same steps and tells what it saw, for `hotbay check`.
+    pub async fn inspect(&self, service: &ServiceName, wasm: Bytes, settings: Settings) -> Inspection {
+        let digest = Digest::of(&wasm);
+        let mut seen = Inspection { binary: None, kind: None, surface: Surface::default(), reject: None };
+        let outcome = async {
+            seen.binary = Some(artifact::identify(&wasm)?);
+            let (component, flavour) = self.component(wasm, &digest).await?;
+            seen.surface = Surface::of(&component);
+            let (kind, linked) = self.linkers.link(&component, flavour).map_err(|error| Reject::new(error.reason, error.remedy))?;
+            seen.kind = Some(kind);
+            let (revision, _) = Revision::new(service.clone(), digest, settings, &component, (kind, linked));
+            revision.warm().await.map_err(|fault| cold(&fault))
+        };
+        seen.reject = outcome.await.err();
+        seen
+    }
+
+    /// The component from the cache, or compiled now.
+    async fn component(&self, wasm: Bytes, digest: &Digest) -> Result<(Component, Flavour), Reject> {
+        for (flavour, compatibility) in &self.compatibility {
+            if let Some(file) = self.cache.find(digest, *flavour, compatibility) {
+                match self.map(file, *flavour) {
+                    Ok(component) => return Ok((component, *flavour)),
+                    Err(error) => warn!(%digest, %error, "a cached artifact does not load and is compiled again"),
+                }
+            }
+        }
+        self.compile(wasm, digest).await.map_err(|error| match error {
+            CompileError::Invalid(reason) => {
+                Reject::new(format!("it is no valid component: {reason}"), "build it again with today's tools, for wasm32-wasip2 say")
+            }
+            CompileError::OverLimit(_) => {
+                Reject::new(error.to_string(), "make the component smaller, or raise compile.timeout and compile.memory in hotbay.toml")
+            }
+            CompileError::Host(_) => Reject::new(error.to_string(), "see to the host: free memory, processes and file descriptors"),
+        })
+    }
+
+    async fn compile(&self, wasm: Bytes, digest: &Digest) -> Result<(Component, Flavour), CompileError> {
+        let scratch = self.cache.scratch()?;
+        let flavour = self.compiler.compile(wasm, scratch.file()?).await?;
+        let component = self.map(scratch.file()?, flavour).map_err(|error| io::Error::other(format!("{error:#}")))?;
+        if let Some((_, compatibility)) = self.compatibility.iter().find(|(known, _)| *known == flavour) {
+            self.cache.keep(scratch, digest, flavour, compatibility);
+        }
+        Ok((component, flavour))
+    }
+
+    /// Maps the very file that was checked, through its descriptor and not by its name.
+    fn map(&self, file: File, flavour: Flavour) -> wasmtime::Result<Component> {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        #[allow(
+            unsafe_code,
+            reason = "the file was written by our own child a moment ago or carries the seal of this host's key; \
+                      it lies in a folder that only this user may write, and this very descriptor was checked"
+        )]
+        // SAFETY: see the reason above; wasmtime itself checks the engine's version and settings.
+        unsafe {
+            Component::deserialize_file(self.engines.get(flavour), path)
+        }
+    }
+}
+
+/// A build that cannot even be instantiated.
+fn cold(fault: &Fault) -> Reject {
+    let remedy = match fault {
+        Fault::Memory { .. } => "raise limits.memory in its settings, or make it start with less",
+        Fault::Deadline(_) | Fault::Cpu(_) => "let it start faster, or raise limits.deadline in its settings",
+        Fault::PoolExhausted => "raise pool.instances in hotbay.toml, or try again when there is less load",
+        Fault::Refused(_) => "see to what lifecycle.start complains about",
+        _ => "run the component's start by itself (wasmtime run, a unit test) to see why it traps",
+    };
+    Reject::new(format!("its instance does not start: {fault}"), remedy)
+}

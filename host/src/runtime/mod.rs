@@ -1,0 +1,35 @@
+//! Everything that names wasmtime: from the bytes of a build to the response of a guest.
+
+mod artifact;
+mod body;
+mod cache;
+mod call;
+mod cgi;
+mod compile;
+mod digest;
+mod engine;
+mod fault;
+mod instance;
+mod invoke;
+mod lifecycle;
+mod limiter;
+mod linker;
+mod loader;
+mod request;
+mod revision;
+mod stdio;
+mod store;
+
+pub use artifact::{Binary, Unfit, identify};
+pub use body::GuestBody;
+pub use call::Call;
+pub use compile::{SUBCOMMAND as COMPILE_CHILD, child as compile_child};
+pub use digest::Digest;
+pub use engine::{Engines, Flavour};
+pub use fault::{Fault, Report};
+pub(crate) use invoke::invoke;
+pub use linker::{Kind, Surface};
+pub use loader::{Inspection, Loader, Reject, Stage};
+pub(crate) use request::bounded;
+pub use request::{BodyError, RequestBody, TooLarge};
+pub use revision::{Drained, Revision};

@@ -1,0 +1,274 @@
+//! One immutable loaded build of a service, from its linking to its end.
+
+use super::{
+    digest::Digest,
+    fault::Fault,
+    instance::{IdleInstances, Instance},
+    lifecycle::LifecycleIndex,
+    linker::{Kind, Linked, Surface},
+    store::{Guest, new_store},
+};
+use crate::config::{InstancePolicy, ServiceName, Settings};
+use http::HeaderValue;
+use std::{
+    sync::{Arc, Weak, atomic::AtomicU32},
+    time::Duration,
+};
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use wasmtime::{
+    Engine, Store,
+    component::{Component, InstancePre},
+};
+
+/// One immutable loaded build: digest, code ready to be instantiated, settings.
+///
+/// Requests hold it by `Arc`. When the last of them lets go, [`Drained`] is told.
+pub struct Revision {
+    service: ServiceName,
+    digest: Digest,
+    kind: Kind,
+    surface: Surface,
+    settings: Settings,
+    header: HeaderValue,
+    pub(super) code: Arc<Code>,
+    permits: Arc<Semaphore>,
+    waiting: AtomicU32,
+    expired: CancellationToken,
+    /// Cancels [`Drained::idle`] when the revision is dropped.
+    _gone: DropGuard,
+}
+
+/// The part of a revision whose end costs time: machine code and idle instances.
+pub(super) struct Code {
+    pub(super) engine: Engine,
+    pub(super) linked: Linked,
+    pub(super) lifecycle: Option<LifecycleIndex>,
+    pub(super) idle: Option<IdleInstances>,
+}
+
+/// What is left to do for a revision that gets no new requests.
+pub struct Drained {
+    idle: CancellationToken,
+    expired: CancellationToken,
+    code: Arc<Code>,
+}
+
+impl Revision {
+    pub(crate) fn new(
+        service: ServiceName,
+        digest: Digest,
+        settings: Settings,
+        component: &Component,
+        (kind, linked): (Kind, Linked),
+    ) -> (Arc<Self>, Drained) {
+        let idle = match settings.instances {
+            InstancePolicy::Reuse { max_requests, idle } => Some(IdleInstances::new(max_requests, idle)),
+            InstancePolicy::Fresh => None,
+        };
+        let code = Arc::new(Code {
+            engine: component.engine().clone(),
+            linked,
+            lifecycle: LifecycleIndex::of(component),
+            idle,
+        });
+        let (gone, expired) = (CancellationToken::new(), CancellationToken::new());
+        if code.idle.is_some() {
+            tokio::spawn(shrink(Arc::downgrade(&code), gone.clone()));
+        }
+        let drained = Drained { idle: gone.clone(), expired: expired.clone(), code: code.clone() };
+        let short = digest.short();
+        let revision = Self {
+            permits: Arc::new(Semaphore::new(usize::try_from(settings.limits.concurrency.0).unwrap_or(usize::MAX))),
+            // Hex digits are always a header value.
+            header: HeaderValue::from_str(&short).unwrap_or(HeaderValue::from_static("")),
+            surface: Surface::of(component),
+            service,
+            digest,
+            kind,
+            settings,
+            code,
+            waiting: AtomicU32::new(0),
+            expired,
+            _gone: gone.drop_guard(),
+        };
+        (Arc::new(revision), drained)
+    }
+
+    /// The service it belongs to.
+    pub fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
+    /// The digest of its build.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// How it is served.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What it imports and exports.
+    pub fn surface(&self) -> &Surface {
+        &self.surface
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// `x-hotbay-revision`.
+    pub(crate) fn header(&self) -> &HeaderValue {
+        &self.header
+    }
+
+    /// One permit a request that runs.
+    pub(crate) fn permits(&self) -> &Arc<Semaphore> {
+        &self.permits
+    }
+
+    /// How many requests wait for a permit.
+    pub(crate) fn waiting(&self) -> &AtomicU32 {
+        &self.waiting
+    }
+
+    /// Ends everything that still runs on this revision.
+    pub(crate) fn expired(&self) -> &CancellationToken {
+        &self.expired
+    }
+
+    /// A store with this revision's limits.
+    pub(super) fn store(&self) -> Store<Guest> {
+        new_store(&self.code.engine, &self.service, &self.settings.limits, |_| {})
+    }
+
+    /// A fresh instance that takes HTTP requests.
+    pub(super) async fn instantiate(&self) -> Result<Instance, Fault> {
+        let Linked::Http(pre, export) = &self.code.linked else {
+            return Err(Fault::Library);
+        };
+        let mut store = self.store();
+        let instantiate = async |store: &mut Store<Guest>| {
+            let instance = pre.instantiate_async(&mut *store).await?;
+            let proxy = export.bind(store, &instance)?;
+            let lifecycle = self.code.lifecycle.map(|index| index.bind(store, &instance)).transpose()?;
+            wasmtime::Result::<_>::Ok((proxy, lifecycle))
+        };
+        match instantiate(&mut store).await {
+            Ok((proxy, lifecycle)) => Ok(Instance::new(store, proxy, lifecycle)),
+            Err(error) => Err(self.fault(&error, &store)),
+        }
+    }
+
+    /// An instance for one request: an idle one, or a new one that was started if it will be kept.
+    pub(super) async fn instance(&self) -> Result<Instance, Fault> {
+        let Some(idle) = &self.code.idle else {
+            return self.instantiate().await;
+        };
+        match idle.take() {
+            Some(instance) => Ok(instance),
+            None => {
+                let mut instance = self.instantiate().await?;
+                self.start(&mut instance).await?;
+                Ok(instance)
+            }
+        }
+    }
+
+    async fn start(&self, instance: &mut Instance) -> Result<(), Fault> {
+        let Some(lifecycle) = &instance.lifecycle else {
+            return Ok(());
+        };
+        match lifecycle.start(&mut instance.store).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(words)) => Err(Fault::Refused(format!("from lifecycle.start: {words}"))),
+            Err(error) => Err(self.fault(&error, &instance.store)),
+        }
+    }
+
+    pub(super) fn fault(&self, error: &wasmtime::Error, store: &Store<Guest>) -> Fault {
+        Fault::of(error, store, &self.settings.limits)
+    }
+
+    /// Instantiates once, as a request would, and starts what has a lifecycle: what fails here is never published.
+    pub(crate) async fn warm(&self) -> Result<(), Fault> {
+        let limits = &self.settings.limits;
+        let warming = async {
+            match &self.code.linked {
+                Linked::Http(..) => self.warm_http().await,
+                Linked::Command2(pre) => self.warm_bare(pre.instance_pre()).await,
+                Linked::Command3(pre) => self.warm_bare(pre.instance_pre()).await,
+                Linked::Library(pre) => self.warm_bare(pre).await,
+            }
+        };
+        match tokio::time::timeout(limits.deadline.0, warming).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Fault::Deadline(limits.deadline)),
+        }
+    }
+
+    async fn warm_http(&self) -> Result<(), Fault> {
+        let mut instance = self.instantiate().await?;
+        self.start(&mut instance).await?;
+        let ended = match &self.code.idle {
+            Some(idle) => idle.keep(instance),
+            None => Some(instance),
+        };
+        if let Some(instance) = ended {
+            instance.end().await;
+        }
+        Ok(())
+    }
+
+    async fn warm_bare(&self, pre: &InstancePre<Guest>) -> Result<(), Fault> {
+        let mut store = self.store();
+        match pre.instantiate_async(&mut store).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.fault(&error, &store)),
+        }
+    }
+}
+
+impl Drained {
+    /// Waits until no request holds the revision, at most for `deadline`, then ends what still runs.
+    /// Returns whether everything had finished by itself.
+    pub(crate) async fn wait(&self, deadline: Duration) -> bool {
+        if tokio::time::timeout(deadline, self.idle.cancelled()).await.is_ok() {
+            return true;
+        }
+        self.expired.cancel();
+        // What was ended lets go at its next turn.
+        self.idle.cancelled().await;
+        false
+    }
+
+    /// Ends the idle instances and gives the code back, off the async threads.
+    pub(crate) async fn retire(self) {
+        if let Some(idle) = &self.code.idle {
+            for instance in idle.close() {
+                instance.end().await;
+            }
+        }
+        let dropped = tokio::task::spawn_blocking(move || drop(self.code));
+        // Dropping cannot panic; if it did, the code is gone all the same.
+        let _ = dropped.await;
+    }
+}
+
+/// Ends idle instances whose time is over, for as long as the revision lives.
+async fn shrink(code: Weak<Code>, gone: CancellationToken) {
+    loop {
+        let Some(period) = code.upgrade().and_then(|code| Some(code.idle.as_ref()?.idle_limit() / 2)) else { return };
+        tokio::select! {
+            () = gone.cancelled() => return,
+            () = tokio::time::sleep(period.max(Duration::from_millis(10))) => {}
+        }
+        let Some(code) = code.upgrade() else { return };
+        for instance in code.idle.iter().flat_map(IdleInstances::expired) {
+            instance.end().await;
+        }
+    }
+}

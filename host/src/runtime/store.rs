@@ -1,0 +1,81 @@
+//! What the host keeps for one instance while it lives.
+
+use super::{limiter::MemoryBudget, stdio::GuestLog};
+use crate::{
+    capabilities::OutboundHttp,
+    config::{Limits, ServiceName},
+};
+use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_config::WasiConfigVariables;
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+/// Handles (streams, bodies, pollables…) that one instance may hold at once.
+const RESOURCES_MAX: usize = 4096;
+/// Bytes of values that one host call may take from the guest.
+const HOSTCALL_FUEL: usize = 16 << 20;
+/// Bytes of one header section that a guest may build.
+const FIELDS_MAX: usize = 64 << 10;
+/// Random bytes that one call may ask for.
+const RANDOM_MAX: u64 = 64 << 10;
+
+/// The host's side of one instance. Nothing in it is granted: no files, no sockets, no environment.
+pub(crate) struct Guest {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outbound: OutboundHttp,
+    pub(super) config: WasiConfigVariables,
+    pub(super) memory: MemoryBudget,
+    pub(super) log: GuestLog,
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.outbound, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
+/// A store with its limits in force. `arrange` sets what differs from the bare context: stdin and stdout of a command.
+pub(crate) fn new_store(
+    engine: &Engine,
+    service: &ServiceName,
+    limits: &Limits,
+    arrange: impl FnOnce(&mut WasiCtxBuilder),
+) -> Store<Guest> {
+    let log = GuestLog::new(service.clone());
+    let mut wasi = WasiCtxBuilder::new();
+    wasi.stdout(log.stdout())
+        .stderr(log.stderr())
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .max_random_size(RANDOM_MAX);
+    arrange(&mut wasi);
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(RESOURCES_MAX);
+    let mut http = WasiHttpCtx::new();
+    http.set_field_size_limit(FIELDS_MAX);
+    let guest = Guest {
+        table,
+        wasi: wasi.build(),
+        http,
+        outbound: OutboundHttp::new(service.clone()),
+        config: WasiConfigVariables::new(),
+        memory: MemoryBudget::new(limits.memory.as_usize()),
+        log,
+    };
+    let mut store = Store::new(engine, guest);
+    store.limiter(|guest| &mut guest.memory);
+    store.set_hostcall_fuel(HOSTCALL_FUEL);
+    // A guest that computes gives way at every tick; whoever polls it counts its time and enforces the deadline.
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+    store
+}

@@ -1,0 +1,67 @@
+//! The end of the process: the signal, what still runs, and how long it may.
+
+use std::{future::Future, io, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+/// Begun once, seen by all clones; tracks what must finish first.
+#[derive(Clone, Default)]
+pub struct Shutdown {
+    begun: CancellationToken,
+    running: TaskTracker,
+}
+
+impl Shutdown {
+    /// A shutdown that has not begun.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins it. Again is the same as once.
+    pub fn begin(&self) {
+        self.begun.cancel();
+        self.running.close();
+    }
+
+    /// Returns when it has begun.
+    pub async fn begun(&self) {
+        self.begun.cancelled().await;
+    }
+
+    /// Runs `task`, which the end waits for.
+    pub(crate) fn track(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.running.spawn(task);
+    }
+
+    /// Waits for what is tracked, at most for `deadline`. Returns how many were left.
+    pub async fn finished(&self, deadline: Duration) -> usize {
+        let _ = tokio::time::timeout(deadline, self.running.wait()).await;
+        self.running.len()
+    }
+
+    /// Begins the shutdown at the first SIGTERM or SIGINT; the second one ends the process at once with exit code 1.
+    ///
+    /// # Errors
+    /// Where the signal handlers cannot be installed.
+    pub fn on_signal(&self) -> io::Result<()> {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let shutdown = self.clone();
+        tokio::spawn(async move {
+            for first in [true, false] {
+                let name = tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                };
+                if first {
+                    info!(signal = name, "no new connections; finishing what runs (the same signal again ends at once)");
+                    shutdown.begin();
+                } else {
+                    warn!(signal = name, "ended at once");
+                    std::process::exit(1);
+                }
+            }
+        });
+        Ok(())
+    }
+}
