@@ -141,7 +141,10 @@ metadata() {
 }
 
 package_name() {
-  awk '/^\[/ { inside = ($0 ~ /^\[package\]/) } inside && $1 == "name" { gsub(/"/, "", $3); print $3; exit }' "$1/Cargo.toml"
+  awk '
+    /^\[/ { inside = ($0 ~ /^\[package\]/) }
+    inside && $1 == "name" { gsub(/"/, "", $3); print $3; exit }
+  ' "$1/Cargo.toml"
 }
 
 is_cdylib() { grep -q '^crate-type *=.*cdylib' "$1/Cargo.toml"; }

@@ -80,9 +80,7 @@ mod tests {
 
     fn read(content_type: &str, body: &'static str) -> Result<Vec<u8>, StatusCode> {
         let request = http::Request::builder().header(CONTENT_TYPE, content_type).body(Body::from(body)).unwrap();
-        pollster::block_on(Json::from_request(request, &()))
-            .map(|Json(value)| value)
-            .map_err(|problem| problem.status())
+        pollster::block_on(Json::from_request(request, &())).map(|Json(value)| value).map_err(|problem| problem.status())
     }
 
     #[test]

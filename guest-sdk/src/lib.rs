@@ -3,11 +3,9 @@
 //! The smallest service is a function and a line that exports it:
 //!
 //! ```
-//! use hotbay_sdk::Request;
-//!
 //! hotbay_sdk::service!(hello);
 //!
-//! async fn hello(_request: Request) -> &'static str {
+//! async fn hello() -> &'static str {
 //!     "Hello!\n"
 //! }
 //! ```
@@ -58,6 +56,7 @@
 
 #[cfg(feature = "router")]
 mod extract;
+mod handler;
 #[cfg(feature = "json")]
 mod json;
 mod macros;
@@ -87,6 +86,13 @@ pub use json::Json;
 pub use problem::Problem;
 #[cfg(feature = "router")]
 pub use router::RouterExt;
+
+/// A line in the service's log, for what must not be told to the client.
+#[cfg(any(feature = "json", target_family = "wasm"))]
+#[allow(clippy::print_stderr, reason = "stderr is the log of a guest")]
+fn report(text: &str) {
+    eprintln!("error: {text}");
+}
 
 /// What the macros expand to. Not for others: it changes without notice.
 #[doc(hidden)]

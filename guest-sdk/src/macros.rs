@@ -2,12 +2,12 @@
 
 use std::fmt::Display;
 
-use axum_core::extract::Request;
-use axum_core::response::IntoResponse;
+use crate::handler::Handler;
 
 /// Exports a service: `service!(handler)` or `service!(router: app)`.
 ///
-/// `handler` is an `async fn(Request) -> impl IntoResponse`. It is the leanest form: no router comes with it.
+/// `handler` is an `async fn(Request) -> impl IntoResponse`, or one without an argument, for which the request is not
+/// even fetched from the host. It is the leanest form: no router comes with it.
 ///
 /// `app` is a `fn() -> Router`. It is called once for each instance, at the first request; state that is given to the
 /// router lives as long as the instance does, which is one request unless the settings say `policy = "reuse"`.
@@ -25,7 +25,7 @@ use axum_core::response::IntoResponse;
 macro_rules! service {
     (router: $app:path) => {
         #[cfg(target_family = "wasm")]
-        $crate::__export_http!(|request| {
+        $crate::__export_http!(|request: $crate::Request| {
             static APP: ::std::sync::OnceLock<$crate::Router> = ::std::sync::OnceLock::new();
             $crate::__private::route(APP.get_or_init($app), request)
         });
@@ -34,7 +34,7 @@ macro_rules! service {
     };
     ($handler:path) => {
         #[cfg(target_family = "wasm")]
-        $crate::__export_http!(|request| async { $crate::IntoResponse::into_response($handler(request).await) });
+        $crate::__export_http!($handler);
         #[cfg(not(target_family = "wasm"))]
         const _: fn() = || $crate::__private::check_handler($handler);
     };
@@ -112,13 +112,7 @@ macro_rules! lifecycle {
 pub async fn __stop_nothing() {}
 
 /// Natively a handler is type-checked and kept from looking unused, and nothing more.
-pub fn check_handler<F, R>(_handler: F)
-where
-    F: Fn(Request) -> R,
-    R: Future,
-    R::Output: IntoResponse,
-{
-}
+pub fn check_handler<H: Handler<Args>, Args>(_handler: H) {}
 
 /// As [`check_handler`], for the `start` of [`lifecycle!`].
 pub fn check_start<F, R, E>(_start: F)

@@ -151,7 +151,7 @@ impl<E: Error> From<E> for Problem {
             text.push_str(&cause.to_string());
             source = cause.source();
         }
-        eprintln!("error: {text}");
+        crate::report(&text);
         Self::new(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
@@ -174,8 +174,7 @@ mod tests {
     #[test]
     fn a_problem_has_its_members_and_ones_of_its_own() {
         let problem = Problem::conflict("already shipped").kind("urn:x").with("order", 7).with("status", 200);
-        let expected =
-            json!({"type": "urn:x", "title": "Conflict", "status": 409, "detail": "already shipped", "order": 7});
+        let expected = json!({"type": "urn:x", "title": "Conflict", "status": 409, "detail": "already shipped", "order": 7});
         assert_eq!(document(problem), expected);
     }
 

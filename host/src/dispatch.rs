@@ -5,7 +5,7 @@ use crate::{
     runtime::{BodyError, Call, Fault, GuestBody, Revision, bounded, invoke},
 };
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Request, Response, Uri, uri::PathAndQuery};
 use http_body::Body;
 use std::{
     net::SocketAddr,
@@ -18,7 +18,7 @@ const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix
 
 /// Why a request did not get a guest's response.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// No route.
     #[error("no service answers {host}{path}")]
     NoRoute {
@@ -48,7 +48,7 @@ pub enum Refusal {
 }
 
 /// Who is at the ends of the connection, and the request's id.
-pub struct Origin {
+pub(crate) struct Origin {
     /// `x-request-id`.
     pub request_id: String,
     /// The client.
@@ -58,7 +58,7 @@ pub struct Origin {
 }
 
 /// A response or its refusal, and the revision that the request was pinned to.
-pub struct Dispatched {
+pub(crate) struct Dispatched {
     /// Absent where no revision was reached.
     pub revision: Option<Arc<Revision>>,
     /// What came of it.
@@ -66,7 +66,7 @@ pub struct Dispatched {
 }
 
 /// Sends one request to the revision that serves it. The table is loaded once, which pins the version for the whole request.
-pub async fn dispatch<B>(registry: &Registry, request: Request<B>, host: &str, origin: Origin) -> Dispatched
+pub(crate) async fn dispatch<B>(registry: &Registry, request: Request<B>, host: &str, origin: Origin) -> Dispatched
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BodyError>,

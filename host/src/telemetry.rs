@@ -9,7 +9,7 @@
 //!
 //! Fields: `service`, `revision`, `request_id`, `state`, `took_us`, `method`, `path`, `status`, `sent`, `reason`, `remedy`.
 
-use std::io::IsTerminal;
+use std::io::{BufWriter, IsTerminal};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -29,7 +29,9 @@ const LINES_MAX: usize = 16_384;
 
 /// Sends the log to stderr from a thread of its own. The guard writes what is left when it is dropped.
 pub fn start(format: LogFormat) -> WorkerGuard {
-    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).lossy(true).finish(std::io::stderr());
+    // The thread flushes when no line waits, so that a buffer saves system calls under load and delays nothing else.
+    let stderr = BufWriter::new(std::io::stderr());
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).lossy(true).finish(stderr);
     let filter = EnvFilter::try_from_env("HOTBAY_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(writer);

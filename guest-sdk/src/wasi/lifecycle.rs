@@ -6,6 +6,7 @@
     unreachable_pub,
     unused_qualifications,
     clippy::all,
+    clippy::mem_forget,
     clippy::allow_attributes_without_reason,
     reason = "generated"
 )]

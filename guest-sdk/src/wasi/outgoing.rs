@@ -1,8 +1,8 @@
 //! A response on its way to the host.
 //!
-//! `wstd` has this too, but asks for readiness before each write and flushes after it: some ten calls into the host for
-//! a response that fits at once, and calls are what a small request is made of. Here such a response takes one
-//! `check-write` and one `write`; waiting is `wstd`'s again.
+//! `wstd` has this too, but waits for the stream before it writes and flushes after it. Calls into the host are the
+//! greater part of what a small request costs, and a body that fits at once takes two here: `check-write` and `write`.
+//! Waiting, where it has to be, is `wstd`'s.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -33,7 +33,10 @@ pub(super) async fn send(response: Response, is_head: bool, out: ResponseOutpara
             return Err(error);
         }
     };
-    outgoing.set_status_code(parts.status.as_u16()).map_err(|()| "the host takes no such status")?;
+    // 200 is what a response has from the start.
+    if parts.status != StatusCode::OK {
+        outgoing.set_status_code(parts.status.as_u16()).map_err(|()| "the host takes no such status")?;
+    }
     let sink = outgoing.body().map_err(|()| "the host gives no body")?;
     // The head goes out before the body is asked for anything: it may take long to yield its first byte.
     ResponseOutparam::set(out, Ok(outgoing));
@@ -57,8 +60,7 @@ fn declare_length(headers: &mut HeaderMap, status: StatusCode, body: &Body, is_h
 
 /// In one call, where `append` would take one for each header.
 fn to_fields(headers: &HeaderMap) -> Result<Fields, BoxError> {
-    let list: Vec<_> =
-        headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
+    let list: Vec<_> = headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
     Fields::from_list(&list).map_err(|error| format!("the host refused the headers: {error:?}").into())
 }
 

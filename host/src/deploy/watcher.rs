@@ -1,6 +1,9 @@
 //! Hints that the bay may have changed. A hint says only "look again": the scan is what counts, so a lost hint is a late one.
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
 use std::{os::unix::fs::MetadataExt, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -40,7 +43,17 @@ impl Watcher {
             return;
         }
         let hint = self.hint.clone();
-        let watch = notify::recommended_watcher(move |_event| hint.notify_one()).and_then(|mut watcher| {
+        let tell = move |event: notify::Result<Event>| {
+            // Reading the bay is an access too: it must not be a reason to read it again. An error is one, since it may hide events.
+            let reading = |event: &Event| match event.kind {
+                EventKind::Access(kind) => kind != AccessKind::Close(AccessMode::Write),
+                _ => false,
+            };
+            if !event.is_ok_and(|event| reading(&event)) {
+                hint.notify_one();
+            }
+        };
+        let watch = notify::recommended_watcher(tell).and_then(|mut watcher| {
             watcher.watch(&self.folder, RecursiveMode::NonRecursive)?;
             Ok(watcher)
         });

@@ -6,7 +6,7 @@ use super::{
     problem::{BadRequest, Problem},
 };
 use crate::{
-    config::HttpConfig,
+    config::{HttpConfig, ServiceName},
     dispatch::{Dispatched, Origin, dispatch},
     registry::Registry,
 };
@@ -59,11 +59,11 @@ pub(super) async fn exchange(edge: Arc<Edge>, ends: Arc<Ends>, mut request: Requ
     let id_header = HeaderValue::from_str(&request_id).unwrap_or(HeaderValue::from_static("-"));
     let mut record = Record {
         begun: Instant::now(),
+        service: None,
         revision: None,
         request_id,
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
-        version: request.version(),
         status: StatusCode::OK,
         reason: None,
         sent: 0,
@@ -76,7 +76,10 @@ pub(super) async fn exchange(edge: Arc<Edge>, ends: Arc<Ends>, mut request: Requ
     forward::set_forwarded(request.headers_mut(), &ends.client, &host, &id_header);
     let origin = Origin { request_id: record.request_id.clone(), peer: ends.peer, local: ends.local };
     let Dispatched { revision, outcome } = dispatch(&edge.registry, request, &host, origin).await;
-    record.revision = revision;
+    if let Some(revision) = &revision {
+        record.service = Some(revision.service().clone());
+        record.revision = Some(revision.header().clone());
+    }
     Ok(match outcome {
         Ok(response) => {
             record.status = response.status();
@@ -93,7 +96,7 @@ pub(super) async fn exchange(edge: Arc<Edge>, ends: Arc<Ends>, mut request: Requ
 fn refuse(edge: &Edge, problem: Problem<'_>, reason: String, mut record: Record, id: HeaderValue) -> Response<Observed> {
     record.status = problem.status();
     record.reason = Some(reason);
-    let service = record.revision.as_ref().map(|revision| revision.service().as_str());
+    let service = record.service.as_ref().map(ServiceName::as_str);
     let mut response = problem.response(service, &record.request_id, edge.dev);
     finish(edge, response.headers_mut(), &record, id);
     response.map(|body| Observed::host(body, record))
@@ -103,7 +106,7 @@ fn refuse(edge: &Edge, problem: Problem<'_>, reason: String, mut record: Record,
 fn finish(edge: &Edge, headers: &mut HeaderMap, record: &Record, id: HeaderValue) {
     headers.insert(forward::REQUEST_ID, id);
     match &record.revision {
-        Some(revision) if edge.config.revision_header => headers.insert(REVISION, revision.header().clone()),
+        Some(revision) if edge.config.revision_header => headers.insert(REVISION, revision.clone()),
         // Only the host speaks of revisions.
         _ => headers.remove(REVISION),
     };

@@ -83,6 +83,15 @@ async fn connection(stream: TcpStream, edge: Arc<Edge>, builder: &Builder<TokioE
     };
     // A response that is written in pieces must not wait for the client's acknowledgement of the first.
     let _ = stream.set_nodelay(true);
+    let silence = edge.config().header_timeout.0;
+    let first_byte = tokio::select! {
+        first_byte = tokio::time::timeout(silence, stream.readable()) => first_byte,
+        () = shutdown.begun() => return,
+    };
+    // hyper's own timer starts with the first byte, so a client that sends none is shown out here.
+    if !matches!(first_byte, Ok(Ok(()))) {
+        return;
+    }
     let ends = Arc::new(ends);
     let service = service_fn(move |request| exchange::exchange(edge.clone(), ends.clone(), request));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));

@@ -1,12 +1,14 @@
 //! One completion log line a request, whatever happened: written when the response body has ended or was let go.
 
-use crate::runtime::{Fault, GuestBody, Revision};
+use crate::{
+    config::ServiceName,
+    runtime::{Fault, GuestBody},
+};
 use bytes::Bytes;
-use http::{Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
@@ -18,11 +20,12 @@ const TARGET: &str = "hotbay::request";
 /// What the completion line says.
 pub(super) struct Record {
     pub(super) begun: Instant,
-    pub(super) revision: Option<Arc<Revision>>,
+    pub(super) service: Option<ServiceName>,
+    /// `x-hotbay-revision`. Not the revision itself: a client that reads slowly must not keep a retired one alive.
+    pub(super) revision: Option<HeaderValue>,
     pub(super) request_id: String,
     pub(super) method: Method,
     pub(super) path: String,
-    pub(super) version: Version,
     pub(super) status: StatusCode,
     /// Why there was no response of a guest, or why it broke off.
     pub(super) reason: Option<String>,
@@ -40,15 +43,15 @@ impl Record {
     }
 
     fn write_at<const FAULT: bool>(&self, ended: bool) {
-        let service = self.revision.as_ref().map(|revision| revision.service().as_str());
-        let revision = self.revision.as_ref().and_then(|revision| revision.header().to_str().ok());
+        let service = self.service.as_ref().map(ServiceName::as_str);
+        let revision = self.revision.as_ref().and_then(|revision| revision.to_str().ok());
         let took_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (id, method, path, status) = (self.request_id.as_str(), self.method.as_str(), self.path.as_str(), self.status.as_u16());
         let (reason, sent) = (self.reason.as_deref(), self.sent);
         let message = if ended { "request" } else { "request: client gone" };
         macro_rules! line {
             ($level:expr) => {
-                event!(target: TARGET, $level, service, revision, request_id = id, method, path, version = ?self.version, status, sent, took_us, reason, "{message}")
+                event!(target: TARGET, $level, service, revision, request_id = id, method, path, status, sent, took_us, reason, "{message}")
             };
         }
         if FAULT { line!(Level::WARN) } else { line!(Level::INFO) }

@@ -5,14 +5,12 @@
 //! Hello from Hotbay!
 //! ```
 //!
-//! It needs no settings file, and takes `hotbay-sdk` without its default features: no router and no JSON, so that all
-//! a request pays for is the request.
-
-use hotbay_sdk::Request;
+//! It needs no settings file, and takes `hotbay-sdk` without its default features, so that neither router nor JSON come
+//! with it. A handler that looks at the request takes it as its argument: `async fn hello(request: Request)`.
 
 hotbay_sdk::service!(hello);
 
-async fn hello(_request: Request) -> &'static str {
+async fn hello() -> &'static str {
     "Hello from Hotbay!\n"
 }
 
@@ -22,6 +20,6 @@ mod tests {
 
     #[test]
     fn it_says_hello() {
-        assert_eq!(pollster::block_on(hello(Request::default())), "Hello from Hotbay!\n");
+        assert_eq!(pollster::block_on(hello()), "Hello from Hotbay!\n");
     }
 }

@@ -12,11 +12,10 @@
 //! $ curl http://127.0.0.1:8080/legacy?name=value       # what the request looks like to such a program
 //! ```
 //!
-//! Whatever compiles to `wasm32-wasip1` (C, Zig, TinyGo, …) and reads and prints serves like this. Each request is a run
-//! of its own. It is an ordinary program natively, too: `REQUEST_METHOD=POST legacy < FILE`.
+//! Whatever compiles to `wasm32-wasip1` (C, Zig, TinyGo, …) and reads and prints serves like this. Each request is a
+//! run of its own. It is an ordinary program natively, too: `REQUEST_METHOD=POST legacy < FILE`.
 
 use std::io::{self, BufWriter, Read, Write};
-use std::process::ExitCode;
 
 /// What RFC 3875 says of a request, in the order in which it is shown.
 const VARIABLES: [&str; 11] = [
@@ -33,16 +32,9 @@ const VARIABLES: [&str; 11] = [
     "HTTP_USER_AGENT",
 ];
 
-fn main() -> ExitCode {
+fn main() -> io::Result<()> {
     let variable = |name: &str| std::env::var(name).ok();
-    let stdout = BufWriter::new(io::stdout().lock());
-    match respond(variable, io::stdin().lock(), stdout) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("legacy: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    respond(variable, io::stdin().lock(), BufWriter::new(io::stdout().lock()))
 }
 
 fn respond(variable: impl Fn(&str) -> Option<String>, input: impl Read, mut output: impl Write) -> io::Result<()> {
@@ -88,7 +80,7 @@ fn count(mut input: impl Read) -> io::Result<Counts> {
             Err(error) => return Err(error),
         };
         counts.bytes += n as u64;
-        for byte in &buffer[..n] {
+        for byte in buffer.iter().take(n) {
             counts.lines += u64::from(*byte == b'\n');
             let is_word = !byte.is_ascii_whitespace();
             counts.words += u64::from(is_word && !in_word);

@@ -18,8 +18,8 @@
 //!
 //! In the memory of one instance. The settings keep it (`policy = "reuse"`) and see to it that there is only one
 //! (`concurrency = 1`). They are gone when that instance ends: at a swap, when the host stops, after a trap or a missed
-//! deadline, after 65,536 requests, and when it was idle for a day. That is fine for an example and for a cache, and wrong
-//! for anything that must last.
+//! deadline, after 65,536 requests, and when it was idle for a day. That is fine for an example and for a cache, and
+//! wrong for anything that must last.
 //!
 //! # Its files
 //!
@@ -36,14 +36,14 @@ use hotbay_sdk::http::{StatusCode, header::LOCATION};
 use hotbay_sdk::{IntoResponse, Json, Path, Problem, Query, Router, RouterExt, State, routing::get};
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::{Catalogue, Item};
+use crate::catalogue::{Broken, Catalogue, Item};
 use crate::store::{Draft, Order, Refusal, Status, Store};
 
 hotbay_sdk::service!(router: app);
 hotbay_sdk::lifecycle!(start = start);
 
 /// A build with a broken catalogue is rejected before it serves anyone; the one before it stays.
-async fn start() -> Result<(), String> {
+async fn start() -> Result<(), Broken> {
     Catalogue::load().map(drop)
 }
 
@@ -97,8 +97,8 @@ struct Change {
 }
 
 async fn catalogue() -> Result<Json<Vec<Item>>, Problem> {
-    let catalogue = load_catalogue()?;
-    Ok(Json(catalogue.items().to_vec()))
+    // `start` has seen that it loads; should it not, `?` makes that a 500 and a line in the log.
+    Ok(Json(Catalogue::load()?.items().to_vec()))
 }
 
 async fn list(State(store): State<Shared>, Query(filter): Query<Filter>) -> Json<Page> {
@@ -109,7 +109,7 @@ async fn list(State(store): State<Shared>, Query(filter): Query<Filter>) -> Json
 }
 
 async fn create(State(store): State<Shared>, Json(draft): Json<Draft>) -> Result<impl IntoResponse, Problem> {
-    let catalogue = load_catalogue()?;
+    let catalogue = Catalogue::load()?;
     let order = store.with(|store| store.create(draft, &catalogue))?;
     let location = format!("/orders/{}", order.id);
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(order)))
@@ -119,25 +119,13 @@ async fn show(State(store): State<Shared>, Path(id): Path<u64>) -> Result<Json<O
     Ok(Json(store.with(|store| store.get(id).cloned())?))
 }
 
-async fn change(
-    State(store): State<Shared>,
-    Path(id): Path<u64>,
-    Json(change): Json<Change>,
-) -> Result<Json<Order>, Problem> {
+async fn change(State(store): State<Shared>, Path(id): Path<u64>, Json(change): Json<Change>) -> Result<Json<Order>, Problem> {
     Ok(Json(store.with(|store| store.change(id, change.status))?))
 }
 
 async fn remove(State(store): State<Shared>, Path(id): Path<u64>) -> Result<StatusCode, Problem> {
     store.with(|store| store.remove(id))?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// `start` has seen that it loads; should it not all the same, that is a 500 and no trap.
-fn load_catalogue() -> Result<Catalogue, Problem> {
-    Catalogue::load().map_err(|text| {
-        eprintln!("error: {text}");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR)
-    })
 }
 
 /// What a refusal is in HTTP.

@@ -25,10 +25,7 @@ pub(crate) enum Status {
 
 impl Status {
     fn can_become(self, next: Self) -> bool {
-        matches!(
-            (self, next),
-            (Self::Open, Self::Paid | Self::Cancelled) | (Self::Paid, Self::Shipped | Self::Cancelled)
-        )
+        matches!((self, next), (Self::Open, Self::Paid | Self::Cancelled) | (Self::Paid, Self::Shipped | Self::Cancelled))
     }
 }
 

@@ -69,8 +69,7 @@ fn all_that_is_wrong_is_said_at_once() {
     let draft = json!({"customer": " ", "lines": [{"sku": "gold", "quantity": 0}]});
     let (status, problem) = ask(&app(), "POST", "/orders", Some(draft));
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-    let expected =
-        ["customer: must not be empty", "lines[0].quantity: from 1 to 1000", "lines[0].sku: not in the catalogue"];
+    let expected = ["customer: must not be empty", "lines[0].quantity: from 1 to 1000", "lines[0].sku: not in the catalogue"];
     assert_eq!(problem["errors"], json!(expected));
 }
 
