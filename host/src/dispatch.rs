@@ -92,7 +92,12 @@ fn find<B>(registry: &Registry, request: &Request<B>, host: &str) -> Result<(Arc
     }
 }
 
-async fn run<B>(revision: Arc<Revision>, request: Request<B>, strip: Option<Arc<str>>, origin: Origin) -> Result<Response<GuestBody>, Refusal>
+async fn run<B>(
+    revision: Arc<Revision>,
+    request: Request<B>,
+    strip: Option<Arc<str>>,
+    origin: Origin,
+) -> Result<Response<GuestBody>, Refusal>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BodyError>,
@@ -126,7 +131,8 @@ async fn admit(revision: &Revision) -> Result<OwnedSemaphorePermit, Refusal> {
         return Ok(permit);
     }
     let limits = &revision.settings().limits;
-    let _place = Place::take(revision).ok_or(Refusal::Overloaded("all permits (limits.concurrency) are taken and the queue (limits.queue) is full"))?;
+    let _place = Place::take(revision)
+        .ok_or(Refusal::Overloaded("all permits (limits.concurrency) are taken and the queue (limits.queue) is full"))?;
     match tokio::time::timeout(limits.queue_wait.0, revision.permits().clone().acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),
         _ => Err(Refusal::Overloaded("no permit was free within limits.queue_wait")),

@@ -16,7 +16,7 @@ pub mod runtime;
 pub mod shutdown;
 pub mod telemetry;
 
-use config::{HostConfig, ServiceName};
+use config::HostConfig;
 use deploy::{Deployer, Events, Parts, Standing};
 use registry::Registry;
 use runtime::Loader;
@@ -52,7 +52,7 @@ pub enum RunError {
 
 /// Serves the bay until the shutdown has begun and what ran has finished, at most for the drain deadline.
 ///
-/// `started` is told once how each service that was in the bay at the start ended up. Requests are answered before that:
+/// `started` is told once how each service, and each misnamed file, that was in the bay at the start ended up. Requests are answered before that:
 /// with 503 as long as their service may still come.
 ///
 /// # Errors
@@ -61,7 +61,7 @@ pub async fn run(
     config: HostConfig,
     listeners: Listeners,
     shutdown: Shutdown,
-    started: impl FnOnce(&[(ServiceName, Standing)]) + Send + 'static,
+    started: impl FnOnce(&[(String, Standing)]) + Send + 'static,
 ) -> Result<(), RunError> {
     let loader = Loader::new(Some(&config.state_dir()), &config.pool, config.compile.clone());
     let loader = Arc::new(loader.map_err(|error| RunError::Engine(format!("{error:#}")))?);

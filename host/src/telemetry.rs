@@ -38,7 +38,9 @@ pub fn start(format: LogFormat) -> WorkerGuard {
     // An error says that a log is set up already, which is as good.
     let _ = match format {
         LogFormat::Text => registry.with(lines.with_ansi(std::io::stderr().is_terminal())).try_init(),
-        LogFormat::Json => registry.with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init(),
+        LogFormat::Json => {
+            registry.with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()
+        }
     };
     guard
 }

@@ -11,10 +11,6 @@ use hotbay_tests::{
 const SWAPS: u32 = 500;
 /// After so many the first reading is made.
 const SETTLED: u32 = 50;
-/// Builds that take turns, so that most swaps find their code compiled and the test is quick…
-const BUILDS: u32 = 50;
-/// …and each so-many-th is a build that was not there before: the compiling child is part of what must not leak.
-const NEW_EACH: u32 = 10;
 /// Requests after each swap, on new connections and a few at a time.
 const REQUESTS: u64 = 20;
 const CLIENTS: usize = 4;
@@ -24,14 +20,13 @@ const READINGS: u32 = 10;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swaps_give_back_what_they_took() {
     let swaps = std::env::var("SWAPS").map_or(SWAPS, |swaps| swaps.parse().expect("SWAPS is a number")).max(2 * SETTLED);
-    let host = Host::builder().service("tidy", &guests::revision("probe", 0)).log("warn,hotbay::swap=info").start().await;
-    let mut revision = guests::digest(&guests::revision("probe", 0));
+    let host = Host::builder().service("tidy", &guests::revision("marker", 0)).log("warn,hotbay::swap=info").start().await;
+    let mut revision = guests::digest(&guests::revision("marker", 0));
     let mut first = None;
     for n in 1..=swaps {
-        let number = if n % NEW_EACH == 0 { 1_000_000 + n } else { n % BUILDS };
         let since = host.mark();
         let how = [How::Rename, How::Overwrite, How::Replace][n as usize % 3];
-        let next = host.swap("tidy", &guests::revision("probe", number), how).await;
+        let next = host.swap("tidy", &guests::revision("marker", n), how).await;
         host.since(since).wait_retired("tidy", &revision).await;
         revision = next;
         ask(&host).await;
@@ -50,7 +45,7 @@ async fn swaps_give_back_what_they_took() {
 }
 
 async fn ask(host: &Host) {
-    let load = Load { address: host.address(), path: "/tidy/x".to_owned(), clients: CLIENTS, connections: Connections::New };
+    let load = Load { address: host.address(), path: "/tidy".to_owned(), clients: CLIENTS, connections: Connections::New };
     let tally = load::run(&load, &Until::requests(REQUESTS), good).await;
     assert_eq!(tally.failed, 0, "{:#?}", tally.failures);
 }

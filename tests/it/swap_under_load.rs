@@ -52,7 +52,7 @@ async fn no_request_fails_and_each_runs_on_one_revision() {
     let swaps = std::env::var("SWAPS").map_or(SWAPS, |swaps| swaps.parse().expect("SWAPS is a number"));
     let stream_settings = "[limits]\nresponse_body = \"200MiB\"\ncpu = \"60s\"\n";
     let host = Host::builder()
-        .service("busy", &guests::revision("probe", 0))
+        .service("busy", &guests::revision("marker", 0))
         .service("flow", &guests::revision("probe", 0))
         .settings("flow", stream_settings)
         .config("drain = \"120s\"\n")
@@ -61,11 +61,11 @@ async fn no_request_fails_and_each_runs_on_one_revision() {
         .start()
         .await;
     let seen = Seen::new(swaps);
-    seen.expect(0, &guests::revision("probe", 0));
+    seen.expect(0, &guests::revision("marker", 0));
 
     let until = Until::stopped();
     let load = |connections, clients| {
-        let load = Load { address: host.address(), path: "/busy/x".to_owned(), clients, connections };
+        let load = Load { address: host.address(), path: "/busy".to_owned(), clients, connections };
         let (seen, until) = (seen.clone(), until.clone());
         tokio::spawn(async move { load::run(&load, &until, move |answer: &Answer<'_>| seen.check(answer)).await })
     };
@@ -95,7 +95,7 @@ async fn swap_many(host: &Host, seen: &Seen, swaps: u32) -> Vec<(usize, Duration
         if n > swaps && seen.answers() >= REQUESTS_A_SWAP * u64::from(swaps) {
             break;
         }
-        let build = guests::revision("probe", n);
+        let build = guests::revision("marker", n);
         let revision = seen.expect(n, &build);
         let since = host.mark();
         let at = n as usize % WAYS.len();
@@ -205,10 +205,7 @@ impl Seen {
     fn check(&self, answer: &Answer<'_>) -> Result<()> {
         let body = String::from_utf8_lossy(answer.body);
         ensure!(answer.status == 200, "status {}: {body}", answer.status);
-        let parts: Vec<&str> = body.split(' ').collect();
-        let [first, "/x", last] = parts.as_slice() else {
-            anyhow::bail!("an answer that is not whole: {body:?}");
-        };
+        let (first, last) = body.split_once(' ').with_context(|| format!("an answer that is not whole: {body:?}"))?;
         ensure!(first == last, "two revisions in one answer: {body:?}");
         let number = first.strip_prefix("hotbay-marker:").context("no marker")?;
         let revision = self.revisions.get(number.parse::<usize>()?).context("an unknown revision")?;
@@ -236,7 +233,7 @@ impl Seen {
             micros(humantime::parse_rfc3339(timestamp).expect("a timestamp of RFC 3339"))
         };
         for (n, pair) in placed.windows(2).enumerate() {
-            let [old, new] = pair else { unreachable!("windows of two") };
+            let (old, new) = (pair[0], pair[1]);
             let (last, replaced, retired) = (old.last_begun.load(Ordering::Relaxed), said("published", new), said("retired", old));
             assert!(last < retired, "revision {n} answered a request that began {} µs after it was retired", last - retired);
             assert!(last < replaced, "revision {n} answered a request that began {} µs after its successor was published", last - replaced);

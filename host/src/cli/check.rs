@@ -3,13 +3,14 @@
 use clap::Parser;
 use hotbay::{
     config::{BayFile, CompileConfig, PoolConfig, ServiceName, Settings},
-    runtime::{Binary, Digest, Inspection, Kind, Loader, Reject},
+    runtime::{Binary, Build, Inspection, Kind, Loader, Reject},
 };
 use serde::Serialize;
 use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 #[derive(Parser)]
@@ -45,6 +46,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let pool = PoolConfig { instances: 1, ..PoolConfig::default() };
     let reports = runtime.block_on(async {
         let loader = Loader::new(None, &pool, CompileConfig::default()).map_err(|error| format!("{error:#}"))?;
+        let loader = Arc::new(loader);
         let mut reports = Vec::new();
         for file in args.files {
             reports.push(check(&loader, file).await);
@@ -60,27 +62,30 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn check(loader: &Loader, file: PathBuf) -> Report {
+async fn check(loader: &Arc<Loader>, file: PathBuf) -> Report {
     let wasm = match fs::read(&file) {
         Ok(wasm) => wasm,
         Err(error) => {
-            let reject = Reject { reason: format!("it cannot be read: {error}"), remedy: "name a file that is there and readable".to_owned() };
+            let reject = Reject {
+                reason: format!("it cannot be read: {error}"),
+                remedy: "name a file that is there and readable".to_owned(),
+            };
             return Report::unread(file, reject);
         }
     };
-    let (size, digest) = (u64::try_from(wasm.len()).ok(), Digest::of(&wasm).to_string());
+    let build = Build::of(wasm.into());
     let seen = match settings(&file) {
-        Ok((name, settings)) => loader.inspect(&name, wasm.into(), settings).await,
+        Ok((name, settings)) => loader.inspect(&name, &build, settings).await,
         // The name or the settings will not do; what is in the file can be told all the same.
         Err(reject) => {
             let name = ServiceName::unnamed();
             let settings = Settings::defaults(&name);
-            let mut seen = loader.inspect(&name, wasm.into(), settings).await;
+            let mut seen = loader.inspect(&name, &build, settings).await;
             seen.reject.get_or_insert(reject);
             seen
         }
     };
-    Report::read(file, size, digest, seen)
+    Report::read(file, &build, seen)
 }
 
 /// The service that the file would be, and its settings.
@@ -100,7 +105,12 @@ fn settings(file: &Path) -> Result<(ServiceName, Settings), Reject> {
     let text = match fs::read_to_string(&beside) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(Reject { reason: format!("{} cannot be read: {error}", beside.display()), remedy: "make it readable".to_owned() }),
+        Err(error) => {
+            return Err(Reject {
+                reason: format!("{} cannot be read: {error}", beside.display()),
+                remedy: "make it readable".to_owned(),
+            });
+        }
     };
     match Settings::parse(&name, &text) {
         Ok(settings) => Ok((name, settings)),
@@ -125,13 +135,13 @@ impl Report {
         }
     }
 
-    fn read(file: PathBuf, size: Option<u64>, digest: String, seen: Inspection) -> Self {
+    fn read(file: PathBuf, build: &Build, seen: Inspection) -> Self {
         let (reason, remedy) = seen.reject.map(|reject| (reject.reason, reject.remedy)).unzip();
         Self {
             file,
-            size,
-            digest: Some(digest),
-            file_kind: seen.binary,
+            size: u64::try_from(build.size()).ok(),
+            digest: Some(build.digest().to_string()),
+            file_kind: build.binary().ok(),
             kind: seen.kind,
             wasi: seen.surface.wasi_versions(),
             imports: seen.surface.imports,

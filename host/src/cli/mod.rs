@@ -1,5 +1,7 @@
 //! Arguments and exit codes; one file a subcommand.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "talking on stdout and stderr is what the commands are for")]
+
 mod check;
 mod serve;
 mod table;

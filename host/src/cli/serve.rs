@@ -68,7 +68,9 @@ async fn serve(config: HostConfig) -> Result<(), String> {
     let bay = &config.bay;
     if let Err(error) = fs::read_dir(bay) {
         let shown = bay.display();
-        return Err(format!("the bay `{shown}` cannot be read: {error}; create it (mkdir -p {shown}) or name another: hotbay serve BAY"));
+        return Err(format!(
+            "the bay `{shown}` cannot be read: {error}; create it (mkdir -p {shown}) or name another: hotbay serve BAY"
+        ));
     }
     let shutdown = Shutdown::new();
     shutdown.on_signal().map_err(|error| format!("signals cannot be handled: {error}"))?;
@@ -79,7 +81,9 @@ async fn serve(config: HostConfig) -> Result<(), String> {
 
 fn bind_error(address: SocketAddr, error: &io::Error) -> String {
     let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => "something else listens there, another hotbay perhaps; stop it, or take another with --listen 127.0.0.1:0",
+        io::ErrorKind::AddrInUse => {
+            "something else listens there, another hotbay perhaps; stop it, or take another with --listen 127.0.0.1:0"
+        }
         io::ErrorKind::PermissionDenied => "ports below 1024 need privileges; take a higher one with --listen 127.0.0.1:8080",
         io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address; see `ip address`",
         _ => "take another with --listen",

@@ -1,16 +1,16 @@
 //! The table that `serve` prints once the bay has been read.
 
 use hotbay::{
-    config::{HostPattern, RouteSpec, ServiceName},
+    config::{HostPattern, RouteSpec},
     deploy::Standing,
     runtime::Kind,
 };
 use std::{fmt::Write as _, net::SocketAddr};
 
 /// Services, routes, and what was rejected with the reason and the remedy.
-pub(super) fn services(standings: &[(ServiceName, Standing)], bound: SocketAddr) -> String {
+pub(super) fn services(standings: &[(String, Standing)], bound: SocketAddr) -> String {
     let mut text = String::new();
-    let width = standings.iter().map(|(name, _)| name.as_str().len()).max().unwrap_or(0).max("SERVICE".len());
+    let width = standings.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max("SERVICE".len());
     // Writing to a String does not fail.
     let _ = writeln!(text, "{:width$}  {:12}  ROUTES", "SERVICE", "REVISION");
     for (name, standing) in standings {
@@ -21,11 +21,11 @@ pub(super) fn services(standings: &[(ServiceName, Standing)], bound: SocketAddr)
                     Kind::Library => "none: a library for other services".to_owned(),
                     _ => routes(name, &revision.settings().routes),
                 };
-                writeln!(text, "{name:width$}  {short:12}  {routes}", name = name.as_str())
+                writeln!(text, "{name:width$}  {short:12}  {routes}")
             }
             Standing::Rejected(reject) => {
                 let indent = " ".repeat(width + 2);
-                writeln!(text, "{:width$}  rejected      {}\n{indent}remedy        {}", name.as_str(), reject.reason, reject.remedy)
+                writeln!(text, "{:width$}  rejected      {}\n{indent}remedy        {}", name, reject.reason, reject.remedy)
             }
             Standing::Gone => Ok(()),
         };
@@ -41,7 +41,7 @@ pub(super) fn services(standings: &[(ServiceName, Standing)], bound: SocketAddr)
     text
 }
 
-fn routes(name: &ServiceName, routes: &[RouteSpec]) -> String {
+fn routes(name: &str, routes: &[RouteSpec]) -> String {
     let localhost = format!("{name}.localhost");
     let default = routes.iter().any(|route| matches!(&route.host, HostPattern::Exact(host) if *host == localhost));
     if default {

@@ -28,7 +28,9 @@ impl TryFrom<String> for HostPattern {
             !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
         };
         if rest.len() > 253 || !rest.split('.').all(label) {
-            return Err(format!("`{text}` is not a host; write \"api.example.com\" or \"*.example.com\", without scheme and port"));
+            return Err(format!(
+                "`{text}` is not a host; write \"api.example.com\" or \"*.example.com\", without scheme and port"
+            ));
         }
         let rest = rest.to_ascii_lowercase();
         Ok(if wildcard { Self::Wildcard(rest) } else { Self::Exact(rest) })
@@ -77,7 +79,10 @@ impl TryFrom<String> for PathPattern {
         }
         let visible = |b: u8| b.is_ascii_graphic() && !matches!(b, b'?' | b'#');
         if !written.bytes().all(visible) {
-            return Err(format!("the path `{}` holds a character that no request path can hold; percent-encode it", written.escape_debug()));
+            return Err(format!(
+                "the path `{}` holds a character that no request path can hold; percent-encode it",
+                written.escape_debug()
+            ));
         }
         let mut normal = String::with_capacity(written.len());
         let mut parameters = 0;
@@ -92,9 +97,9 @@ impl TryFrom<String> for PathPattern {
             rest = after;
         }
         normal.push_str(rest);
-        matchit::Router::new()
-            .insert(normal.as_str(), ())
-            .map_err(|error| format!("the path `{written}` is no pattern ({error}); write `/users/{{id}}` or `/static/{{*rest}}`"))?;
+        matchit::Router::new().insert(normal.as_str(), ()).map_err(|error| {
+            format!("the path `{written}` is no pattern ({error}); write `/users/{{id}}` or `/static/{{*rest}}`")
+        })?;
         Ok(Self { written, normal })
     }
 }
@@ -169,7 +174,10 @@ impl TryFrom<RawRoute> for RouteSpec {
                 let prefix = strip.strip_suffix('/').unwrap_or(&strip);
                 let inside = raw.path.written().strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
                 if !strip.starts_with('/') || prefix.contains('{') || !inside {
-                    return Err(format!("`strip = \"{strip}\"` must be whole leading segments of the path `{}`", raw.path.written()));
+                    return Err(format!(
+                        "`strip = \"{strip}\"` must be whole leading segments of the path `{}`",
+                        raw.path.written()
+                    ));
                 }
                 (!prefix.is_empty()).then(|| prefix.into())
             }

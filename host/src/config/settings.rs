@@ -132,9 +132,7 @@ impl Settings {
         let routes = if raw.routes.is_empty() { default_routes(name) } else { raw.routes };
         let instances = match raw.instances.policy {
             RawPolicy::Fresh => InstancePolicy::Fresh,
-            RawPolicy::Reuse => {
-                InstancePolicy::Reuse { max_requests: raw.instances.max_requests.0, idle: raw.instances.idle.0 }
-            }
+            RawPolicy::Reuse => InstancePolicy::Reuse { max_requests: raw.instances.max_requests.0, idle: raw.instances.idle.0 },
         };
         Ok(Self { routes, limits: raw.limits, instances })
     }

@@ -1,6 +1,9 @@
 //! The bay as it is on disk: which files there are, in which state, and what is in them.
 
-use crate::config::{BayFile, NameError, ServiceName};
+use crate::{
+    config::{BayFile, NameError, ServiceName},
+    runtime::Build,
+};
 use bytes::Bytes;
 use std::{
     collections::BTreeMap,
@@ -105,8 +108,8 @@ impl Bay {
 
     /// The build and the settings of a service, each read whole.
     pub(super) fn read(&self, name: &ServiceName) -> io::Result<Contents> {
-        let (build, stamp) = read_still(&self.build_path(name), BUILD_MAX)?;
-        Ok(Contents { build, stamp, settings: self.read_settings(name)? })
+        let (wasm, stamp) = read_still(&self.build_path(name), BUILD_MAX)?;
+        Ok(Contents { build: Build::of(wasm), stamp, settings: self.read_settings(name)? })
     }
 
     /// The settings of a service, if it has a file of them.
@@ -121,7 +124,7 @@ impl Bay {
 
 /// What was in the files of a service.
 pub(super) struct Contents {
-    pub(super) build: Bytes,
+    pub(super) build: Build,
     pub(super) stamp: Stamp,
     pub(super) settings: Option<Bytes>,
 }

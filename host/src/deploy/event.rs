@@ -116,7 +116,15 @@ impl Events {
         self.send(service.as_str(), Some(revision), state, took, Some(reason), None);
     }
 
-    fn send(&self, service: &str, revision: Option<&str>, state: State, took: Duration, reason: Option<&str>, remedy: Option<&str>) {
+    fn send(
+        &self,
+        service: &str,
+        revision: Option<&str>,
+        state: State,
+        took: Duration,
+        reason: Option<&str>,
+        remedy: Option<&str>,
+    ) {
         let event = Event {
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
             at: SystemTime::now(),

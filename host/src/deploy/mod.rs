@@ -8,9 +8,14 @@ mod watcher;
 pub use event::{Event, Events, State};
 pub use swap::Standing;
 
-use crate::{config::ServiceName, registry::Registry, runtime::Loader, shutdown::Shutdown};
+use crate::{
+    config::ServiceName,
+    registry::Registry,
+    runtime::{Loader, Reject},
+    shutdown::Shutdown,
+};
 use bay::{Bay, BayView, Sighting};
-use futures::{StreamExt, stream::FuturesOrdered};
+use futures::{FutureExt, StreamExt, stream::FuturesOrdered};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -22,6 +27,9 @@ use swap::{Swaps, Yard, read_settings};
 use tokio::sync::{oneshot, watch};
 use tracing::error;
 use watcher::Watcher;
+
+/// Least time between two readings of the bay.
+const SCAN_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the deployer needs of the host.
 pub struct Parts {
@@ -58,7 +66,8 @@ impl Deployer {
     pub fn start(parts: Parts) -> io::Result<(Self, Start)> {
         let Parts { bay, rescan, drain, registry, loader, events, shutdown } = parts;
         let watcher = Watcher::new(bay.clone(), rescan);
-        let yard = Yard { bay: Bay { folder: bay }, registry, loader, events, shutdown, drain, routes_changed: watch::channel(0).0 };
+        let yard =
+            Yard { bay: Bay { folder: bay }, registry, loader, events, shutdown, drain, routes_changed: watch::channel(0).0 };
         let mut deployer =
             Self { yard: Arc::new(yard), watcher, services: BTreeMap::new(), misnamed: BTreeSet::new(), unreadable: false };
         let view = deployer.yard.bay.scan()?;
@@ -74,6 +83,11 @@ impl Deployer {
                 biased;
                 () = shutdown.begun() => return,
                 () = self.watcher.next() => self.look().await,
+            }
+            // A storm of changes is read in steps; a single change is read at once.
+            tokio::select! {
+                () = shutdown.begun() => return,
+                () = tokio::time::sleep(SCAN_PAUSE) => {}
             }
         }
     }
@@ -91,7 +105,11 @@ impl Deployer {
             }
             let (report, reported) = oneshot::channel();
             self.add(name.clone(), sighting, Some(report));
-            standings.push_back(async move { (name, reported.await.unwrap_or(Standing::Gone)) });
+            standings.push_back(async move { (name.to_string(), reported.await.unwrap_or(Standing::Gone)) }.boxed());
+        }
+        for (file, error) in &view.misnamed {
+            let standing = Standing::Rejected(Reject::new(error.to_string(), error.remedy()));
+            standings.push_back(std::future::ready((file.clone(), standing)).boxed());
         }
         self.tell_misnamed(view.misnamed);
         Start { standings: standings.boxed() }
@@ -149,12 +167,12 @@ impl Deployer {
 
 /// The first reading of the bay on its way to being served.
 pub struct Start {
-    standings: futures::stream::BoxStream<'static, (ServiceName, Standing)>,
+    standings: futures::stream::BoxStream<'static, (String, Standing)>,
 }
 
 impl Start {
-    /// How each service that was there ended up, by name.
-    pub async fn finished(self) -> Vec<(ServiceName, Standing)> {
+    /// How each service that was there ended up, by name, and then each file whose name is not allowed.
+    pub async fn finished(self) -> Vec<(String, Standing)> {
         self.standings.collect().await
     }
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     config::{ServiceName, Settings},
     registry::Registry,
-    runtime::{Digest, Drained, Loader, Reject, Revision, Stage, identify},
+    runtime::{Build, Digest, Drained, Loader, Reject, Revision, Stage},
     shutdown::Shutdown,
 };
 use std::{
@@ -143,22 +143,25 @@ impl Swaps {
             Ok(contents) => contents,
             Err(error) => return self.unreadable(&error, detected),
         };
-        let digest = Digest::of(&contents.build);
+        let digest = *contents.build.digest();
         if self.is_current(&digest, &contents) || self.is_rejected(&digest, &contents) {
             return Attempt::Settled;
         }
         let Contents { build, stamp, settings } = contents;
+        // A file that is still being written is not an error yet, and nothing to speak of.
+        let half_written = build.may_be_half_written();
+        let settled = if half_written { SETTLED_TRUNCATED } else { SETTLED };
+        let unsettled = move || settled.checked_sub(stamp.age()).filter(|wait| !wait.is_zero());
+        if half_written && let Some(wait) = unsettled() {
+            return Attempt::Again(wait);
+        }
         let revision = digest.short();
         self.yard.events.state(&self.name, Some(&revision), State::Detected, Duration::ZERO);
         self.yard.events.state(&self.name, Some(&revision), State::Reading, detected.elapsed());
-        let half_written = matches!(identify(&build), Err(unfit) if unfit.may_be_half_written());
-        let outcome = self.load(build, digest, settings.as_ref(), &revision).await;
-        match outcome {
+        match self.load(&build, settings.as_ref(), &revision).await {
             Ok((loaded, drained)) => self.publish(loaded, drained, digest, settings, detected),
             Err(reject) => {
-                // A file that is still being written is not an error yet.
-                let settled = if half_written { SETTLED_TRUNCATED } else { SETTLED };
-                if let Some(wait) = settled.checked_sub(stamp.age()).filter(|wait| !wait.is_zero()) {
+                if let Some(wait) = unsettled() {
                     return Attempt::Again(wait);
                 }
                 self.reject(reject, digest, settings, detected, false);
@@ -192,25 +195,26 @@ impl Swaps {
         let Some((revision, _)) = &self.current else {
             return false;
         };
-        revision.digest() == digest && read_settings(&self.name, contents.settings.as_ref()).is_ok_and(|settings| settings == *revision.settings())
+        revision.digest() == digest
+            && read_settings(&self.name, contents.settings.as_ref()).is_ok_and(|settings| settings == *revision.settings())
     }
 
     fn is_rejected(&self, digest: &Digest, contents: &Contents) -> bool {
-        let same = |rejected: &Rejected| rejected.digest == *digest && rejected.settings == contents.settings && !rejected.contested;
+        let same =
+            |rejected: &Rejected| rejected.digest == *digest && rejected.settings == contents.settings && !rejected.contested;
         self.rejected.as_ref().is_some_and(same)
     }
 
     /// Everything up to the publication: nothing of it can be seen from outside.
     async fn load(
         &self,
-        build: bytes::Bytes,
-        digest: Digest,
+        build: &Build,
         settings: Option<&bytes::Bytes>,
         revision: &str,
     ) -> Result<(Arc<Revision>, Drained), Reject> {
         let settings = read_settings(&self.name, settings)?;
         let mut steps = Steps { swaps: self, revision, now: None };
-        let loaded = self.yard.loader.load(&self.name, build, digest, settings, |stage| steps.enter(Some(stage))).await?;
+        let loaded = self.yard.loader.load(&self.name, build, settings, |stage| steps.enter(Some(stage))).await?;
         steps.enter(None);
         Ok(loaded)
     }
@@ -242,9 +246,18 @@ impl Swaps {
     }
 
     fn reject(&mut self, reject: Reject, digest: Digest, settings: Option<bytes::Bytes>, detected: Instant, contested: bool) {
-        let told = self.rejected.as_ref().is_some_and(|last| last.digest == digest && last.settings == settings && last.reason == reject.reason);
+        let told = self
+            .rejected
+            .as_ref()
+            .is_some_and(|last| last.digest == digest && last.settings == settings && last.reason == reject.reason);
         if !told {
-            self.yard.events.rejected(self.name.as_str(), Some(&digest.short()), detected.elapsed(), &reject.reason, &reject.remedy);
+            self.yard.events.rejected(
+                self.name.as_str(),
+                Some(&digest.short()),
+                detected.elapsed(),
+                &reject.reason,
+                &reject.remedy,
+            );
         }
         if self.current.is_none() {
             let routes = read_settings(&self.name, settings.as_ref()).unwrap_or_else(|_| Settings::defaults(&self.name)).routes;
@@ -320,6 +333,7 @@ pub(super) fn read_settings(name: &ServiceName, text: Option<&bytes::Bytes>) -> 
     let Some(text) = text else {
         return Ok(Settings::defaults(name));
     };
-    let text = std::str::from_utf8(text).map_err(|error| Reject::new(format!("{name}.toml is not UTF-8: {error}"), "save it as UTF-8"))?;
+    let text = std::str::from_utf8(text)
+        .map_err(|error| Reject::new(format!("{name}.toml is not UTF-8: {error}"), "save it as UTF-8"))?;
     Settings::parse(name, text).map_err(|error| Reject::new(format!("{name}.toml {error}"), error.remedy))
 }

@@ -51,7 +51,11 @@ impl Ends {
 }
 
 /// Answers one request. The outer function observes; what is decided is decided in [`dispatch`].
-pub(super) async fn exchange(edge: Arc<Edge>, ends: Arc<Ends>, mut request: Request<Incoming>) -> Result<Response<Observed>, Infallible> {
+pub(super) async fn exchange(
+    edge: Arc<Edge>,
+    ends: Arc<Ends>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Observed>, Infallible> {
     let request_id = match forward::usable_id(request.headers()) {
         Some(id) => id.to_owned(),
         None => new_id(),

@@ -46,7 +46,8 @@ impl Record {
         let service = self.service.as_ref().map(ServiceName::as_str);
         let revision = self.revision.as_ref().and_then(|revision| revision.to_str().ok());
         let took_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let (id, method, path, status) = (self.request_id.as_str(), self.method.as_str(), self.path.as_str(), self.status.as_u16());
+        let (id, method, path, status) =
+            (self.request_id.as_str(), self.method.as_str(), self.path.as_str(), self.status.as_u16());
         let (reason, sent) = (self.reason.as_deref(), self.sent);
         let message = if ended { "request" } else { "request: client gone" };
         macro_rules! line {
@@ -114,7 +115,9 @@ impl Body for Observed {
     fn size_hint(&self) -> SizeHint {
         match &self.body {
             Source::Guest(body) => body.size_hint(),
-            Source::Host(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX))),
+            Source::Host(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX)))
+            }
         }
     }
 }

@@ -125,9 +125,7 @@ impl<'a> From<&'a Refusal> for Problem<'a> {
                     "add the method to the route in the service's settings",
                 )
             },
-            Refusal::Starting => {
-                Self::unavailable("The host is starting.", "try again in a moment")
-            }
+            Refusal::Starting => Self::unavailable("The host is starting.", "try again in a moment"),
             Refusal::NoRevision => Self::unavailable(
                 "The service has no good revision.",
                 "the log says why its build was rejected; replace the file",

@@ -47,7 +47,10 @@ pub struct Conflict {
 
 impl From<Conflict> for Reject {
     fn from(conflict: Conflict) -> Self {
-        let remedy = format!("change `path`, `host` or `methods` in one of the two settings files, or take `{}` out of the bay", conflict.owner);
+        let remedy = format!(
+            "change `path`, `host` or `methods` in one of the two settings files, or take `{}` out of the bay",
+            conflict.owner
+        );
         Self::new(conflict.to_string(), remedy)
     }
 }

@@ -102,8 +102,9 @@ impl RouteTable {
 
 /// The host of an authority; an IPv6 address keeps its brackets.
 fn without_port(authority: &str) -> &str {
+    let whole = |host: &str| host.ends_with(']') || !host.contains(':');
     match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !(host.contains(':') && !host.ends_with(']')) => host,
+        Some((host, port)) if whole(host) && port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => authority,
     }
 }
@@ -128,7 +129,9 @@ mod tests {
 
     fn hit(table: &RouteTable, host: &str, path: &str, method: Method) -> String {
         match table.find(host, path, &method) {
-            Found::Hit(Target { serving: Serving::Down(name), strip, .. }) => format!("{name} {}", strip.as_deref().unwrap_or("-")),
+            Found::Hit(Target { serving: Serving::Down(name), strip, .. }) => {
+                format!("{name} {}", strip.as_deref().unwrap_or("-"))
+            }
             Found::Hit(_) => unreachable!("no revision in this test"),
             Found::WrongMethod(allow) => format!("405 {allow}"),
             Found::Nothing => "404".to_owned(),

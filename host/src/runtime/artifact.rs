@@ -70,7 +70,8 @@ impl Unfit {
     pub fn remedy(&self) -> String {
         match self {
             Self::Foreign("a compiled wasmtime artifact (.cwasm)") => {
-                "deploy the .wasm that it was compiled from; hotbay compiles by itself and loads nobody else's machine code".to_owned()
+                "deploy the .wasm that it was compiled from; hotbay compiles by itself and loads nobody else's machine code"
+                    .to_owned()
             }
             Self::Empty | Self::Foreign(_) => "deploy a WebAssembly component, built for wasm32-wasip2 say".to_owned(),
             Self::Truncated { .. } => "copy the file again, best under another name first and then renamed".to_owned(),
@@ -89,7 +90,9 @@ impl fmt::Display for Unfit {
         match self {
             Self::Empty => write!(f, "the file is empty; {EXPECTED}"),
             Self::Foreign(what) => write!(f, "the file is {what}; {EXPECTED}"),
-            Self::Truncated { len } => write!(f, "the file is truncated: a WebAssembly binary that ends in the middle, after {len} bytes"),
+            Self::Truncated { len } => {
+                write!(f, "the file is truncated: a WebAssembly binary that ends in the middle, after {len} bytes")
+            }
             Self::Version { found, component: true } => {
                 write!(f, "the file is a component of binary version {found:#x}; this hotbay reads version 0xd")
             }
@@ -113,7 +116,7 @@ impl std::error::Error for Unfit {}
 ///
 /// # Errors
 /// [`Unfit`] for what can never serve.
-pub fn identify(bytes: &[u8]) -> Result<Binary, Unfit> {
+pub(super) fn identify(bytes: &[u8]) -> Result<Binary, Unfit> {
     if bytes.is_empty() {
         return Err(Unfit::Empty);
     }

@@ -92,7 +92,13 @@ impl Drop for AbortOnDrop {
 
 impl Stream {
     /// Gives the guest a task of its own, which holds `lease` until the guest has ended.
-    pub(super) fn follow<L: Send + 'static>(self, running: Running, expired: CancellationToken, idle: Span, lease: L) -> GuestBody {
+    pub(super) fn follow<L: Send + 'static>(
+        self,
+        running: Running,
+        expired: CancellationToken,
+        idle: Span,
+        lease: L,
+    ) -> GuestBody {
         let progress = self.progress.clone();
         let guest = tokio::spawn(async move {
             let _lease = lease;
@@ -191,7 +197,9 @@ impl Body for GuestBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX))),
+            Kind::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX)))
+            }
             Kind::Frames(_) | Kind::Stream(_) => SizeHint::default(),
         }
     }

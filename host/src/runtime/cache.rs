@@ -11,9 +11,13 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 use tempfile::NamedTempFile;
 use tracing::warn;
+
+/// Bytes of artifacts that are kept; above it those that were used least recently go.
+const CACHE_MAX: u64 = 1 << 30;
 
 const KEY_FILE: &str = "cache.key";
 const FOLDER: &str = "cache";
@@ -124,7 +128,10 @@ impl Place {
         refuse_unless_own(&file.metadata()?)?;
         let sealed = fs::read(Self::seal(path)).map_err(|error| io::Error::other(format!("no seal: {error}")))?;
         let mac = self.mac(&mut file, path)?;
-        mac.verify_slice(&sealed).map_err(|_| io::Error::other("its seal does not fit: it was changed or comes from elsewhere"))?;
+        // The time of its last use, for `prune`; an artifact that cannot be marked is only removed earlier.
+        let _ = file.set_modified(SystemTime::now());
+        mac.verify_slice(&sealed)
+            .map_err(|_| io::Error::other("its seal does not fit: it was changed or comes from elsewhere"))?;
         Ok(file)
     }
 
@@ -135,6 +142,31 @@ impl Place {
         // The artifact first: a crash between the two leaves one without a seal, which is compiled again.
         named.persist(path)?;
         seal.persist(Self::seal(path))?;
+        self.prune(CACHE_MAX)
+    }
+
+    /// Removes the artifacts that were used least recently until no more than `limit` bytes are left. What is mapped stays mapped.
+    fn prune(&self, limit: u64) -> io::Result<()> {
+        let mut artifacts = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            // Another swap may have removed it in the meantime.
+            if path.extension().is_some_and(|extension| extension == "cwasm")
+                && let Ok(found) = fs::metadata(&path)
+            {
+                artifacts.push((found.modified()?, found.len(), path));
+            }
+        }
+        artifacts.sort();
+        let mut total: u64 = artifacts.iter().map(|(_, len, _)| len).sum();
+        for (_, len, path) in artifacts {
+            if total <= limit {
+                break;
+            }
+            // The artifact first: a seal without one is harmless.
+            fs::remove_file(&path).and_then(|()| fs::remove_file(Self::seal(&path)))?;
+            total -= len;
+        }
         Ok(())
     }
 
@@ -240,6 +272,23 @@ mod tests {
         fs::copy(&path, &other).unwrap();
         fs::copy(Place::seal(&path), Place::seal(&other)).unwrap();
         assert!(cache.find(&Digest::of(b"another"), Flavour::Sync, "00").is_none(), "sealed under another name");
+    }
+
+    #[test]
+    fn what_was_used_least_recently_goes_first() {
+        let state = tempfile::tempdir().unwrap();
+        let (cache, digest, path) = filled(state.path());
+        let place = cache.place.as_ref().unwrap();
+        let old = place.artifact(&Digest::of(b"old"), Flavour::Sync, "00");
+        for copy in [&old, &Place::seal(&old)] {
+            fs::write(copy, b"0123456789ab").unwrap();
+        }
+        File::open(&old).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        place.prune(24).unwrap();
+        assert!(old.exists());
+        place.prune(12).unwrap();
+        assert!(!old.exists() && !Place::seal(&old).exists() && path.exists());
+        assert!(cache.find(&digest, Flavour::Sync, "00").is_some());
     }
 
     #[test]

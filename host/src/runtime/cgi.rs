@@ -43,7 +43,12 @@ const CONNECTION_HEADERS: [&str; 7] =
     ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
 /// One run of a command.
-pub(super) async fn drive(revision: Arc<Revision>, request: Request<WasiBody>, call: Call, sender: HeadSender) -> Result<(), Fault> {
+pub(super) async fn drive(
+    revision: Arc<Revision>,
+    request: Request<WasiBody>,
+    call: Call,
+    sender: HeadSender,
+) -> Result<(), Fault> {
     let (parts, body) = request.into_parts();
     let environment = environment(&parts, &call)?;
     let (written, output) = mpsc::channel(WRITES_MAX);
@@ -104,9 +109,8 @@ async fn answer(mut output: mpsc::Receiver<Bytes>, sender: HeadSender) {
         }
     };
     let first = (!block.is_empty()).then(|| block.freeze());
-    let chunks = futures::stream::iter(first).chain(futures::stream::unfold(output, async |mut output| {
-        output.recv().await.map(|bytes| (bytes, output))
-    }));
+    let chunks = futures::stream::iter(first)
+        .chain(futures::stream::unfold(output, async |mut output| output.recv().await.map(|bytes| (bytes, output))));
     let body = StreamBody::new(chunks.map(|bytes| Ok(Frame::data(bytes)))).boxed_unsync();
     // Nobody waits for the head any more where the deadline was faster.
     let _ = sender.send(head.map(|head| head.map(|()| body)));

@@ -128,8 +128,8 @@ pub fn child(memory: u64, cpu_seconds: u64) -> io::Result<()> {
         }
         Err(reason) => Answer::Invalid(reason),
     };
-    eprintln!("{}", serde_json::to_string(&answer).map_err(io::Error::other)?);
-    Ok(())
+    let answer = serde_json::to_string(&answer).map_err(io::Error::other)?;
+    writeln!(io::stderr(), "{answer}")
 }
 
 fn confine(memory: u64, cpu_seconds: u64) -> io::Result<()> {

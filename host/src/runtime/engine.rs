@@ -95,10 +95,8 @@ pub(crate) fn config(flavour: Flavour) -> Config {
         .async_stack_size(ASYNC_STACK)
         .native_unwind_info(false)
         .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable)
-        // Features that no service of WASI 0.2 or 0.3 needs are attack surface.
+        // What no service of WASI 0.2 or 0.3 needs is only attack surface. Threads, GC and exceptions are not compiled in at all.
         .wasm_memory64(false)
-        .wasm_relaxed_simd(true)
-        .relaxed_simd_deterministic(true)
         .concurrency_support(flavour == Flavour::Async);
     if flavour == Flavour::Async {
         config.wasm_component_model_async(true);

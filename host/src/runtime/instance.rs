@@ -1,9 +1,6 @@
 //! One instance of a revision, and the idle ones that are kept where the settings say `policy = "reuse"`.
 
-use super::{
-    lifecycle::Lifecycle,
-    store::Guest,
-};
+use super::{lifecycle::Lifecycle, store::Guest};
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},

@@ -222,6 +222,8 @@ fn whole(mut parts: http::response::Parts, frames: Vec<Frame<bytes::Bytes>>, lim
 async fn drive(revision: Arc<Revision>, request: Request<WasiBody>, call: Call, sender: HeadSender) -> Result<(), Fault> {
     let mut instance = revision.instance().await?;
     instance.store.data().log.begin(&call.request_id);
+    // An idle instance's tick is long over; without this it would give way once before it began.
+    instance.store.set_epoch_deadline(1);
     let outcome = match &instance.proxy {
         Proxy::P2(_) => drive_p2(&mut instance, request, sender).await,
         Proxy::P3(_) => drive_p3(&mut instance, request, sender).await,

@@ -31,8 +31,8 @@ impl LifecycleIndex {
     /// The functions of one instance.
     pub(crate) fn bind(&self, store: &mut Store<Guest>, instance: &Instance) -> wasmtime::Result<Lifecycle> {
         Ok(Lifecycle {
-            start: instance.get_typed_func(&mut *store, &self.start)?,
-            stop: instance.get_typed_func(&mut *store, &self.stop)?,
+            start: instance.get_typed_func(&mut *store, self.start)?,
+            stop: instance.get_typed_func(&mut *store, self.stop)?,
         })
     }
 }

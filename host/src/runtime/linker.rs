@@ -167,7 +167,9 @@ fn refuse_unknown_imports(component: &Component) -> Result<(), LinkError> {
         } else if package.starts_with("wasi:") {
             format!("hotbay offers {}; build the service without `{package}`", OFFERED.join(", "))
         } else {
-            format!("hotbay knows no `{package}`; compose the component that exports it into this one (wac plug), or build without it")
+            format!(
+                "hotbay knows no `{package}`; compose the component that exports it into this one (wac plug), or build without it"
+            )
         };
         return Err(LinkError { reason: format!("it imports `{name}`, which this host does not offer"), remedy });
     }
@@ -197,7 +199,9 @@ fn kind_of(component: &Component) -> Result<Kind, LinkError> {
         some => format!("it exports {}", some.iter().take(8).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
     };
     Err(LinkError {
-        reason: format!("it lacks the export `wasi:http/incoming-handler@0.2` (or `wasi:http/handler@0.3`, or `wasi:cli/run`): {shown}"),
+        reason: format!(
+            "it lacks the export `wasi:http/incoming-handler@0.2` (or `wasi:http/handler@0.3`, or `wasi:cli/run`): {shown}"
+        ),
         remedy: "export one of them: the README's first service shows how".to_owned(),
     })
 }

@@ -1,17 +1,17 @@
 //! From the bytes of a build to a revision that is ready to be published: compile or find, link, warm.
 
 use super::{
-    artifact::{self, Binary, Unfit},
+    artifact::Unfit,
+    build::Build,
     cache::Cache,
     compile::{CompileError, Compiler},
     digest::Digest,
     engine::{Engines, Flavour, compatibility},
     fault::Fault,
-    linker::{Kind, Linkers, Surface},
+    linker::{Kind, LinkError, Linkers, Surface},
     revision::{Drained, Revision},
 };
 use crate::config::{CompileConfig, PoolConfig, ServiceName, Settings};
-use bytes::Bytes;
 use std::{fs::File, io, os::fd::AsRawFd, path::Path, sync::Arc};
 use tracing::warn;
 use wasmtime::component::Component;
@@ -43,17 +43,21 @@ impl Reject {
     }
 }
 
+impl From<LinkError> for Reject {
+    fn from(error: LinkError) -> Self {
+        Self::new(error.reason, error.remedy)
+    }
+}
+
 impl From<Unfit> for Reject {
     fn from(unfit: Unfit) -> Self {
         Self::new(unfit.to_string(), unfit.remedy())
     }
 }
 
-/// What is known of a file, as far as it could be read.
+/// What a load would come to, as far as it goes.
 #[derive(Debug)]
 pub struct Inspection {
-    /// What the bytes are.
-    pub binary: Option<Binary>,
     /// How it would be served.
     pub kind: Option<Kind>,
     /// What it imports and exports.
@@ -87,24 +91,23 @@ impl Loader {
         })
     }
 
-    /// Makes a revision of `wasm`. `enter` is told each step as it begins.
+    /// Makes a revision of `build`. `enter` is told each step as it begins.
     ///
     /// # Errors
     /// [`Reject`]: nothing has changed for anybody.
     pub async fn load(
-        &self,
+        self: &Arc<Self>,
         service: &ServiceName,
-        wasm: Bytes,
-        digest: Digest,
+        build: &Build,
         settings: Settings,
         mut enter: impl FnMut(Stage),
     ) -> Result<(Arc<Revision>, Drained), Reject> {
-        artifact::identify(&wasm)?;
+        build.binary().map_err(Unfit::clone)?;
         enter(Stage::Compiling);
-        let (component, flavour) = self.component(wasm, &digest).await?;
+        let (component, flavour) = self.component(build).await?;
         enter(Stage::Linking);
-        let linked = self.linkers.link(&component, flavour).map_err(|error| Reject::new(error.reason, error.remedy))?;
-        let (revision, drained) = Revision::new(service.clone(), digest, settings, &component, linked);
+        let linked = self.linkers.link(&component, flavour)?;
+        let (revision, drained) = Revision::new(service.clone(), *build.digest(), settings, &component, linked);
         enter(Stage::Warming);
         if let Err(fault) = revision.warm().await {
             drop(revision);
@@ -115,16 +118,15 @@ impl Loader {
     }
 
     /// Goes through the same steps and tells what it saw, for `hotbay check`.
-    pub async fn inspect(&self, service: &ServiceName, wasm: Bytes, settings: Settings) -> Inspection {
-        let digest = Digest::of(&wasm);
-        let mut seen = Inspection { binary: None, kind: None, surface: Surface::default(), reject: None };
+    pub async fn inspect(self: &Arc<Self>, service: &ServiceName, build: &Build, settings: Settings) -> Inspection {
+        let mut seen = Inspection { kind: None, surface: Surface::default(), reject: None };
         let outcome = async {
-            seen.binary = Some(artifact::identify(&wasm)?);
-            let (component, flavour) = self.component(wasm, &digest).await?;
+            build.binary().map_err(Unfit::clone)?;
+            let (component, flavour) = self.component(build).await?;
             seen.surface = Surface::of(&component);
-            let (kind, linked) = self.linkers.link(&component, flavour).map_err(|error| Reject::new(error.reason, error.remedy))?;
+            let (kind, linked) = self.linkers.link(&component, flavour)?;
             seen.kind = Some(kind);
-            let (revision, _) = Revision::new(service.clone(), digest, settings, &component, (kind, linked));
+            let (revision, _) = Revision::new(service.clone(), *build.digest(), settings, &component, (kind, linked));
             revision.warm().await.map_err(|fault| cold(&fault))
         };
         seen.reject = outcome.await.err();
@@ -132,38 +134,53 @@ impl Loader {
     }
 
     /// The component from the cache, or compiled now.
-    async fn component(&self, wasm: Bytes, digest: &Digest) -> Result<(Component, Flavour), Reject> {
-        for (flavour, compatibility) in &self.compatibility {
-            if let Some(file) = self.cache.find(digest, *flavour, compatibility) {
-                match self.map(file, *flavour) {
-                    Ok(component) => return Ok((component, *flavour)),
-                    Err(error) => warn!(%digest, %error, "a cached artifact does not load and is compiled again"),
-                }
-            }
+    async fn component(self: &Arc<Self>, build: &Build) -> Result<(Component, Flavour), Reject> {
+        // Checking the seal reads the whole artifact.
+        let (loader, digest) = (self.clone(), *build.digest());
+        if let Ok(Some(found)) = tokio::task::spawn_blocking(move || loader.cached(&digest)).await {
+            return Ok(found);
         }
-        self.compile(wasm, digest).await.map_err(|error| match error {
-            CompileError::Invalid(reason) => {
-                Reject::new(format!("it is no valid component: {reason}"), "build it again with today's tools, for wasm32-wasip2 say")
+        self.compile(build).await.map_err(|error| match error {
+            CompileError::Invalid(reason) => Reject::new(
+                format!("it is no valid component: {reason}"),
+                "build it again with today's tools, for wasm32-wasip2 say",
+            ),
+            CompileError::OverLimit(_) => Reject::new(
+                error.to_string(),
+                "make the component smaller, or raise compile.timeout and compile.memory in hotbay.toml",
+            ),
+            CompileError::Host(_) => {
+                Reject::new(error.to_string(), "see to the host: free memory, processes and file descriptors")
             }
-            CompileError::OverLimit(_) => {
-                Reject::new(error.to_string(), "make the component smaller, or raise compile.timeout and compile.memory in hotbay.toml")
-            }
-            CompileError::Host(_) => Reject::new(error.to_string(), "see to the host: free memory, processes and file descriptors"),
         })
     }
 
-    async fn compile(&self, wasm: Bytes, digest: &Digest) -> Result<(Component, Flavour), CompileError> {
+    fn cached(&self, digest: &Digest) -> Option<(Component, Flavour)> {
+        self.compatibility.iter().find_map(|(flavour, compatibility)| {
+            let file = self.cache.find(digest, *flavour, compatibility)?;
+            self.map(&file, *flavour)
+                .inspect_err(|error| warn!(%digest, %error, "a cached artifact does not load and is compiled again"))
+                .ok()
+                .map(|component| (component, *flavour))
+        })
+    }
+
+    async fn compile(self: &Arc<Self>, build: &Build) -> Result<(Component, Flavour), CompileError> {
         let scratch = self.cache.scratch()?;
-        let flavour = self.compiler.compile(wasm, scratch.file()?).await?;
-        let component = self.map(scratch.file()?, flavour).map_err(|error| io::Error::other(format!("{error:#}")))?;
-        if let Some((_, compatibility)) = self.compatibility.iter().find(|(known, _)| *known == flavour) {
-            self.cache.keep(scratch, digest, flavour, compatibility);
-        }
+        let flavour = self.compiler.compile(build.wasm.clone(), scratch.file()?).await?;
+        let component = self.map(&scratch.file()?, flavour).map_err(|error| io::Error::other(format!("{error:#}")))?;
+        // Sealing it for the next time is not waited for: the swap does not need it.
+        let (loader, digest) = (self.clone(), *build.digest());
+        tokio::task::spawn_blocking(move || {
+            if let Some((_, compatibility)) = loader.compatibility.iter().find(|(known, _)| *known == flavour) {
+                loader.cache.keep(scratch, &digest, flavour, compatibility);
+            }
+        });
         Ok((component, flavour))
     }
 
     /// Maps the very file that was checked, through its descriptor and not by its name.
-    fn map(&self, file: File, flavour: Flavour) -> wasmtime::Result<Component> {
+    fn map(&self, file: &File, flavour: Flavour) -> wasmtime::Result<Component> {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         #[allow(
             unsafe_code,

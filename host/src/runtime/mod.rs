@@ -2,6 +2,7 @@
 
 mod artifact;
 mod body;
+mod build;
 mod cache;
 mod call;
 mod cgi;
@@ -20,8 +21,9 @@ mod revision;
 mod stdio;
 mod store;
 
-pub use artifact::{Binary, Unfit, identify};
+pub use artifact::{Binary, Unfit};
 pub use body::GuestBody;
+pub use build::Build;
 pub use call::Call;
 pub use compile::{SUBCOMMAND as COMPILE_CHILD, child as compile_child};
 pub use digest::Digest;

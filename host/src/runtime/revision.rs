@@ -66,12 +66,7 @@ impl Revision {
             InstancePolicy::Reuse { max_requests, idle } => Some(IdleInstances::new(max_requests, idle)),
             InstancePolicy::Fresh => None,
         };
-        let code = Arc::new(Code {
-            engine: component.engine().clone(),
-            linked,
-            lifecycle: LifecycleIndex::of(component),
-            idle,
-        });
+        let code = Arc::new(Code { engine: component.engine().clone(), linked, lifecycle: LifecycleIndex::of(component), idle });
         let (gone, expired) = (CancellationToken::new(), CancellationToken::new());
         if code.idle.is_some() {
             tokio::spawn(shrink(Arc::downgrade(&code), gone.clone()));

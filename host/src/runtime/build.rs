@@ -1,0 +1,45 @@
+//! A `.wasm` file as it was read: its bytes, its digest and what they are.
+
+use super::{
+    artifact::{Binary, Unfit, identify},
+    digest::Digest,
+};
+use bytes::Bytes;
+
+/// One build of a service, not yet loaded. Making one hashes the whole file: do it off the async threads.
+#[derive(Debug, Clone)]
+pub struct Build {
+    pub(super) wasm: Bytes,
+    digest: Digest,
+    binary: Result<Binary, Unfit>,
+}
+
+impl Build {
+    /// Hashes and identifies `wasm`.
+    pub fn of(wasm: Bytes) -> Self {
+        Self { digest: Digest::of(&wasm), binary: identify(&wasm), wasm }
+    }
+
+    /// SHA-256 of the file.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> usize {
+        self.wasm.len()
+    }
+
+    /// What the file is.
+    ///
+    /// # Errors
+    /// [`Unfit`] for what can never serve.
+    pub fn binary(&self) -> Result<Binary, &Unfit> {
+        self.binary.as_ref().copied()
+    }
+
+    /// Whether more bytes could mend it: the file may still be being written.
+    pub fn may_be_half_written(&self) -> bool {
+        self.binary.as_ref().is_err_and(Unfit::may_be_half_written)
+    }
+}
