@@ -21,9 +21,9 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:$(CURDIR)/target/tools/bin
 # Tests and guests find what was built by this path, whatever the caller has set.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
-# One profile and one selection of packages for every native cargo call. With another selection cargo unites the features
-# of the dependencies differently, and half of the wasmtime stack is compiled a second time.
-NATIVE := --release --workspace
+# One profile and one selection of packages, the default members, for every native cargo call. With another selection (-p)
+# cargo unites the features of the dependencies differently, and half of the wasmtime stack is compiled a second time.
+NATIVE := --release
 HOTBAY := target/release/hotbay
 
 .PHONY: help
@@ -64,12 +64,12 @@ test: fixtures build ## Build everything and run every test
 
 .PHONY: swaps
 swaps: fixtures build ## Swap under full load, for long: SWAPS=
-	SWAPS=$(SWAPS) cargo test $(NATIVE) --test it -- swap --show-output
+	SWAPS=$(SWAPS) cargo test $(NATIVE) --test it -- swap_under_load leaks --show-output
 
 .PHONY: bench
 bench: guests wasmtime ## Measure against native code and `wasmtime serve`: CPU time a request
 	cargo build $(NATIVE) --bins
-	@target/release/bench
+	@target/release/bench --wasmtime target/tools/bin/wasmtime $(ARGS)
 
 .PHONY: swap-time
 swap-time: guests ## Measure a swap: file closed to first answer, step by step
@@ -94,7 +94,7 @@ lint-wasm:
 
 .PHONY: lint-deny
 lint-deny:
-	@if ! command -v cargo-deny >/dev/null; then \
+	@mkdir -p target; if ! command -v cargo-deny >/dev/null; then \
 		echo "lint: skipped licences, bans and sources: cargo-deny is not here (make tools)"; \
 		exit 0; \
 	fi; \

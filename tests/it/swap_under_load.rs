@@ -234,9 +234,14 @@ impl Seen {
         };
         for (n, pair) in placed.windows(2).enumerate() {
             let (old, new) = (pair[0], pair[1]);
-            let (last, replaced, retired) = (old.last_begun.load(Ordering::Relaxed), said("published", new), said("retired", old));
+            let (last, replaced, retired) =
+                (old.last_begun.load(Ordering::Relaxed), said("published", new), said("retired", old));
             assert!(last < retired, "revision {n} answered a request that began {} µs after it was retired", last - retired);
-            assert!(last < replaced, "revision {n} answered a request that began {} µs after its successor was published", last - replaced);
+            assert!(
+                last < replaced,
+                "revision {n} answered a request that began {} µs after its successor was published",
+                last - replaced
+            );
         }
     }
 }

@@ -22,6 +22,11 @@ pub fn service(name: &str) -> Bytes {
     read(&path).unwrap_or_else(|error| panic!("the service {}: {error}; run `make guests` or services/build.sh", path.display()))
 }
 
+/// The settings of an example, if it has any.
+pub fn settings(name: &str) -> Option<String> {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bay").join(format!("{name}.toml"))).ok()
+}
+
 /// A fixture that is WebAssembly text, assembled.
 pub fn text(name: &str) -> Bytes {
     let path = text_path(name);

@@ -9,7 +9,9 @@ use hotbay::{
     telemetry::{self, LogFormat},
 };
 use std::{fs, io, net::SocketAddr, path::PathBuf, process::ExitCode};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tracing::warn;
 
 /// Flags win over the configuration file, which wins over the defaults.
 #[derive(Parser)]
@@ -54,6 +56,7 @@ impl Args {
 pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let _log = telemetry::start(args.log);
     let config = args.config()?;
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime does not start: {error}"))?;
     let outcome = runtime.block_on(serve(config));
@@ -77,6 +80,14 @@ async fn serve(config: HostConfig) -> Result<(), String> {
     println!("listening on http://{bound}");
     let started = move |standings: &[_]| print!("{}", table::services(standings, bound));
     hotbay::run(config, Listeners { public }, shutdown, started).await.map_err(|error| error.to_string())
+}
+
+/// Takes all the descriptors that this user may have: the usual 1024 are fewer than `http.connections`.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        warn!(%error, "the limit of open files cannot be raised; connections beyond it wait");
+    }
 }
 
 fn bind_error(address: SocketAddr, error: &io::Error) -> String {

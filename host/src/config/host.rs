@@ -62,7 +62,8 @@ impl HostConfig {
 pub struct HttpConfig {
     /// Every response says which revision made it, in `x-hotbay-revision`.
     pub revision_header: bool,
-    /// Longest time a client may take for a request head.
+    /// Longest time a client may take for a request head, and longest rest of a connection between two requests. Below the
+    /// rest that a load balancer in front allows itself, a request can meet the connection as it closes.
     pub header_timeout: Span,
     /// Bytes of a request head; 431 above it.
     pub header_size: ByteSize,
@@ -74,7 +75,7 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             revision_header: true,
-            header_timeout: Span(Duration::from_secs(10)),
+            header_timeout: Span(Duration::from_secs(75)),
             header_size: ByteSize(64 << 10),
             connections: 10_000,
         }

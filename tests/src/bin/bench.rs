@@ -84,7 +84,8 @@ struct Spec {
 
 fn specs(args: &Args, scratch: &Path) -> Result<Vec<Spec>> {
     let native = std::env::current_exe()?.with_file_name("native");
-    let mut specs = vec![Spec { name: "native axum", command: Command::new(native), address: None, path: "/hello", factor: NATIVE_FACTOR }];
+    let mut specs =
+        vec![Spec { name: "native axum", command: Command::new(native), address: None, path: "/hello", factor: NATIVE_FACTOR }];
     for (name, policy, quiet) in [
         ("hotbay, fresh", "fresh", false),
         ("hotbay, fresh, HOTBAY_LOG=warn", "fresh", true),
@@ -117,7 +118,8 @@ fn specs(args: &Args, scratch: &Path) -> Result<Vec<Spec>> {
 fn hotbay(args: &Args, scratch: &Path, name: &'static str, policy: &str, quiet: bool) -> Result<Spec> {
     let bay = scratch.join(name);
     fs::create_dir(&bay)?;
-    fs::copy(&args.hello, bay.join("hello.wasm")).with_context(|| format!("{}; make it with `make guests`", args.hello.display()))?;
+    fs::copy(&args.hello, bay.join("hello.wasm"))
+        .with_context(|| format!("{}; make it with `make guests`", args.hello.display()))?;
     fs::write(bay.join("hello.toml"), format!("[instances]\npolicy = \"{policy}\"\n"))?;
     let mut command = Command::new(&args.hotbay);
     command.arg("serve").arg(&bay).args(["--listen", "127.0.0.1:0"]).env_remove("HOTBAY_LOG");
@@ -209,7 +211,8 @@ fn address_from(child: &mut Child) -> Result<SocketAddr> {
     let mut lines = BufReader::new(stdout);
     let mut line = String::new();
     lines.read_line(&mut line)?;
-    let address = line.trim().strip_prefix("listening on http://").with_context(|| format!("its first line is {line:?}"))?.parse()?;
+    let address =
+        line.trim().strip_prefix("listening on http://").with_context(|| format!("its first line is {line:?}"))?.parse()?;
     // The rest is read so that nobody waits for a full pipe.
     std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
     Ok(address)
@@ -236,11 +239,16 @@ fn report(args: &Args, servers: &[Server]) -> String {
         args.requests * NATIVE_FACTOR,
         args.connections,
     );
-    text.push_str("| server | min | median | max | × native | × wasmtime serve | requests/s |\n|---|---:|---:|---:|---:|---:|---:|\n");
+    text.push_str(
+        "| server | min | median | max | × native | × wasmtime serve | requests/s |\n|---|---:|---:|---:|---:|---:|---:|\n",
+    );
     for server in servers {
         let ([min, median, max], [_, rate, _]) = (spread(&server.cost), spread(&server.rate));
         let (to_native, to_wasmtime) = (ratio(median, native), ratio(median, wasmtime));
-        text.push_str(&format!("| {} | {min:.1} | {median:.1} | {max:.1} | {to_native} | {to_wasmtime} | {rate:.0} |\n", server.name));
+        text.push_str(&format!(
+            "| {} | {min:.1} | {median:.1} | {max:.1} | {to_native} | {to_wasmtime} | {rate:.0} |\n",
+            server.name
+        ));
     }
     text
 }

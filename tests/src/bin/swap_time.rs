@@ -90,7 +90,8 @@ fn between(earlier: SystemTime, later: SystemTime) -> f64 {
 }
 
 fn table(times: &[[f64; 8]], size: usize) -> String {
-    let mut text = format!("{} swaps of an idle service, a component of {} KiB, each build compiled.\n\n", times.len(), size >> 10);
+    let mut text =
+        format!("{} swaps of an idle service, a component of {} KiB, each build compiled.\n\n", times.len(), size >> 10);
     text.push_str("| step | median ms | worst ms |\n|---|---:|---:|\n");
     for (step, name) in STEPS.iter().enumerate() {
         let mut sorted: Vec<f64> = times.iter().filter_map(|swap| swap.get(step).copied()).collect();
