@@ -8,8 +8,8 @@ use hotbay::{
     shutdown::Shutdown,
     telemetry::{self, LogFormat},
 };
-use std::{fs, io, net::SocketAddr, path::PathBuf, process::ExitCode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::{fs, io, net::SocketAddr, path::PathBuf, process::ExitCode};
 use tokio::net::TcpListener;
 use tracing::warn;
 

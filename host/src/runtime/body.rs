@@ -1,6 +1,6 @@
 //! A response body on its way out: whole, or streamed while the guest still writes it.
 
-use super::{fault::Fault, invoke::Running};
+use super::{fault::Fault, running::Running};
 use crate::config::{ByteSize, Span};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};

@@ -3,9 +3,9 @@
 use super::{
     call::Call,
     fault::Fault,
-    invoke::HeadSender,
     linker::Linked,
     revision::Revision,
+    running::HeadSender,
     store::{Guest, new_store},
 };
 use bytes::{Buf, Bytes, BytesMut};

@@ -9,12 +9,13 @@ use super::{
     call::Call,
     cgi,
     fault::Fault,
-    instance::Instance,
     linker::Linked,
+    proxy,
     revision::Revision,
+    running::{Guest, Head, Running},
 };
-use crate::config::Span;
-use bytes::BytesMut;
+use crate::config::ByteSize;
+use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use http::{Request, Response, StatusCode, header};
 use http_body::{Body as _, Frame};
@@ -23,20 +24,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
-use wasmtime_wasi_http::{WasiBody, WasiHttpView, handler::Proxy, p2::bindings::http::types::Scheme, p3};
+use wasmtime_wasi_http::WasiBody;
 
 /// Largest response that is gathered before it is sent.
 const WHOLE_MAX: usize = 64 << 10;
-
-/// What a guest hands over first.
-pub(super) type Head = Result<Response<WasiBody>, Fault>;
-/// Where it hands it over.
-pub(super) type HeadSender = oneshot::Sender<Head>;
-
-type Driving = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
 
 /// Calls the guest of `revision` and returns its response; `lease` is dropped when the guest has ended.
 ///
@@ -51,12 +44,12 @@ pub(crate) async fn invoke<L: Send + 'static>(
     let limits = revision.settings().limits;
     let expired = revision.expired().clone();
     let (sender, receiver) = oneshot::channel();
-    let guest: Driving = match &revision.code.linked {
-        Linked::Http(..) => Box::pin(drive(revision.clone(), request, call, sender)),
+    let guest: Guest = match &revision.code.linked {
+        Linked::Http(..) => Box::pin(proxy::drive(revision.clone(), request, call, sender)),
         Linked::Command2(_) | Linked::Command3(_) => Box::pin(cgi::drive(revision.clone(), request, call, sender)),
         Linked::Library(_) => return Err(Fault::Library),
     };
-    let mut running = Running { guest: Some(guest), outcome: None, computed: Duration::ZERO, cpu: limits.cpu };
+    let mut running = Running::new(guest, limits.cpu);
     let head = tokio::select! {
         biased;
         head = tokio::time::timeout(limits.deadline.0, head(&mut running, receiver)) => {
@@ -66,7 +59,7 @@ pub(crate) async fn invoke<L: Send + 'static>(
     };
     let (parts, mut body) = check(head)?.into_parts();
     let gathered = poll_fn(|cx| Poll::Ready(gather(&mut running, &mut body, cx))).await;
-    match (running.outcome.take(), gathered) {
+    match (running.take_outcome(), gathered) {
         // Nothing has been sent yet, so a guest that fails after its head still gets an honest status.
         (Some(Err(fault)), _) => Err(fault),
         (Some(Ok(())), Gathered { frames, end: Some(end) }) => {
@@ -74,7 +67,7 @@ pub(crate) async fn invoke<L: Send + 'static>(
             whole(parts, frames, limits.response_body.0)
         }
         (outcome, Gathered { frames, end }) => {
-            running.outcome = outcome;
+            let running = running.with_outcome(outcome);
             let stream = Stream {
                 first: frames.into(),
                 end,
@@ -88,58 +81,17 @@ pub(crate) async fn invoke<L: Send + 'static>(
     }
 }
 
-/// A guest at work, its computing time and how it ended.
-pub(super) struct Running {
-    guest: Option<Driving>,
-    outcome: Option<Result<(), Fault>>,
-    computed: Duration,
-    cpu: Span,
-}
-
-impl Running {
-    /// Polls the guest once. A poll lasts a tick at most where the guest computes, so that the time can be counted between.
-    fn advance(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(guest) = &mut self.guest else {
-            return false;
-        };
-        let begun = Instant::now();
-        let polled = guest.as_mut().poll(cx);
-        self.computed += begun.elapsed();
-        self.outcome = match polled {
-            Poll::Ready(outcome) => Some(outcome),
-            Poll::Pending if self.computed > self.cpu.0 => Some(Err(Fault::Cpu(self.cpu))),
-            Poll::Pending => return false,
-        };
-        self.guest = None;
-        true
-    }
-}
-
-impl Future for Running {
-    type Output = Result<(), Fault>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.advance(cx);
-        match self.outcome.take() {
-            Some(outcome) => Poll::Ready(outcome),
-            // Ended and told before: only a second look after the end comes here.
-            None if self.guest.is_none() => Poll::Ready(Ok(())),
-            None => Poll::Pending,
-        }
-    }
-}
-
 /// Runs the guest until its response head is there.
 async fn head(running: &mut Running, mut receiver: oneshot::Receiver<Head>) -> Head {
     poll_fn(|cx| {
         running.advance(cx);
         match receiver.poll_unpin(cx) {
             Poll::Ready(Ok(head)) => Poll::Ready(head),
-            Poll::Ready(Err(_)) => match running.outcome.take() {
+            Poll::Ready(Err(_)) => match running.take_outcome() {
                 Some(Err(fault)) => Poll::Ready(Err(fault)),
                 Some(Ok(())) => Poll::Ready(Err(Fault::NoResponse)),
                 // The guest gave the sender up and runs on; its end decides.
-                None if running.guest.is_some() => Poll::Pending,
+                None if running.is_at_work() => Poll::Pending,
                 None => Poll::Ready(Err(Fault::NoResponse)),
             },
             Poll::Pending => Poll::Pending,
@@ -159,7 +111,7 @@ fn check(head: Response<WasiBody>) -> Result<Response<WasiBody>, Fault> {
 
 /// What of a response body was there without waiting.
 struct Gathered {
-    frames: Vec<Frame<bytes::Bytes>>,
+    frames: Vec<Frame<Bytes>>,
     /// How the body ended, if it did.
     end: Option<Result<(), Fault>>,
 }
@@ -172,7 +124,7 @@ fn gather(running: &mut Running, body: &mut WasiBody, cx: &mut Context<'_>) -> G
         while end.is_none() && size < WHOLE_MAX {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    size += frame.data_ref().map_or(0, bytes::Bytes::len);
+                    size += frame.data_ref().map_or(0, Bytes::len);
                     frames.push(frame);
                 }
                 Poll::Ready(Some(Err(error))) => end = Some(Err(Fault::Protocol(error.to_string()))),
@@ -181,7 +133,7 @@ fn gather(running: &mut Running, body: &mut WasiBody, cx: &mut Context<'_>) -> G
             }
             moved = true;
         }
-        let settled = running.outcome.is_some() && end.is_some();
+        let settled = running.has_ended() && end.is_some();
         if settled || !moved || size >= WHOLE_MAX {
             return Gathered { frames, end };
         }
@@ -189,10 +141,10 @@ fn gather(running: &mut Running, body: &mut WasiBody, cx: &mut Context<'_>) -> G
 }
 
 /// A response that is all there: one buffer and its length, or its few frames where it has trailers.
-fn whole(mut parts: http::response::Parts, frames: Vec<Frame<bytes::Bytes>>, limit: u64) -> Result<Response<GuestBody>, Fault> {
-    let size: usize = frames.iter().filter_map(Frame::data_ref).map(bytes::Bytes::len).sum();
+fn whole(mut parts: http::response::Parts, frames: Vec<Frame<Bytes>>, limit: u64) -> Result<Response<GuestBody>, Fault> {
+    let size: usize = frames.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
     if u64::try_from(size).unwrap_or(u64::MAX) > limit {
-        return Err(Fault::ResponseTooLarge(crate::config::ByteSize(limit)));
+        return Err(Fault::ResponseTooLarge(ByteSize(limit)));
     }
     if let Some(promised) = parts.headers.get(header::CONTENT_LENGTH)
         && promised.as_bytes() != size.to_string().as_bytes()
@@ -216,60 +168,4 @@ fn whole(mut parts: http::response::Parts, frames: Vec<Frame<bytes::Bytes>>, lim
     // The body says its own length; a header would only be compared with it.
     parts.headers.remove(header::CONTENT_LENGTH);
     Ok(Response::from_parts(parts, GuestBody::whole(bytes)))
-}
-
-/// A WASI HTTP guest: an instance, the call, and the instance back to the idle ones.
-async fn drive(revision: Arc<Revision>, request: Request<WasiBody>, call: Call, sender: HeadSender) -> Result<(), Fault> {
-    let mut instance = revision.instance().await?;
-    instance.store.data().log.begin(&call.request_id);
-    // An idle instance's tick is long over; without this it would give way once before it began.
-    instance.store.set_epoch_deadline(1);
-    let outcome = match &instance.proxy {
-        Proxy::P2(_) => drive_p2(&mut instance, request, sender).await,
-        Proxy::P3(_) => drive_p3(&mut instance, request, sender).await,
-    };
-    if let Err(error) = outcome {
-        return Err(revision.fault(&error, &instance.store));
-    }
-    instance.store.data().log.flush();
-    if let Some(idle) = &revision.code.idle
-        && let Some(ended) = idle.give_back(instance)
-    {
-        ended.end().await;
-    }
-    Ok(())
-}
-
-async fn drive_p2(instance: &mut Instance, request: Request<WasiBody>, sender: HeadSender) -> wasmtime::Result<()> {
-    let Instance { store, proxy: Proxy::P2(proxy), .. } = instance else {
-        return Ok(());
-    };
-    let mut http = store.data_mut().http();
-    let request = http.new_incoming_request(Scheme::Http, request)?;
-    let outparam = http.new_response_outparam_from_callback(move |head| {
-        // Nobody waits for the head any more where the deadline was faster.
-        let _ = sender.send(head.map_err(|code| Fault::Refused(format!("{code:?}"))));
-    })?;
-    proxy.wasi_http_incoming_handler().call_handle(store, request, outparam).await
-}
-
-async fn drive_p3(instance: &mut Instance, request: Request<WasiBody>, sender: HeadSender) -> wasmtime::Result<()> {
-    let Instance { store, proxy: Proxy::P3(service), .. } = instance else {
-        return Ok(());
-    };
-    let (request, sent) = p3::Request::from_http(store.data_mut().http().hooks, request);
-    let service = &*service;
-    store
-        .run_concurrent(async |accessor| {
-            let head = match service.handle(accessor, request).await? {
-                Ok(response) => Ok(accessor.with(|access| response.into_http(access, sent))?),
-                Err(code) => Err(Fault::Refused(format!("{code:?}"))),
-            };
-            // Nobody waits for the head any more where the deadline was faster.
-            let _ = sender.send(head);
-            // The guest may go on after its response head: the body streams, and it may have work of its own.
-            poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
-            wasmtime::Result::<()>::Ok(())
-        })
-        .await?
 }

@@ -16,8 +16,10 @@ mod lifecycle;
 mod limiter;
 mod linker;
 mod loader;
+mod proxy;
 mod request;
 mod revision;
+mod running;
 mod stdio;
 mod store;
 
