@@ -40,11 +40,12 @@ impl Shutdown {
         self.running.len()
     }
 
-    /// Begins the shutdown at the first SIGTERM or SIGINT; the second one ends the process at once with exit code 1.
+    /// Begins the shutdown at the first SIGTERM or SIGINT; the second one ends the process at once with
+    /// exit code 1, after `at_exit`.
     ///
     /// # Errors
     /// Where the signal handlers cannot be installed.
-    pub fn on_signal(&self) -> io::Result<()> {
+    pub fn on_signal(&self, at_exit: fn()) -> io::Result<()> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let shutdown = self.clone();
         tokio::spawn(async move {
@@ -58,6 +59,7 @@ impl Shutdown {
                     shutdown.begin();
                 } else {
                     warn!(signal = name, "ended at once");
+                    at_exit();
                     std::process::exit(1);
                 }
             }

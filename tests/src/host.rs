@@ -2,7 +2,7 @@
 
 use crate::{
     PATIENCE, Resources,
-    client::{Connection, Request, Response},
+    client::{Connection, Reply, Request, Response},
     guests,
     log::{Event, Log, Tail},
 };
@@ -17,6 +17,7 @@ use std::{
         Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -319,6 +320,23 @@ impl Host {
         self.request("POST", target).body(body).send().await
     }
 
+    /// GET, until the head of the response is there.
+    pub async fn get_open(&self, target: &str) -> Reply {
+        self.request("GET", target).open().await
+    }
+
+    /// GET, again and again until the status is this one: for what the host does a moment after it has answered.
+    pub async fn get_until(&self, target: &str, status: u16) -> Response {
+        let begun = Instant::now();
+        loop {
+            let answer = self.get(target).await;
+            if answer.status == status {
+                return answer;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{target} stays {}: {}\n{}", answer.status, answer.text(), self.log.told());
+        }
+    }
+
     /// A request to be made up and sent.
     pub fn request(&self, method: &str, target: &str) -> Request {
         Request::new(self.address, method, target)
@@ -484,6 +502,11 @@ impl Host {
             Ok(status) => status.expect("a child of ours"),
             Err(_) => panic!("the host did not end\n{}", self.log.told()),
         }
+    }
+
+    /// How it was started: with the same bay, to be started again.
+    pub fn again(&self) -> Builder {
+        self.builder.clone()
     }
 
     /// Ends it in good order, and gives back how it was started: with the same bay, to be started again.

@@ -54,7 +54,7 @@ impl Args {
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode, String> {
-    let _log = telemetry::start(args.log);
+    let _log = telemetry::start(args.log).map_err(|error| format!("the log does not start: {error}"))?;
     let config = args.config()?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -76,7 +76,7 @@ async fn serve(config: HostConfig) -> Result<(), String> {
         ));
     }
     let shutdown = Shutdown::new();
-    shutdown.on_signal().map_err(|error| format!("signals cannot be handled: {error}"))?;
+    shutdown.on_signal(telemetry::flush).map_err(|error| format!("signals cannot be handled: {error}"))?;
     println!("listening on http://{bound}");
     let started = move |standings: &[_]| print!("{}", table::services(standings, bound));
     hotbay::run(config, Listeners { public }, shutdown, started).await.map_err(|error| error.to_string())

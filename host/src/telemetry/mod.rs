@@ -9,8 +9,13 @@
 //!
 //! Fields: `service`, `revision`, `request_id`, `state`, `took_us`, `method`, `path`, `status`, `sent`, `reason`, `remedy`.
 
-use std::io::{BufWriter, IsTerminal};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+mod batch;
+
+use batch::{Batch, Batches};
+use std::{
+    io::{self, IsTerminal},
+    sync::OnceLock,
+};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How log lines look.
@@ -24,23 +29,37 @@ pub enum LogFormat {
 
 /// What is logged unless `HOTBAY_LOG` says otherwise.
 const DEFAULT_FILTER: &str = "warn,hotbay=info";
-/// Lines that wait for stderr; a log that nobody reads fast enough loses lines and slows no request.
-const LINES_MAX: usize = 16_384;
 
-/// Sends the log to stderr from a thread of its own. The guard writes what is left when it is dropped.
-pub fn start(format: LogFormat) -> WorkerGuard {
-    // The thread flushes when no line waits, so that a buffer saves system calls under load and delays nothing else.
-    let stderr = BufWriter::new(std::io::stderr());
-    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).lossy(true).finish(stderr);
+/// The log of the process, for [`flush`].
+static LOG: OnceLock<Batch> = OnceLock::new();
+
+/// Writes what is left of the log when it is dropped.
+pub struct LogGuard {
+    _batches: Batches,
+}
+
+/// Sends the log to stderr from a thread of its own.
+///
+/// # Errors
+/// Where the thread cannot be started.
+pub fn start(format: LogFormat) -> io::Result<LogGuard> {
+    let (batch, batches) = Batches::start(io::stderr())?;
     let filter = EnvFilter::try_from_env("HOTBAY_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = fmt::layer().with_writer(writer);
+    let lines = fmt::layer().with_writer(LOG.get_or_init(|| batch).clone());
     // An error says that a log is set up already, which is as good.
     let _ = match format {
-        LogFormat::Text => registry.with(lines.with_ansi(std::io::stderr().is_terminal())).try_init(),
+        LogFormat::Text => registry.with(lines.with_ansi(io::stderr().is_terminal())).try_init(),
         LogFormat::Json => {
             registry.with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()
         }
     };
-    guard
+    Ok(LogGuard { _batches: batches })
+}
+
+/// Writes what is left of the log now: for an end of the process that drops nothing.
+pub fn flush() {
+    if let Some(batch) = LOG.get() {
+        batch.flush_to(&mut io::stderr());
+    }
 }

@@ -1,0 +1,186 @@
+//! The compile cache: used again after a restart, and never trusted.
+
+use hotbay_tests::{Builder, Host, How, guests};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    path::{Path, PathBuf},
+};
+
+/// A bay with a compiled `probe` and an `other`, ended. Returns what starts it again, and its cache folder.
+async fn filled() -> (Builder, PathBuf) {
+    let host = Host::builder()
+        .own_state()
+        .service("probe", &guests::fixture("probe"))
+        .service("other", &guests::fixture("lifecycle"))
+        .start()
+        .await;
+    let cache = host.state().join("cache");
+    (host.stop().await, cache)
+}
+
+fn find(cache: &Path, wasm: &[u8], extension: &str) -> PathBuf {
+    let digest = guests::digest(wasm);
+    let entries = fs::read_dir(cache).expect("a cache folder").map(|entry| entry.expect("an entry").path());
+    let is = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&digest)) && path.extension().is_some_and(|found| found == extension);
+    entries.into_iter().find(is).unwrap_or_else(|| panic!("no .{extension} of {digest} in {}", cache.display()))
+}
+
+fn artifact(cache: &Path) -> PathBuf {
+    find(cache, &guests::fixture("probe"), "cwasm")
+}
+
+/// Which file it is and when it was written.
+fn identity(path: &Path) -> (u64, i64, i64) {
+    let found = fs::metadata(path).expect("an artifact");
+    (found.ino(), found.mtime(), found.mtime_nsec())
+}
+
+async fn assert_serves(host: &Host) {
+    for (target, wasm) in [("/probe/marker", "probe"), ("/other", "lifecycle")] {
+        let answer = host.get(target).await;
+        assert_eq!((answer.status, answer.revision()), (200, guests::digest(&guests::fixture(wasm)).as_str()), "{}", host.told());
+    }
+}
+
+#[tokio::test]
+async fn a_restart_compiles_nothing_again() {
+    let (again, cache) = filled().await;
+    let before = identity(&artifact(&cache));
+    let host = again.start().await;
+    assert_serves(&host).await;
+    assert_eq!(identity(&artifact(&cache)), before, "the artifact is the same file, so it was not compiled again");
+    assert!(!host.events().iter().any(|event| event.level == "WARN"), "{}", host.told());
+}
+
+#[tokio::test]
+async fn the_state_belongs_to_the_host_alone() {
+    let (again, cache) = filled().await;
+    let mode = |path: &Path| fs::metadata(path).expect("it is there").mode() & 0o777;
+    let state = cache.parent().expect("the state folder");
+    assert_eq!((mode(state), mode(&cache)), (0o700, 0o700));
+    assert_eq!(mode(&state.join("cache.key")), 0o600);
+    assert_eq!(fs::metadata(state.join("cache.key")).expect("a key").len(), 32);
+    let left: Vec<_> = fs::read_dir(&cache).expect("a cache").flatten().map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().starts_with('.')).collect();
+    assert!(left.is_empty(), "nothing half-made is left: {left:?}");
+    drop(again);
+}
+
+/// Starts again after `harm` was done to the artifact, and requires that it was seen, compiled again, and served.
+async fn assert_compiled_again(what: &str, harm: impl FnOnce(&Path)) {
+    let (again, cache) = filled().await;
+    let path = artifact(&cache);
+    let good = fs::read(&path).expect("an artifact");
+    harm(&path);
+    let host = again.start().await;
+    assert_serves(&host).await;
+    let told = host.log().wait(format!("{what}: a line that it is not trusted"), |event| event.level == "WARN" && event.message.contains("not trusted")).await;
+    assert!(told.fields["artifact"].to_string().contains(&guests::digest(&guests::fixture("probe"))), "{what}: {}", told.fields);
+    let mended = fs::read(artifact(&cache)).expect("an artifact");
+    assert_eq!(mended.len(), good.len(), "{what}: it was compiled again and kept");
+    let again = host.stop().await;
+    let before = identity(&artifact(&cache));
+    let host = again.start().await;
+    assert_serves(&host).await;
+    assert_eq!(identity(&artifact(&cache)), before, "{what}: and then it is good");
+}
+
+/// Guards `Place::open_checked` in host/src/runtime/cache.rs: loading an artifact runs whatever it says.
+#[tokio::test]
+async fn a_flipped_byte_is_seen() {
+    assert_compiled_again("a flipped byte", |path| {
+        let mut bytes = fs::read(path).expect("an artifact");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(path, bytes).expect("it is written");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_truncated_artifact_is_seen() {
+    assert_compiled_again("a truncated artifact", |path| {
+        let file = fs::File::options().write(true).open(path).expect("an artifact");
+        file.set_len(1000).expect("it is cut");
+    })
+    .await;
+}
+
+/// A good artifact with a good seal, of another build.
+#[tokio::test]
+async fn an_artifact_of_another_build_is_seen() {
+    assert_compiled_again("an artifact of another build", |path| {
+        let cache = path.parent().expect("a folder");
+        let other = guests::fixture("lifecycle");
+        fs::copy(find(cache, &other, "cwasm"), path).expect("a copy");
+        fs::copy(find(cache, &other, "hmac"), find(cache, &guests::fixture("probe"), "hmac")).expect("a copy");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_artifact_without_a_seal_is_seen() {
+    assert_compiled_again("an artifact without a seal", |path| fs::remove_file(path.with_extension("hmac")).expect("a seal")).await;
+}
+
+#[tokio::test]
+async fn an_artifact_that_others_may_write_is_seen() {
+    assert_compiled_again("an artifact that others may write", |path| {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).expect("a mode");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_link_in_place_of_an_artifact_is_seen() {
+    assert_compiled_again("a link", |path| {
+        let elsewhere = path.with_file_name("elsewhere");
+        fs::rename(path, &elsewhere).expect("a rename");
+        symlink(elsewhere, path).expect("a link");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_hosts_artifact_is_seen() {
+    let (_kept, foreign) = filled().await;
+    assert_compiled_again("an artifact of another host", |path| {
+        let mut bytes = fs::read(artifact(&foreign)).expect("an artifact");
+        // The same build on the same machine gives the same code; what tells them apart is the seal.
+        bytes.push(0);
+        bytes.pop();
+        fs::write(path, bytes).expect("a copy");
+        fs::copy(find(&foreign, &guests::fixture("probe"), "hmac"), path.with_extension("hmac")).expect("a copy");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_state_folder_that_cannot_be_used_makes_it_slower_and_not_wrong() {
+    for what in ["a file in its place", "others may write it"] {
+        let builder = Host::builder();
+        let state = builder.folder().join("state");
+        if what.starts_with("a file") {
+            fs::write(&state, "").expect("a file");
+        } else {
+            fs::create_dir(&state).expect("a folder");
+            fs::set_permissions(&state, fs::Permissions::from_mode(0o777)).expect("a mode");
+        }
+        let host = builder.state(&state).service("probe", &guests::fixture("lifecycle")).start().await;
+        let told = host.log().wait(what, |event| event.level == "WARN" && event.message.contains("state folder")).await;
+        assert!(told.message.contains("--state"), "{}", told.message);
+        assert_eq!(host.get("/probe").await.status, 200, "{what}");
+        let next = guests::patched(&guests::fixture("lifecycle"), "stop:fine", "stop:good");
+        host.swap("probe", &next, How::Rename).await;
+        assert_eq!(host.get("/probe").await.revision(), guests::digest(&next), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_state_folder_that_goes_while_the_host_runs_is_done_without() {
+    let host = Host::builder().own_state().service("probe", &guests::fixture("lifecycle")).start().await;
+    fs::remove_dir_all(host.state()).expect("the state folder goes");
+    let next = guests::patched(&guests::fixture("lifecycle"), "stop:fine", "stop:good");
+    host.swap("probe", &next, How::Rename).await;
+    assert_eq!(host.get("/probe").await.revision(), guests::digest(&next));
+}
