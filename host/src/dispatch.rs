@@ -1,16 +1,14 @@
 //! Route, admit, invoke: from a request to the response of a guest. Knows neither sockets nor files.
 
 use crate::{
+    config::ServiceName,
     registry::{Found, Registry, Serving},
     runtime::{BodyError, Call, Fault, GuestBody, Revision, bounded, invoke},
 };
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, Uri, uri::PathAndQuery};
 use http_body::Body;
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// `x-forwarded-prefix`.
@@ -37,24 +35,14 @@ pub(crate) enum Refusal {
         allow: String,
     },
     /// The service has no revision that ever was good.
-    #[error("the service has no good revision: its build was rejected, see the log")]
-    NoRevision,
+    #[error("the service {0} has no good revision: its build was rejected, see the log, or is still being loaded")]
+    NoRevision(ServiceName),
     /// All permits taken, and the queue full or the wait too long.
     #[error("the service is at its limit: {0}")]
     Overloaded(&'static str),
     /// The guest failed.
     #[error(transparent)]
     Fault(#[from] Fault),
-}
-
-/// Who is at the ends of the connection, and the request's id.
-pub(crate) struct Origin {
-    /// `x-request-id`.
-    pub request_id: String,
-    /// The client.
-    pub peer: SocketAddr,
-    /// The address that the client reached.
-    pub local: SocketAddr,
 }
 
 /// A response or its refusal, and the revision that the request was pinned to.
@@ -66,7 +54,7 @@ pub(crate) struct Dispatched {
 }
 
 /// Sends one request to the revision that serves it. The table is loaded once, which pins the version for the whole request.
-pub(crate) async fn dispatch<B>(registry: &Registry, request: Request<B>, host: &str, origin: Origin) -> Dispatched
+pub(crate) async fn dispatch<B>(registry: &Registry, request: Request<B>, host: &str, call: Call) -> Dispatched
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BodyError>,
@@ -75,7 +63,7 @@ where
         Ok(found) => found,
         Err(refusal) => return Dispatched { revision: None, outcome: Err(refusal) },
     };
-    let outcome = run(revision.clone(), request, strip, origin).await;
+    let outcome = run(revision.clone(), request, strip, call).await;
     Dispatched { revision: Some(revision), outcome }
 }
 
@@ -84,7 +72,7 @@ fn find<B>(registry: &Registry, request: &Request<B>, host: &str) -> Result<(Arc
     match registry.table().find(host, path, request.method()) {
         Found::Hit(target) => match &target.serving {
             Serving::Up(revision) => Ok((revision.clone(), target.strip.clone())),
-            Serving::Down(_) => Err(Refusal::NoRevision),
+            Serving::Down(name) => Err(Refusal::NoRevision(name.clone())),
         },
         Found::WrongMethod(allow) => Err(Refusal::Method { allow }),
         Found::Nothing => Err(Refusal::NoRoute { host: host.to_owned(), path: path.to_owned() }),
@@ -96,7 +84,7 @@ async fn run<B>(
     revision: Arc<Revision>,
     request: Request<B>,
     strip: Option<Arc<str>>,
-    origin: Origin,
+    mut call: Call,
 ) -> Result<Response<GuestBody>, Refusal>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -115,11 +103,11 @@ where
             parts.headers.insert(FORWARDED_PREFIX, value);
         }
     }
-    let (body, too_large) = bounded(body, limit.0);
-    let call = Call { request_id: origin.request_id, peer: origin.peer, local: origin.local, prefix: strip };
-    let outcome = invoke(revision, Request::from_parts(parts, body), call, permit).await;
+    let (body, inbound) = bounded(body, limit.0);
+    call.prefix = strip;
+    let outcome = invoke(revision, Request::from_parts(parts, body), &inbound, call, permit).await;
     // Whatever the guest made of a body that was cut, the client is told why.
-    if too_large.was_cut() {
+    if inbound.was_cut() {
         return Err(Fault::RequestTooLarge(limit).into());
     }
     Ok(outcome?)
@@ -131,7 +119,7 @@ async fn admit(revision: &Revision) -> Result<OwnedSemaphorePermit, Refusal> {
         return Ok(permit);
     }
     let limits = &revision.settings().limits;
-    let _place = Place::take(revision)
+    let _place = QueuePlace::take(revision)
         .ok_or(Refusal::Overloaded("all permits (limits.concurrency) are taken and the queue (limits.queue) is full"))?;
     match tokio::time::timeout(limits.queue_wait.0, revision.permits().clone().acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),
@@ -140,9 +128,9 @@ async fn admit(revision: &Revision) -> Result<OwnedSemaphorePermit, Refusal> {
 }
 
 /// A place in the queue, given back when dropped: a client that leaves while it waits frees it too.
-struct Place<'a>(&'a Revision);
+struct QueuePlace<'a>(&'a Revision);
 
-impl<'a> Place<'a> {
+impl<'a> QueuePlace<'a> {
     fn take(revision: &'a Revision) -> Option<Self> {
         let taken = revision.waiting().fetch_add(1, Ordering::Relaxed);
         let place = Self(revision);
@@ -150,7 +138,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
         self.0.waiting().fetch_sub(1, Ordering::Relaxed);
     }

@@ -6,6 +6,8 @@
 //! bay change, [`runtime`] loads the build, [`registry`] publishes it, and the revision before drains. `docs/architecture.md`
 //! walks both and lists what must hold.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod capabilities;
 pub mod config;
 pub mod deploy;
@@ -21,7 +23,7 @@ use deploy::{Deployer, Events, Parts, Standing};
 use registry::Registry;
 use runtime::Loader;
 use shutdown::Shutdown;
-use std::{io, sync::Arc};
+use std::{fs, io, sync::Arc};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
@@ -50,50 +52,69 @@ pub enum RunError {
     Engine(String),
 }
 
-/// Serves the bay until the shutdown has begun and what ran has finished, at most for the drain deadline.
-///
-/// `started` is told once how each service, and each misnamed file, that was in the bay at the start ended up. Requests are answered before that:
-/// with 503 as long as their service may still come.
-///
-/// # Errors
-/// Where the bay or the engine cannot be used. A build that will not serve is no error.
-pub async fn run(
+/// A host that could be started: its settings hold on this machine.
+pub struct Host {
     config: HostConfig,
-    listeners: Listeners,
-    shutdown: Shutdown,
-    started: impl FnOnce(&[(String, Standing)]) + Send + 'static,
-) -> Result<(), RunError> {
-    let loader = Loader::new(Some(&config.state_dir()), &config.pool, config.compile.clone());
-    let loader = Arc::new(loader.map_err(|error| RunError::Engine(format!("{error:#}")))?);
-    let registry = Arc::new(Registry::new());
-    let parts = Parts {
-        bay: config.bay.clone(),
-        rescan: config.rescan.0,
-        drain: config.drain.0,
-        registry: registry.clone(),
-        loader,
-        events: Arc::new(Events::new()),
-        shutdown: shutdown.clone(),
-    };
-    let bay = || config.bay.display().to_string();
-    let (deployer, start) = Deployer::start(parts).map_err(|error| RunError::Bay { bay: bay(), error })?;
-    let deploying = tokio::spawn(deployer.run());
-    let loading = tokio::spawn({
-        let registry = registry.clone();
-        async move {
-            let standings = start.finished().await;
-            registry.loaded();
-            started(&standings);
-        }
-    });
-    let edge = Arc::new(http::Edge::new(registry, config.http.clone(), config.dev));
-    http::serve(listeners.public, edge, shutdown.clone()).await;
-    match shutdown.finished(config.drain.0).await {
-        0 => info!("everything has finished"),
-        left => warn!(connections = left, "the drain deadline is over; what still runs is ended"),
+    loader: Arc<Loader>,
+}
+
+impl Host {
+    /// Sets up what can fail: the bay must be readable, the engine must start. The state folder may fail; it is told in the log.
+    ///
+    /// # Errors
+    /// Where the bay or the engine cannot be used.
+    pub fn prepare(config: HostConfig) -> Result<Self, RunError> {
+        let bay = &config.bay;
+        fs::read_dir(bay).map_err(|error| RunError::Bay { bay: bay.display().to_string(), error })?;
+        let loader = Loader::new(Some(&config.state_dir()), &config.pool, config.compile.clone());
+        let loader = loader.map_err(|error| RunError::Engine(format!("{error:#}")))?;
+        Ok(Self { config, loader: Arc::new(loader) })
     }
-    loading.abort();
-    // It ends by itself at the shutdown; a panic in it was logged.
-    let _ = deploying.await;
-    Ok(())
+
+    /// Serves the bay until the shutdown has begun and what ran has finished, at most for the drain deadline.
+    ///
+    /// `started` is told once how each service, and each misnamed file, that was in the bay at the start ended up. Requests are
+    /// answered before that: with 503 as long as their service may still come.
+    ///
+    /// # Errors
+    /// Where the bay cannot be read any more. A build that will not serve is no error.
+    pub async fn run(
+        self,
+        listeners: Listeners,
+        shutdown: Shutdown,
+        started: impl FnOnce(&[(String, Standing)]) + Send + 'static,
+    ) -> Result<(), RunError> {
+        let Self { config, loader } = self;
+        let registry = Arc::new(Registry::new());
+        let parts = Parts {
+            bay: config.bay.clone(),
+            rescan: config.rescan.0,
+            drain: config.drain.0,
+            registry: registry.clone(),
+            loader,
+            events: Arc::new(Events::new()),
+            shutdown: shutdown.clone(),
+        };
+        let unreadable = |error| RunError::Bay { bay: config.bay.display().to_string(), error };
+        let (deployer, start) = Deployer::start(parts).map_err(unreadable)?;
+        let deploying = tokio::spawn(deployer.run());
+        let loading = tokio::spawn({
+            let registry = registry.clone();
+            async move {
+                let standings = start.finished().await;
+                registry.loaded();
+                started(&standings);
+            }
+        });
+        let edge = Arc::new(http::Edge::new(registry, config.http.clone(), config.dev));
+        http::serve(listeners.public, edge, shutdown.clone()).await;
+        match shutdown.finished(config.drain.0).await {
+            0 => info!("everything has finished"),
+            left => warn!(connections = left, "the drain deadline is over; what still runs is ended"),
+        }
+        loading.abort();
+        // It ends by itself at the shutdown; a panic in it was logged.
+        let _ = deploying.await;
+        Ok(())
+    }
 }

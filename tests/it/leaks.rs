@@ -69,10 +69,5 @@ async fn reading(host: &Host) -> Resources {
 }
 
 fn shown(read: Resources) -> String {
-    format!(
-        "{:.1} MiB resident, {} descriptors, {} mappings",
-        read.resident as f64 / f64::from(1 << 20),
-        read.descriptors,
-        read.mappings
-    )
+    format!("{} KiB resident, {} descriptors, {} mappings", read.resident >> 10, read.descriptors, read.mappings)
 }

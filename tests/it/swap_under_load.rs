@@ -91,7 +91,7 @@ async fn no_request_fails_and_each_runs_on_one_revision() {
 /// Swaps as fast as the host publishes. Returns how long each took, and goes on until there were enough requests.
 async fn swap_many(host: &Host, seen: &Seen, swaps: u32) -> Vec<(usize, Duration)> {
     let mut times = Vec::new();
-    for n in 1..seen.len() {
+    for n in 1..=seen.most {
         if n > swaps && seen.answers() >= REQUESTS_A_SWAP * u64::from(swaps) {
             break;
         }
@@ -162,6 +162,8 @@ impl Streamed {
 
 /// Which revisions there are, and what the clients saw of them. The number in a revision's marker is its index.
 struct Seen {
+    /// The last number that there may be.
+    most: u32,
     revisions: Vec<Revision>,
     answers: AtomicU64,
 }
@@ -177,11 +179,7 @@ impl Seen {
     fn new(swaps: u32) -> Arc<Self> {
         // Swaps beyond those asked for, where the requests are slower than the swaps.
         let most = swaps * 20 + 200;
-        Arc::new(Self { revisions: (0..=most).map(|_| Revision::default()).collect(), answers: AtomicU64::new(0) })
-    }
-
-    fn len(&self) -> u32 {
-        self.revisions.len() as u32
+        Arc::new(Self { most, revisions: (0..=most).map(|_| Revision::default()).collect(), answers: AtomicU64::new(0) })
     }
 
     /// From now on revision `n` may answer. Returns its digest.
@@ -247,7 +245,7 @@ impl Seen {
 }
 
 fn micros(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 fn print_figures(times: &[(usize, Duration)], kept: &Tally, new: &Tally) {

@@ -114,7 +114,7 @@ pub struct Tally {
 impl Tally {
     /// Requests a second.
     pub fn rate(&self) -> f64 {
-        self.requests as f64 / self.elapsed.as_secs_f64().max(f64::EPSILON)
+        f64::from(u32::try_from(self.requests).unwrap_or(u32::MAX)) / self.elapsed.as_secs_f64().max(f64::EPSILON)
     }
 
     /// Adds what came of a load that ran at the same time.

@@ -3,7 +3,6 @@
 use crate::PATIENCE;
 use serde_json::Value;
 use std::{
-    fmt::Write as _,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -99,14 +98,18 @@ impl Log {
         self.with(<[_]>::len)
     }
 
-    /// The end of the log, for the message of a test that fails.
+    /// The swaps and the end of the log, for the message of a test that fails.
     pub(crate) fn told(&self) -> String {
+        let write = |told: &mut String, event: &Event| {
+            let line = if event.fields.is_object() { &event.fields.to_string() } else { &event.message };
+            told.extend([line, "\n"]);
+        };
         self.with(|events| {
-            let mut told = format!("stdout of the host:\n{}\nlog of the host (its last 60 of {}):\n", *self.stdout.borrow(), events.len());
-            for event in &events[events.len().saturating_sub(60)..] {
-                // Writing to a String does not fail.
-                let _ = if event.fields.is_object() { writeln!(told, "{}", event.fields) } else { writeln!(told, "{}", event.message) };
-            }
+            let mut told = format!("stdout of the host:\n{}\nits swaps, the last 40:\n", *self.stdout.borrow());
+            let swaps: Vec<_> = events.iter().filter(|event| !event.state.is_empty()).collect();
+            swaps[swaps.len().saturating_sub(40)..].iter().for_each(|event| write(&mut told, event));
+            told.push_str("its log, the last 20 lines:\n");
+            events[events.len().saturating_sub(20)..].iter().for_each(|event| write(&mut told, event));
             told
         })
     }

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use hotbay::{
-    config::{BayFile, CompileConfig, PoolConfig, ServiceName, Settings},
+    config::{BayFile, CompileConfig, Count, PoolConfig, ServiceName, Settings},
     runtime::{Binary, Build, Inspection, Kind, Loader, Reject},
 };
 use serde::Serialize;
@@ -43,7 +43,7 @@ struct Report {
 pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
     // One instance at a time is all that a check needs.
-    let pool = PoolConfig { instances: 1, ..PoolConfig::default() };
+    let pool = PoolConfig { instances: Count(1), ..PoolConfig::default() };
     let reports = runtime.block_on(async {
         let loader = Loader::new(None, &pool, CompileConfig::default()).map_err(|error| format!("{error:#}"))?;
         let loader = Arc::new(loader);

@@ -26,7 +26,7 @@ enum Command {
     Check(check::Args),
     /// The compiling child process of `serve` and `check`
     #[command(name = runtime::COMPILE_CHILD, hide = true)]
-    CompileChild { memory: u64, cpu_seconds: u64 },
+    CompileChild { memory: u64, seconds: u64 },
 }
 
 /// Exit codes: 0 fine, 1 failed, 2 wrong usage.
@@ -34,8 +34,8 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
-        Command::CompileChild { memory, cpu_seconds } => {
-            runtime::compile_child(memory, cpu_seconds).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
+        Command::CompileChild { memory, seconds } => {
+            runtime::compile_child(memory, seconds).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
         }
     };
     outcome.unwrap_or_else(|reason| {

@@ -3,7 +3,7 @@
 use super::table;
 use clap::Parser;
 use hotbay::{
-    Listeners,
+    Host, Listeners,
     config::HostConfig,
     shutdown::Shutdown,
     telemetry::{self, LogFormat},
@@ -68,18 +68,12 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
 async fn serve(config: HostConfig) -> Result<(), String> {
     let public = TcpListener::bind(config.listen).await.map_err(|error| bind_error(config.listen, &error))?;
     let bound = public.local_addr().map_err(|error| error.to_string())?;
-    let bay = &config.bay;
-    if let Err(error) = fs::read_dir(bay) {
-        let shown = bay.display();
-        return Err(format!(
-            "the bay `{shown}` cannot be read: {error}; create it (mkdir -p {shown}) or name another: hotbay serve BAY"
-        ));
-    }
+    let host = Host::prepare(config).map_err(|error| error.to_string())?;
     let shutdown = Shutdown::new();
     shutdown.on_signal(telemetry::flush).map_err(|error| format!("signals cannot be handled: {error}"))?;
     println!("listening on http://{bound}");
     let started = move |standings: &[_]| print!("{}", table::services(standings, bound));
-    hotbay::run(config, Listeners { public }, shutdown, started).await.map_err(|error| error.to_string())
+    host.run(Listeners { public }, shutdown, started).await.map_err(|error| error.to_string())
 }
 
 /// Takes all the descriptors that this user may have: the usual 1024 are fewer than `http.connections`.

@@ -1,6 +1,6 @@
 //! The host's own settings: `hotbay.toml` and the flags that win over it.
 
-use super::{ByteSize, SettingsError, Span, document};
+use super::{ByteSize, Count, SettingsError, Span, document};
 use serde::Deserialize;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -68,7 +68,7 @@ pub struct HttpConfig {
     /// Bytes of a request head; 431 above it.
     pub header_size: ByteSize,
     /// Connections at once; more wait to be accepted.
-    pub connections: usize,
+    pub connections: Count,
 }
 
 impl Default for HttpConfig {
@@ -77,7 +77,7 @@ impl Default for HttpConfig {
             revision_header: true,
             header_timeout: Span(Duration::from_secs(75)),
             header_size: ByteSize(64 << 10),
-            connections: 10_000,
+            connections: Count(10_000),
         }
     }
 }
@@ -102,15 +102,15 @@ impl Default for CompileConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PoolConfig {
-    /// Instances at once, of all services together.
-    pub instances: u32,
+    /// Instances at once of all services of WASI 0.2 together, and as many of WASI 0.3: each of the two engines has its pool.
+    pub instances: Count,
     /// Memory that a slot keeps after its instance ends; resetting up to this much costs no system call.
     pub keep_resident: ByteSize,
 }
 
 impl Default for PoolConfig {
     fn default() -> Self {
-        Self { instances: 1000, keep_resident: ByteSize::mib(8) }
+        Self { instances: Count(1000), keep_resident: ByteSize::mib(8) }
     }
 }
 

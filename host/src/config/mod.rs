@@ -12,4 +12,4 @@ pub use host::{CompileConfig, HostConfig, HttpConfig, PoolConfig};
 pub use name::{BayFile, NameError, ServiceName};
 pub use route::{HostPattern, Methods, PathPattern, RouteSpec};
 pub use settings::{InstancePolicy, Limits, Settings};
-pub use units::{ByteSize, Span};
+pub use units::{ByteSize, Count, Span};

@@ -1,9 +1,6 @@
 //! A service's settings: what `NAME.toml` may say and what holds where it says nothing.
 
-use super::{
-    ByteSize, HostPattern, Methods, PathPattern, RouteSpec, ServiceName, SettingsError, Span,
-    document::{self},
-};
+use super::{ByteSize, Count, HostPattern, Methods, PathPattern, RouteSpec, ServiceName, SettingsError, Span, document};
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 
@@ -54,22 +51,6 @@ impl Default for Limits {
             queue_wait: Span(Duration::from_secs(1)),
             request_body: ByteSize::mib(8),
             response_body: ByteSize::mib(64),
-        }
-    }
-}
-
-/// A number from 1 to 65,536.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "i64")]
-pub struct Count(pub u32);
-
-impl TryFrom<i64> for Count {
-    type Error = String;
-
-    fn try_from(count: i64) -> Result<Self, String> {
-        match u32::try_from(count) {
-            Ok(count @ 1..=65_536) => Ok(Self(count)),
-            _ => Err(format!("{count} is out of range, 1 to 65536 are allowed")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Sizes (`"64MiB"`) and durations (`"500ms"`) as people write them in settings.
+//! Sizes (`"64MiB"`), durations (`"500ms"`) and counts as people write them in settings.
 
 use serde::Deserialize;
 use std::{fmt, time::Duration};
@@ -85,6 +85,29 @@ impl fmt::Display for Span {
 impl fmt::Debug for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// A number from 1 to 65,536.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Count(pub u32);
+
+impl Count {
+    /// The number as an index type.
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl TryFrom<i64> for Count {
+    type Error = String;
+
+    fn try_from(count: i64) -> Result<Self, String> {
+        match u32::try_from(count) {
+            Ok(count @ 1..=65_536) => Ok(Self(count)),
+            _ => Err(format!("{count} is out of range, 1 to 65536 are allowed")),
+        }
     }
 }
 

@@ -13,9 +13,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// The largest build that is read.
+/// The largest build that is read, in bytes.
 const BUILD_MAX: u64 = 256 << 20;
-/// The largest settings file that is read.
+/// The largest settings file that is read, in bytes.
 const SETTINGS_MAX: u64 = 1 << 20;
 
 /// The state of one file, links followed: any change of its content changes it, up to the clock's grain.

@@ -3,7 +3,7 @@
 use crate::config::ServiceName;
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 use tokio::sync::broadcast;
@@ -61,7 +61,7 @@ impl fmt::Display for State {
 /// One state that a revision of a service has come through.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Counts from 1, without gaps.
+    /// Counts from 1, without gaps, in the order of sending.
     pub sequence: u64,
     /// When.
     pub at: SystemTime,
@@ -81,14 +81,15 @@ pub struct Event {
 
 /// Where events go: the log, and whoever listens.
 pub struct Events {
-    sequence: AtomicU64,
+    /// The number of the last event. The lock is held while one is sent, so that they arrive in the order of their numbers.
+    last: Mutex<u64>,
     sender: broadcast::Sender<Event>,
 }
 
 impl Events {
     /// Nobody listens yet.
     pub fn new() -> Self {
-        Self { sequence: AtomicU64::new(0), sender: broadcast::channel(RING).0 }
+        Self { last: Mutex::new(0), sender: broadcast::channel(RING).0 }
     }
 
     /// Everything from here on. A reader that is more than 1024 events behind loses the oldest and is told how many.
@@ -125,8 +126,10 @@ impl Events {
         reason: Option<&str>,
         remedy: Option<&str>,
     ) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last += 1;
         let event = Event {
-            sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
+            sequence: *last,
             at: SystemTime::now(),
             service: service.to_owned(),
             revision: revision.map(str::to_owned),

@@ -23,7 +23,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use swap::{Swaps, Yard, read_settings};
+use swap::{SwapContext, Swaps, read_settings};
 use tokio::sync::{oneshot, watch};
 use tracing::error;
 use watcher::Watcher;
@@ -51,7 +51,7 @@ pub struct Parts {
 
 /// Follows the bay: one task for the folder, one for each service in it.
 pub struct Deployer {
-    yard: Arc<Yard>,
+    context: Arc<SwapContext>,
     watcher: Watcher,
     services: BTreeMap<ServiceName, watch::Sender<Sighting>>,
     misnamed: BTreeSet<String>,
@@ -66,18 +66,25 @@ impl Deployer {
     pub fn start(parts: Parts) -> io::Result<(Self, Start)> {
         let Parts { bay, rescan, drain, registry, loader, events, shutdown } = parts;
         let watcher = Watcher::new(bay.clone(), rescan);
-        let yard =
-            Yard { bay: Bay { folder: bay }, registry, loader, events, shutdown, drain, routes_changed: watch::channel(0).0 };
+        let context = SwapContext {
+            bay: Bay { folder: bay },
+            registry,
+            loader,
+            events,
+            shutdown,
+            drain,
+            routes_changed: watch::channel(0).0,
+        };
         let mut deployer =
-            Self { yard: Arc::new(yard), watcher, services: BTreeMap::new(), misnamed: BTreeSet::new(), unreadable: false };
-        let view = deployer.yard.bay.scan()?;
+            Self { context: Arc::new(context), watcher, services: BTreeMap::new(), misnamed: BTreeSet::new(), unreadable: false };
+        let view = deployer.context.bay.scan()?;
         let start = deployer.first(view);
         Ok((deployer, start))
     }
 
     /// Follows the bay until the shutdown begins.
     pub async fn run(mut self) {
-        let shutdown = self.yard.shutdown.clone();
+        let shutdown = self.context.shutdown.clone();
         loop {
             tokio::select! {
                 biased;
@@ -97,11 +104,11 @@ impl Deployer {
     fn first(&mut self, view: BayView) -> Start {
         let mut standings = FuturesOrdered::new();
         for (name, sighting) in view.services {
-            let text = self.yard.bay.read_settings(&name).ok().flatten();
+            let text = self.context.bay.read_settings(&name).ok().flatten();
             if sighting.build.is_some()
                 && let Ok(settings) = read_settings(&name, text.as_ref())
             {
-                self.yard.registry.mark_down(&name, &settings.routes);
+                self.context.registry.mark_down(&name, &settings.routes);
             }
             let (report, reported) = oneshot::channel();
             self.add(name.clone(), sighting, Some(report));
@@ -116,8 +123,8 @@ impl Deployer {
     }
 
     async fn look(&mut self) {
-        let yard = self.yard.clone();
-        let scanned = tokio::task::spawn_blocking(move || yard.bay.scan()).await;
+        let context = self.context.clone();
+        let scanned = tokio::task::spawn_blocking(move || context.bay.scan()).await;
         match scanned.map_err(io::Error::other).flatten() {
             Ok(view) => {
                 self.unreadable = false;
@@ -126,7 +133,7 @@ impl Deployer {
             // A bay that cannot be read is not an empty one: everything keeps serving.
             Err(reason) if !self.unreadable => {
                 self.unreadable = true;
-                let bay = self.yard.bay.folder.display();
+                let bay = self.context.bay.folder.display();
                 error!(%bay, error = %reason, "the bay cannot be read; all services stay as they are until it can");
             }
             Err(_) => {}
@@ -150,7 +157,7 @@ impl Deployer {
 
     fn add(&mut self, name: ServiceName, sighting: Sighting, report: Option<oneshot::Sender<Standing>>) {
         let (sender, receiver) = watch::channel(sighting);
-        tokio::spawn(Swaps::new(self.yard.clone(), name.clone(), receiver, report).run());
+        tokio::spawn(Swaps::new(self.context.clone(), name.clone(), receiver, report).run());
         self.services.insert(name, sender);
     }
 
@@ -158,7 +165,7 @@ impl Deployer {
         for (file, error) in &misnamed {
             if !self.misnamed.contains(file) {
                 let reason = format!("{file}: {error}");
-                self.yard.events.rejected(file, None, Duration::ZERO, &reason, error.remedy());
+                self.context.events.rejected(file, None, Duration::ZERO, &reason, error.remedy());
             }
         }
         self.misnamed = misnamed.into_keys().collect();

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     config::{ServiceName, Settings},
     registry::Registry,
-    runtime::{Build, Digest, Drained, Loader, Reject, Revision, Stage},
+    runtime::{Build, Digest, Drain, Loader, Reject, Revision, Stage},
     shutdown::Shutdown,
 };
 use std::{
@@ -29,7 +29,7 @@ const CLOCK_GRAIN: Duration = Duration::from_millis(20);
 const WRITING_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the swaps of all services share.
-pub(super) struct Yard {
+pub(super) struct SwapContext {
     pub(super) bay: Bay,
     pub(super) registry: Arc<Registry>,
     pub(super) loader: Arc<Loader>,
@@ -53,13 +53,13 @@ pub enum Standing {
 
 /// One service's swaps.
 pub(super) struct Swaps {
-    yard: Arc<Yard>,
+    context: Arc<SwapContext>,
     name: ServiceName,
     sightings: watch::Receiver<Sighting>,
     /// Told how the first attempt ends.
     report: Option<oneshot::Sender<Standing>>,
     /// What serves and what its end needs.
-    current: Option<(Arc<Revision>, Drained)>,
+    current: Option<(Arc<Revision>, Drain)>,
     /// What was rejected last, so that the same is neither tried nor told twice.
     rejected: Option<Rejected>,
 }
@@ -83,17 +83,17 @@ enum Attempt {
 
 impl Swaps {
     pub(super) fn new(
-        yard: Arc<Yard>,
+        context: Arc<SwapContext>,
         name: ServiceName,
         sightings: watch::Receiver<Sighting>,
         report: Option<oneshot::Sender<Standing>>,
     ) -> Self {
-        Self { yard, name, sightings, report, current: None, rejected: None }
+        Self { context, name, sightings, report, current: None, rejected: None }
     }
 
     /// Follows the files until the host ends or both are gone for good.
     pub(super) async fn run(mut self) {
-        let mut routes = self.yard.routes_changed.subscribe();
+        let mut routes = self.context.routes_changed.subscribe();
         loop {
             let sighting = *self.sightings.borrow_and_update();
             let next = match sighting.build {
@@ -156,8 +156,8 @@ impl Swaps {
             return Attempt::Again(wait);
         }
         let revision = digest.short();
-        self.yard.events.state(&self.name, Some(&revision), State::Detected, Duration::ZERO);
-        self.yard.events.state(&self.name, Some(&revision), State::Reading, detected.elapsed());
+        self.context.events.state(&self.name, Some(&revision), State::Detected, Duration::ZERO);
+        self.context.events.state(&self.name, Some(&revision), State::Reading, detected.elapsed());
         match self.load(&build, settings.as_ref(), &revision).await {
             Ok((loaded, drained)) => self.publish(loaded, drained, digest, settings, detected),
             Err(reject) => {
@@ -172,8 +172,8 @@ impl Swaps {
     }
 
     async fn read(&self) -> io::Result<Contents> {
-        let (yard, name) = (self.yard.clone(), self.name.clone());
-        tokio::task::spawn_blocking(move || yard.bay.read(&name)).await.map_err(io::Error::other)?
+        let (context, name) = (self.context.clone(), self.name.clone());
+        tokio::task::spawn_blocking(move || context.bay.read(&name)).await.map_err(io::Error::other)?
     }
 
     fn unreadable(&mut self, error: &io::Error, detected: Instant) -> Attempt {
@@ -181,7 +181,7 @@ impl Swaps {
             io::ErrorKind::NotFound => Attempt::Gone,
             io::ErrorKind::Interrupted => Attempt::Again(WRITING_PAUSE),
             _ => {
-                let reason = format!("{} cannot be read: {error}", self.yard.bay.build_path(&self.name).display());
+                let reason = format!("{} cannot be read: {error}", self.context.bay.build_path(&self.name).display());
                 let remedy = "see to the file's kind, size and permissions; hotbay must be able to read it";
                 let reject = Reject::new(reason, remedy);
                 // Nothing was read, so nothing tells this state from the next but the reason.
@@ -211,10 +211,10 @@ impl Swaps {
         build: &Build,
         settings: Option<&bytes::Bytes>,
         revision: &str,
-    ) -> Result<(Arc<Revision>, Drained), Reject> {
+    ) -> Result<(Arc<Revision>, Drain), Reject> {
         let settings = read_settings(&self.name, settings)?;
         let mut steps = Steps { swaps: self, revision, now: None };
-        let loaded = self.yard.loader.load(&self.name, build, settings, |stage| steps.enter(Some(stage))).await?;
+        let loaded = self.context.loader.load(&self.name, build, settings, |stage| steps.enter(Some(stage))).await?;
         steps.enter(None);
         Ok(loaded)
     }
@@ -222,20 +222,20 @@ impl Swaps {
     fn publish(
         &mut self,
         revision: Arc<Revision>,
-        drained: Drained,
+        drained: Drain,
         digest: Digest,
         settings: Option<bytes::Bytes>,
         detected: Instant,
     ) {
-        match self.yard.registry.publish(revision.clone()) {
+        match self.context.registry.publish(revision.clone()) {
             Ok(_) => {
-                self.yard.events.state(&self.name, Some(&digest.short()), State::Published, detected.elapsed());
+                self.context.events.state(&self.name, Some(&digest.short()), State::Published, detected.elapsed());
                 self.rejected = None;
                 self.report(Standing::Published(revision.clone()));
                 if let Some((old, drained)) = self.current.replace((revision, drained)) {
                     self.retire(old, drained);
                 }
-                self.yard.routes_changed.send_modify(|count| *count += 1);
+                self.context.routes_changed.send_modify(|count| *count += 1);
             }
             Err(conflict) => {
                 drop(revision);
@@ -251,7 +251,7 @@ impl Swaps {
             .as_ref()
             .is_some_and(|last| last.digest == digest && last.settings == settings && last.reason == reject.reason);
         if !told {
-            self.yard.events.rejected(
+            self.context.events.rejected(
                 self.name.as_str(),
                 Some(&digest.short()),
                 detected.elapsed(),
@@ -261,7 +261,7 @@ impl Swaps {
         }
         if self.current.is_none() {
             let routes = read_settings(&self.name, settings.as_ref()).unwrap_or_else(|_| Settings::defaults(&self.name)).routes;
-            self.yard.registry.mark_down(&self.name, &routes);
+            self.context.registry.mark_down(&self.name, &routes);
         }
         self.rejected = Some(Rejected { digest, settings, reason: reject.reason.clone(), contested });
         self.report(Standing::Rejected(reject));
@@ -270,31 +270,31 @@ impl Swaps {
     /// The files stayed away.
     fn removed(&mut self) {
         self.rejected = None;
-        self.yard.registry.remove(&self.name);
+        self.context.registry.remove(&self.name);
         if let Some((old, drained)) = self.current.take() {
             self.retire(old, drained);
         } else if self.sightings.borrow().settings.is_some() {
             let reason = format!("{0}.toml is there without {0}.wasm", self.name);
             let remedy = format!("put {}.wasm beside it, or take the settings away", self.name);
-            self.yard.events.rejected(self.name.as_str(), None, Duration::ZERO, &reason, &remedy);
+            self.context.events.rejected(self.name.as_str(), None, Duration::ZERO, &reason, &remedy);
             self.report(Standing::Rejected(Reject::new(reason, remedy)));
         }
         self.report(Standing::Gone);
-        self.yard.routes_changed.send_modify(|count| *count += 1);
+        self.context.routes_changed.send_modify(|count| *count += 1);
     }
 
     /// Lets the revision finish what it has, beside the next swap. Not tracked by the shutdown: the connections are.
-    fn retire(&self, old: Arc<Revision>, drained: Drained) {
-        let (yard, name, revision) = (self.yard.clone(), self.name.clone(), old.digest().short());
+    fn retire(&self, old: Arc<Revision>, drained: Drain) {
+        let (context, name, revision) = (self.context.clone(), self.name.clone(), old.digest().short());
         drop(old);
-        yard.events.state(&name, Some(&revision), State::Draining, Duration::ZERO);
+        context.events.state(&name, Some(&revision), State::Draining, Duration::ZERO);
         tokio::spawn(async move {
             let begun = Instant::now();
-            let finished = drained.wait(yard.drain).await;
+            let finished = drained.wait(context.drain).await;
             drained.retire().await;
             match finished {
-                true => yard.events.state(&name, Some(&revision), State::Retired, begun.elapsed()),
-                false => yard.events.cut(&name, &revision, begun.elapsed()),
+                true => context.events.state(&name, Some(&revision), State::Retired, begun.elapsed()),
+                false => context.events.cut(&name, &revision, begun.elapsed()),
             }
         });
     }
@@ -322,7 +322,7 @@ impl Steps<'_> {
                 Stage::Linking => State::Linking,
                 Stage::Warming => State::Warming,
             };
-            self.swaps.yard.events.state(&self.swaps.name, Some(self.revision), state, begun.elapsed());
+            self.swaps.context.events.state(&self.swaps.name, Some(self.revision), state, begun.elapsed());
         }
         self.now = stage.map(|stage| (stage, Instant::now()));
     }

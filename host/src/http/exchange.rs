@@ -7,8 +7,9 @@ use super::{
 };
 use crate::{
     config::{HttpConfig, ServiceName},
-    dispatch::{Dispatched, Origin, dispatch},
+    dispatch::{Dispatched, Refusal, dispatch},
     registry::Registry,
+    runtime::Call,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
@@ -36,14 +37,14 @@ impl Edge {
     }
 }
 
-/// The two ends of one connection.
-pub(super) struct Ends {
+/// Who is at the ends of one connection.
+pub(super) struct ConnectionInfo {
     peer: SocketAddr,
     local: SocketAddr,
     client: Client,
 }
 
-impl Ends {
+impl ConnectionInfo {
     pub(super) fn of(stream: &TcpStream) -> io::Result<Self> {
         let peer = stream.peer_addr()?;
         Ok(Self { peer, local: stream.local_addr()?, client: Client::new(peer.ip()) })
@@ -53,7 +54,7 @@ impl Ends {
 /// Answers one request. The outer function observes; what is decided is decided in [`dispatch`].
 pub(super) async fn exchange(
     edge: Arc<Edge>,
-    ends: Arc<Ends>,
+    connection: Arc<ConnectionInfo>,
     mut request: Request<Incoming>,
 ) -> Result<Response<Observed>, Infallible> {
     let request_id = match forward::usable_id(request.headers()) {
@@ -72,14 +73,14 @@ pub(super) async fn exchange(
         reason: None,
         sent: 0,
     };
-    let host = match check(&edge, &ends, &mut request) {
+    let host = match check(&edge, &connection, &mut request) {
         Ok(host) => host,
         Err(bad) => return Ok(refuse(&edge, (&bad).into(), bad.to_string(), record, id_header)),
     };
     forward::strip_hop_by_hop(request.headers_mut());
-    forward::set_forwarded(request.headers_mut(), &ends.client, &host, &id_header);
-    let origin = Origin { request_id: record.request_id.clone(), peer: ends.peer, local: ends.local };
-    let Dispatched { revision, outcome } = dispatch(&edge.registry, request, &host, origin).await;
+    forward::set_forwarded(request.headers_mut(), &connection.client, &host, &id_header);
+    let call = Call { request_id: record.request_id.clone(), peer: connection.peer, local: connection.local, prefix: None };
+    let Dispatched { revision, outcome } = dispatch(&edge.registry, request, &host, call).await;
     if let Some(revision) = &revision {
         record.service = Some(revision.service().clone());
         record.revision = Some(revision.header().clone());
@@ -93,7 +94,12 @@ pub(super) async fn exchange(
             head_length(&record.method, &mut response);
             response.map(|(body, ())| Observed::guest(body, record))
         }
-        Err(refusal) => refuse(&edge, (&refusal).into(), refusal.to_string(), record, id_header),
+        Err(refusal) => {
+            if let Refusal::NoRevision(name) = &refusal {
+                record.service = Some(name.clone());
+            }
+            refuse(&edge, (&refusal).into(), refusal.to_string(), record, id_header)
+        }
     })
 }
 
@@ -127,7 +133,7 @@ fn head_length<B: http_body::Body>(method: &Method, response: &mut Response<(B, 
 }
 
 /// Refuses what no service should see, and returns the host that the request is for.
-fn check(edge: &Edge, ends: &Ends, request: &mut Request<Incoming>) -> Result<String, BadRequest> {
+fn check(edge: &Edge, connection: &ConnectionInfo, request: &mut Request<Incoming>) -> Result<String, BadRequest> {
     let size: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if size + request.uri().path().len() > edge.config.header_size.as_usize() {
         return Err(BadRequest::HeaderSize(edge.config.header_size));
@@ -135,7 +141,9 @@ fn check(edge: &Edge, ends: &Ends, request: &mut Request<Incoming>) -> Result<St
     let host = match host(request) {
         Some(host) => host.to_owned(),
         // HTTP/1.0 knows no Host; the address that was reached is the best answer.
-        None if request.version() <= Version::HTTP_10 && !request.headers().contains_key(header::HOST) => ends.local.to_string(),
+        None if request.version() <= Version::HTTP_10 && !request.headers().contains_key(header::HOST) => {
+            connection.local.to_string()
+        }
         None => return Err(BadRequest::Host),
     };
     if request.uri().authority().is_none() {

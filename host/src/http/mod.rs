@@ -8,7 +8,7 @@ mod problem;
 pub use exchange::Edge;
 
 use crate::{config::HttpConfig, shutdown::Shutdown};
-use exchange::Ends;
+use exchange::ConnectionInfo;
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -29,7 +29,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Accepts connections until the shutdown begins.
 pub async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Shutdown) {
     let builder = Arc::new(builder(edge.config()));
-    let places = Arc::new(Semaphore::new(edge.config().connections));
+    let places = Arc::new(Semaphore::new(edge.config().connections.as_usize()));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -78,7 +78,7 @@ fn builder(config: &HttpConfig) -> Builder<TokioExecutor> {
 }
 
 async fn connection(stream: TcpStream, edge: Arc<Edge>, builder: &Builder<TokioExecutor>, shutdown: Shutdown) {
-    let Ok(ends) = Ends::of(&stream) else {
+    let Ok(info) = ConnectionInfo::of(&stream) else {
         return; // The client is gone already.
     };
     // A response that is written in pieces must not wait for the client's acknowledgement of the first.
@@ -92,8 +92,8 @@ async fn connection(stream: TcpStream, edge: Arc<Edge>, builder: &Builder<TokioE
     if !matches!(first_byte, Ok(Ok(()))) {
         return;
     }
-    let ends = Arc::new(ends);
-    let service = service_fn(move |request| exchange::exchange(edge.clone(), ends.clone(), request));
+    let info = Arc::new(info);
+    let service = service_fn(move |request| exchange::exchange(edge.clone(), info.clone(), request));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -29,6 +29,7 @@ pub(super) struct Record {
     pub(super) status: StatusCode,
     /// Why there was no response of a guest, or why it broke off.
     pub(super) reason: Option<String>,
+    /// Bytes of the response body that went out.
     pub(super) sent: u64,
 }
 

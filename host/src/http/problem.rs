@@ -126,7 +126,7 @@ impl<'a> From<&'a Refusal> for Problem<'a> {
                 )
             },
             Refusal::Starting => Self::unavailable("The host is starting.", "try again in a moment"),
-            Refusal::NoRevision => Self::unavailable(
+            Refusal::NoRevision(_) => Self::unavailable(
                 "The service has no good revision.",
                 "the log says why its build was rejected; replace the file",
             ),
@@ -136,7 +136,11 @@ impl<'a> From<&'a Refusal> for Problem<'a> {
             ),
             Refusal::Fault(fault) => Self::fault(fault),
         };
-        Self { reason: refusal.to_string(), ..problem }
+        let reason = match refusal {
+            Refusal::Fault(fault) => fault.brief(),
+            other => other.to_string(),
+        };
+        Self { reason, ..problem }
     }
 }
 
@@ -178,7 +182,7 @@ impl<'a> Problem<'a> {
             Fault::PoolExhausted => {
                 return Self::unavailable("The host is at its limit.", "raise pool.instances in hotbay.toml");
             }
-            Fault::Retired => return Self::unavailable("The revision was replaced.", "try again: the new one serves"),
+            Fault::Retired => return Self::unavailable("The revision was retired.", "try again"),
         };
         Self { report, ..Self::new(status, title, detail, remedy) }
     }

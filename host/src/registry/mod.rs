@@ -105,8 +105,7 @@ impl Registry {
     /// From now on a request without a route is a 404: everything that was in the bay at the start has been decided.
     pub fn loaded(&self) {
         let services = self.services();
-        let loading = RouteTable::build(routes(&services), false);
-        self.table.store(Arc::new(loading));
+        self.table.store(Arc::new(RouteTable::build(routes(&services), false)));
     }
 
     /// The revisions that serve.

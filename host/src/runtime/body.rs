@@ -1,18 +1,14 @@
 //! A response body on its way out: whole, or streamed while the guest still writes it.
 
-use super::{fault::Fault, running::Running};
+use super::{fault::Fault, progress::Progress, running::Running};
 use crate::config::{ByteSize, Span};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -34,34 +30,6 @@ impl GuestBody {
 
     pub(super) fn frames(frames: Vec<Frame<Bytes>>) -> Self {
         Self(Kind::Frames(frames.into()))
-    }
-}
-
-/// When a streamed body moved last.
-pub(super) struct Progress {
-    begun: Instant,
-    last: AtomicU64,
-}
-
-impl Progress {
-    pub(super) fn new() -> Self {
-        Self { begun: Instant::now(), last: AtomicU64::new(0) }
-    }
-
-    fn note(&self) {
-        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(now, Ordering::Relaxed);
-    }
-
-    /// Returns once nothing moved for `limit`.
-    async fn stalled(&self, limit: Duration) {
-        loop {
-            let idle_since = self.begun + Duration::from_millis(self.last.load(Ordering::Relaxed));
-            match (idle_since + limit).checked_duration_since(Instant::now()) {
-                Some(left) if !left.is_zero() => tokio::time::sleep(left).await,
-                _ => return,
-            }
-        }
     }
 }
 

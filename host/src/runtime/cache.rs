@@ -24,11 +24,11 @@ const FOLDER: &str = "cache";
 
 /// The state folder's cache, or its absence where the folder cannot be used: slower then, never wrong.
 pub(crate) struct Cache {
-    place: Option<Place>,
+    folder: Option<Folder>,
 }
 
-struct Place {
-    folder: PathBuf,
+struct Folder {
+    path: PathBuf,
     key: [u8; 32],
 }
 
@@ -52,7 +52,7 @@ impl Scratch {
 impl Cache {
     /// Opens the cache in the state folder `state`, creating both (mode 0700) where they are missing.
     pub(crate) fn open(state: &Path) -> Self {
-        let place = Place::open(state)
+        let folder = Folder::open(state)
             .inspect_err(|error| {
                 warn!(
                     state = %state.display(), %error,
@@ -60,19 +60,19 @@ impl Cache {
                 );
             })
             .ok();
-        Self { place }
+        Self { folder }
     }
 
     /// No cache: everything is compiled.
     pub(crate) fn none() -> Self {
-        Self { place: None }
+        Self { folder: None }
     }
 
     /// The artifact of `digest` for an engine, if there is one that this host wrote and nobody changed.
     pub(crate) fn find(&self, digest: &Digest, flavour: Flavour, compatibility: &str) -> Option<File> {
-        let place = self.place.as_ref()?;
-        let path = place.artifact(digest, flavour, compatibility);
-        match place.open_checked(&path) {
+        let folder = self.folder.as_ref()?;
+        let path = folder.artifact(digest, flavour, compatibility);
+        match folder.open_checked(&path) {
             Ok(file) => Some(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
@@ -84,7 +84,7 @@ impl Cache {
 
     /// A place for a new artifact.
     pub(crate) fn scratch(&self) -> io::Result<Scratch> {
-        let named = self.place.as_ref().map(|place| NamedTempFile::with_prefix_in(".compile-", &place.folder));
+        let named = self.folder.as_ref().map(|folder| NamedTempFile::with_prefix_in(".compile-", &folder.path));
         match named {
             Some(Ok(named)) => Ok(Scratch::Named(named)),
             Some(Err(error)) => {
@@ -97,26 +97,26 @@ impl Cache {
 
     /// Keeps what the child wrote for the next time. Failing to is no failure of the swap.
     pub(crate) fn keep(&self, scratch: Scratch, digest: &Digest, flavour: Flavour, compatibility: &str) {
-        if let (Some(place), Scratch::Named(named)) = (&self.place, scratch)
-            && let Err(error) = place.keep(named, &place.artifact(digest, flavour, compatibility))
+        if let (Some(folder), Scratch::Named(named)) = (&self.folder, scratch)
+            && let Err(error) = folder.keep(named, &folder.artifact(digest, flavour, compatibility))
         {
             warn!(%digest, %error, "an artifact could not be kept; it is compiled again at the next start");
         }
     }
 }
 
-impl Place {
+impl Folder {
     fn open(state: &Path) -> io::Result<Self> {
         let folder = state.join(FOLDER);
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         for folder in [state, &folder] {
             refuse_unless_own(&fs::metadata(folder)?)?;
         }
-        Ok(Self { folder, key: key(&state.join(KEY_FILE))? })
+        Ok(Self { path: folder, key: key(&state.join(KEY_FILE))? })
     }
 
     fn artifact(&self, digest: &Digest, flavour: Flavour, compatibility: &str) -> PathBuf {
-        self.folder.join(format!("{digest}.{}.{compatibility}.cwasm", flavour.as_str()))
+        self.path.join(format!("{digest}.{}.{compatibility}.cwasm", flavour.as_str()))
     }
 
     fn seal(path: &Path) -> PathBuf {
@@ -137,7 +137,7 @@ impl Place {
 
     fn keep(&self, named: NamedTempFile, path: &Path) -> io::Result<()> {
         let sealed = self.mac(&mut named.as_file().try_clone()?, path)?.finalize().into_bytes();
-        let mut seal = NamedTempFile::with_prefix_in(".seal-", &self.folder)?;
+        let mut seal = NamedTempFile::with_prefix_in(".seal-", &self.path)?;
         seal.write_all(&sealed)?;
         // The artifact first: a crash between the two leaves one without a seal, which is compiled again.
         named.persist(path)?;
@@ -148,7 +148,7 @@ impl Place {
     /// Removes the artifacts that were used least recently until no more than `limit` bytes are left. What is mapped stays mapped.
     fn prune(&self, limit: u64) -> io::Result<()> {
         let mut artifacts = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+        for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
             // Another swap may have removed it in the meantime.
             if path.extension().is_some_and(|extension| extension == "cwasm")
@@ -241,7 +241,7 @@ mod tests {
         let scratch = cache.scratch().unwrap();
         scratch.file().unwrap().write_all(b"machine code").unwrap();
         cache.keep(scratch, &digest, Flavour::Sync, "00");
-        let path = cache.place.as_ref().unwrap().artifact(&digest, Flavour::Sync, "00");
+        let path = cache.folder.as_ref().unwrap().artifact(&digest, Flavour::Sync, "00");
         (cache, digest, path)
     }
 
@@ -270,7 +270,7 @@ mod tests {
         assert!(found());
         let other = path.with_file_name(format!("{}.sync.00.cwasm", Digest::of(b"another")));
         fs::copy(&path, &other).unwrap();
-        fs::copy(Place::seal(&path), Place::seal(&other)).unwrap();
+        fs::copy(Folder::seal(&path), Folder::seal(&other)).unwrap();
         assert!(cache.find(&Digest::of(b"another"), Flavour::Sync, "00").is_none(), "sealed under another name");
     }
 
@@ -278,16 +278,16 @@ mod tests {
     fn what_was_used_least_recently_goes_first() {
         let state = tempfile::tempdir().unwrap();
         let (cache, digest, path) = filled(state.path());
-        let place = cache.place.as_ref().unwrap();
-        let old = place.artifact(&Digest::of(b"old"), Flavour::Sync, "00");
-        for copy in [&old, &Place::seal(&old)] {
+        let folder = cache.folder.as_ref().unwrap();
+        let old = folder.artifact(&Digest::of(b"old"), Flavour::Sync, "00");
+        for copy in [&old, &Folder::seal(&old)] {
             fs::write(copy, b"0123456789ab").unwrap();
         }
         File::open(&old).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        place.prune(24).unwrap();
+        folder.prune(24).unwrap();
         assert!(old.exists());
-        place.prune(12).unwrap();
-        assert!(!old.exists() && !Place::seal(&old).exists() && path.exists());
+        folder.prune(12).unwrap();
+        assert!(!old.exists() && !Folder::seal(&old).exists() && path.exists());
         assert!(cache.find(&digest, Flavour::Sync, "00").is_some());
     }
 
@@ -296,6 +296,6 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let state = tempfile::tempdir().unwrap();
         fs::set_permissions(state.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(Cache::open(state.path()).place.is_none());
+        assert!(Cache::open(state.path()).folder.is_none());
     }
 }

@@ -6,7 +6,7 @@ use super::{
     linker::Linked,
     revision::Revision,
     running::HeadSender,
-    store::{Guest, new_store},
+    store::{HostState, new_store},
 };
 use bytes::{Buf, Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt};
@@ -68,7 +68,7 @@ pub(super) async fn drive(
     ran
 }
 
-async fn run(revision: &Revision, store: &mut Store<Guest>) -> Result<(), Fault> {
+async fn run(revision: &Revision, store: &mut Store<HostState>) -> Result<(), Fault> {
     let outcome = match &revision.code.linked {
         Linked::Command2(pre) => match pre.instantiate_async(&mut *store).await {
             Ok(command) => command.wasi_cli_run().call_run(&mut *store).await,
@@ -156,7 +156,8 @@ fn parse(block: &[u8]) -> Result<Response<()>, Fault> {
     Ok(head)
 }
 
-/// The meta-variables of RFC 3875 §4.1.
+/// The meta-variables of RFC 3875 §4.1, and REMOTE_PORT, which most servers give. `Authorization` is passed on, since the host
+/// authenticates nobody: the command has to.
 fn environment(parts: &Parts, call: &Call) -> Result<Vec<(String, String)>, Fault> {
     let path = percent_decode_str(parts.uri.path()).decode_utf8();
     let path = path.map_err(|_| Fault::BadRequest("the path is not UTF-8, which a command cannot take"))?;

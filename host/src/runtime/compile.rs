@@ -7,14 +7,14 @@ use super::{
     artifact,
     engine::{self, Flavour},
 };
-use crate::config::CompileConfig;
+use crate::config::{ByteSize, CompileConfig, Span};
 use bytes::Bytes;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
     io::{self, Read, Write},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -28,8 +28,9 @@ pub const SUBCOMMAND: &str = "compile-child";
 /// The running executable, even where its file has been replaced in the meantime.
 const THIS_BINARY: &str = "/proc/self/exe";
 
-/// How much of the child's stderr is read.
+/// Bytes of the child's stderr that are read, and characters of a reason in it.
 const STDERR_MAX: u64 = 64 << 10;
+const REASON_MAX: usize = 4 << 10;
 
 /// Least priority that still gets its share: serving comes first.
 const NICE: i32 = 10;
@@ -40,9 +41,19 @@ pub(crate) enum CompileError {
     /// The build is at fault.
     #[error("{0}")]
     Invalid(String),
-    /// The build took more than it may.
-    #[error("compiling it took {0}")]
-    OverLimit(String),
+    /// The build took more time than it may.
+    #[error("compiling it took more than {0} (compile.timeout)")]
+    Timeout(Span),
+    /// The child died, as it does where it may not have more memory.
+    #[error("the compiling process ended with {status}: {words}; it may use {memory} of memory (compile.memory)")]
+    Died {
+        /// Its exit status.
+        status: ExitStatus,
+        /// The last thing it said.
+        words: String,
+        /// Its limit.
+        memory: ByteSize,
+    },
     /// The host could not run the child.
     #[error("the compiling process could not be run: {0}")]
     Host(#[from] io::Error),
@@ -98,25 +109,25 @@ impl Compiler {
         };
         let run = async { tokio::join!(feed, listen, child.wait()) };
         let Ok(((), said, status)) = tokio::time::timeout(self.config.timeout.0, run).await else {
-            return Err(CompileError::OverLimit(format!("more than {} (compile.timeout)", self.config.timeout)));
+            return Err(CompileError::Timeout(self.config.timeout));
         };
         let (said, status) = (String::from_utf8_lossy(&said), status?);
         let answer = said.lines().last().and_then(|line| serde_json::from_str(line).ok());
         match answer {
             Some(Answer::Compiled(flavour)) if status.success() => Ok(flavour),
             Some(Answer::Invalid(reason)) => Err(CompileError::Invalid(reason)),
-            _ => Err(CompileError::OverLimit(format!(
-                "more than it may use ({} of memory, compile.memory): the compiling process ended with {status}: {}",
-                self.config.memory,
-                said.lines().last().unwrap_or("no word")
-            ))),
+            _ => Err(CompileError::Died {
+                status,
+                words: said.lines().last().unwrap_or("it said nothing").to_owned(),
+                memory: self.config.memory,
+            }),
         }
     }
 }
 
-/// The child's whole life: limits itself, reads stdin, writes stdout, answers on stderr.
-pub fn child(memory: u64, cpu_seconds: u64) -> io::Result<()> {
-    confine(memory, cpu_seconds)?;
+/// The child's whole life: limits itself to `memory` bytes and `seconds` of computing a core, reads stdin, writes stdout, answers on stderr.
+pub fn child(memory: u64, seconds: u64) -> io::Result<()> {
+    confine(memory, seconds)?;
     let mut wasm = Vec::new();
     io::stdin().lock().read_to_end(&mut wasm)?;
     let answer = match compile(wasm) {
@@ -126,16 +137,18 @@ pub fn child(memory: u64, cpu_seconds: u64) -> io::Result<()> {
             stdout.flush()?;
             Answer::Compiled(flavour)
         }
-        Err(reason) => Answer::Invalid(reason),
+        Err(reason) => Answer::Invalid(reason.chars().take(REASON_MAX).collect()),
     };
     let answer = serde_json::to_string(&answer).map_err(io::Error::other)?;
     writeln!(io::stderr(), "{answer}")
 }
 
-fn confine(memory: u64, cpu_seconds: u64) -> io::Result<()> {
+fn confine(memory: u64, seconds: u64) -> io::Result<()> {
     let limit = |resource, value| setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) });
     limit(Resource::As, memory)?;
-    limit(Resource::Cpu, cpu_seconds.saturating_mul(2))?;
+    // The limit counts the time of all threads, of which there is one a core.
+    let cores = std::thread::available_parallelism().map_or(1, |cores| u64::try_from(cores.get()).unwrap_or(1));
+    limit(Resource::Cpu, seconds.saturating_mul(cores))?;
     limit(Resource::Core, 0)?;
     // Refused where a lower priority is already in force; that is as good.
     let _ = rustix::process::nice(NICE);

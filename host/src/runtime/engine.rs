@@ -112,7 +112,7 @@ pub(crate) fn compatibility(engine: &Engine) -> String {
 }
 
 fn pooling(pool: &PoolConfig) -> PoolingAllocationConfig {
-    let instances = pool.instances.max(1);
+    let instances = pool.instances.0;
     // Most services are one core instance, one memory and one table; those made from a wasip1 module are four, one and two.
     let (cores, tables) = (instances.saturating_mul(4), instances.saturating_mul(2));
     let mut config = PoolingAllocationConfig::new();

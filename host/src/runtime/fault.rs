@@ -1,6 +1,6 @@
 //! How a request ended that the guest did not answer well.
 
-use super::store::Guest;
+use super::store::HostState;
 use crate::config::{ByteSize, Limits, Span};
 use std::fmt;
 use wasmtime::{Error, PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
@@ -53,7 +53,7 @@ pub enum Fault {
     #[error("all instance slots of this host are taken (pool.instances)")]
     PoolExhausted,
     /// The revision was retired while this ran.
-    #[error("the revision was replaced and the drain deadline is over")]
+    #[error("the revision was replaced or removed, and the drain deadline is over")]
     Retired,
     /// A library has no HTTP side.
     #[error("this service is a library; it answers no HTTP")]
@@ -64,8 +64,19 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The message without the backtrace and the output, for whoever shows those by themselves.
+    pub fn brief(&self) -> String {
+        match self {
+            Self::Trap(report) => format!("the guest trapped: {}", report.reason),
+            Self::Memory { limit, report } => {
+                format!("the guest reached its memory limit of {limit} (limits.memory) and trapped: {}", report.reason)
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// Reads what ended a guest's call.
-    pub(crate) fn of(error: &Error, store: &Store<Guest>, limits: &Limits) -> Self {
+    pub(crate) fn of(error: &Error, store: &Store<HostState>, limits: &Limits) -> Self {
         let guest = store.data();
         if error.is::<PoolConcurrencyLimitError>() {
             return Self::PoolExhausted;

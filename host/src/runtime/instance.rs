@@ -1,6 +1,6 @@
 //! One instance of a revision, and the idle ones that are kept where the settings say `policy = "reuse"`.
 
-use super::{lifecycle::Lifecycle, store::Guest};
+use super::{lifecycle::Lifecycle, store::HostState};
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -10,7 +10,7 @@ use wasmtime_wasi_http::handler::Proxy;
 
 /// A guest that can take one request at a time.
 pub(crate) struct Instance {
-    pub(crate) store: Store<Guest>,
+    pub(crate) store: Store<HostState>,
     pub(crate) proxy: Proxy,
     pub(crate) lifecycle: Option<Lifecycle>,
     served: u32,
@@ -18,11 +18,11 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    pub(crate) fn new(store: Store<Guest>, proxy: Proxy, lifecycle: Option<Lifecycle>) -> Self {
+    pub(crate) fn new(store: Store<HostState>, proxy: Proxy, lifecycle: Option<Lifecycle>) -> Self {
         Self { store, proxy, lifecycle, served: 0, idle_since: Instant::now() }
     }
 
-    /// Ends an instance that was kept: tells the guest, then gives its slot back.
+    /// ConnectionInfo an instance that was kept: tells the guest, then gives its slot back.
     pub(crate) async fn end(mut self) {
         if let Some(lifecycle) = self.lifecycle.take() {
             lifecycle.stop(&mut self.store).await;

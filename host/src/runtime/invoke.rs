@@ -5,14 +5,15 @@
 //! first byte goes out: no task, no wake-up across threads, a known length, and the instance is free again at once.
 
 use super::{
-    body::{GuestBody, Progress, Stream},
+    body::{GuestBody, Stream},
     call::Call,
     cgi,
     fault::Fault,
     linker::Linked,
     proxy,
+    request::Inbound,
     revision::Revision,
-    running::{Guest, Head, Running},
+    running::{GuestCall, Head, Running},
 };
 use crate::config::ByteSize;
 use bytes::{Bytes, BytesMut};
@@ -38,13 +39,14 @@ const WHOLE_MAX: usize = 64 << 10;
 pub(crate) async fn invoke<L: Send + 'static>(
     revision: Arc<Revision>,
     request: Request<WasiBody>,
+    inbound: &Inbound,
     call: Call,
     lease: L,
 ) -> Result<Response<GuestBody>, Fault> {
     let limits = revision.settings().limits;
     let expired = revision.expired().clone();
     let (sender, receiver) = oneshot::channel();
-    let guest: Guest = match &revision.code.linked {
+    let guest: GuestCall = match &revision.code.linked {
         Linked::Http(..) => Box::pin(proxy::drive(revision.clone(), request, call, sender)),
         Linked::Command2(_) | Linked::Command3(_) => Box::pin(cgi::drive(revision.clone(), request, call, sender)),
         Linked::Library(_) => return Err(Fault::Library),
@@ -57,7 +59,7 @@ pub(crate) async fn invoke<L: Send + 'static>(
         }
         () = expired.cancelled() => return Err(Fault::Retired),
     };
-    let (parts, mut body) = check(head)?.into_parts();
+    let (parts, mut body) = final_response(head)?.into_parts();
     let gathered = poll_fn(|cx| Poll::Ready(gather(&mut running, &mut body, cx))).await;
     match (running.take_outcome(), gathered) {
         // Nothing has been sent yet, so a guest that fails after its head still gets an honest status.
@@ -72,7 +74,7 @@ pub(crate) async fn invoke<L: Send + 'static>(
                 first: frames.into(),
                 end,
                 rest: body,
-                progress: Arc::new(Progress::new()),
+                progress: inbound.progress(),
                 sent: 0,
                 limit: limits.response_body,
             };
@@ -100,7 +102,7 @@ async fn head(running: &mut Running, mut receiver: oneshot::Receiver<Head>) -> H
     .await
 }
 
-fn check(head: Response<WasiBody>) -> Result<Response<WasiBody>, Fault> {
+fn final_response(head: Response<WasiBody>) -> Result<Response<WasiBody>, Fault> {
     match head.status() {
         status if status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS => {
             Err(Fault::Protocol(format!("{status} is not a final status")))

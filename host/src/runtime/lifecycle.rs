@@ -1,17 +1,17 @@
 //! The optional export `hotbay:service/lifecycle`: what a guest does when an instance of it begins and ends.
 
-use super::store::Guest;
+use super::store::HostState;
 use std::time::Duration;
 use tracing::warn;
 use wasmtime::{
     Store,
-    component::{Component, ComponentExportIndex, Instance, TypedFunc},
+    component::{Component, ComponentExportIndex, Instance, Type, TypedFunc, types::ComponentItem},
 };
 
 /// Longest time that `stop` gets.
 const STOP_MAX: Duration = Duration::from_secs(1);
 
-/// The interface, any 0.1 version of it.
+/// The interface.
 const INTERFACE: &str = "hotbay:service/lifecycle@0.1.0";
 
 /// Where the two functions are in a component; looked up once a revision.
@@ -29,12 +29,45 @@ impl LifecycleIndex {
     }
 
     /// The functions of one instance.
-    pub(crate) fn bind(&self, store: &mut Store<Guest>, instance: &Instance) -> wasmtime::Result<Lifecycle> {
+    pub(crate) fn bind(&self, store: &mut Store<HostState>, instance: &Instance) -> wasmtime::Result<Lifecycle> {
         Ok(Lifecycle {
             start: instance.get_typed_func(&mut *store, self.start)?,
             stop: instance.get_typed_func(&mut *store, self.stop)?,
         })
     }
+}
+
+/// Checks the types of the export, where there is one.
+///
+/// # Errors
+/// What is not as `wit/service.wit` says.
+pub(crate) fn check(component: &Component) -> Result<(), String> {
+    let (ty, engine) = (component.component_type(), component.engine());
+    let Some((_, export)) = ty.exports(engine).find(|(name, _)| *name == INTERFACE) else {
+        return Ok(());
+    };
+    let ComponentItem::ComponentInstance(interface) = export.ty else {
+        return Err(format!("its export `{INTERFACE}` is no interface"));
+    };
+    let fits = |name: &str, returns: fn(&[Type]) -> bool| {
+        interface.exports(engine).any(|(found, item)| match item.ty {
+            ComponentItem::ComponentFunc(function) if found == name => {
+                !function.async_() && function.params().len() == 0 && returns(&function.results().collect::<Vec<_>>())
+            }
+            _ => false,
+        })
+    };
+    let outcome = |results: &[Type]| match results {
+        [Type::Result(outcome)] => outcome.ok().is_none() && outcome.err() == Some(Type::String),
+        _ => false,
+    };
+    if !fits("start", outcome) {
+        return Err(format!("`{INTERFACE}` must export `start: func() -> result<_, string>`"));
+    }
+    if !fits("stop", <[Type]>::is_empty) {
+        return Err(format!("`{INTERFACE}` must export `stop: func()`"));
+    }
+    Ok(())
 }
 
 /// The two functions of one instance.
@@ -45,17 +78,18 @@ pub(crate) struct Lifecycle {
 
 impl Lifecycle {
     /// Calls `start`. The inner error is the guest's own.
-    pub(crate) async fn start(&self, store: &mut Store<Guest>) -> wasmtime::Result<Result<(), String>> {
+    pub(crate) async fn start(&self, store: &mut Store<HostState>) -> wasmtime::Result<Result<(), String>> {
         let (answer,) = self.start.call_async(store, ()).await?;
         Ok(answer)
     }
 
     /// Calls `stop`; a guest that does not end in time or traps is ended all the same.
-    pub(crate) async fn stop(&self, store: &mut Store<Guest>) {
+    pub(crate) async fn stop(&self, store: &mut Store<HostState>) {
+        let service = store.data().service.clone();
         match tokio::time::timeout(STOP_MAX, self.stop.call_async(store, ())).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "a guest failed in lifecycle.stop"),
-            Err(_) => warn!("a guest took more than 1s in lifecycle.stop and was ended"),
+            Ok(Err(error)) => warn!(%service, %error, "a guest failed in lifecycle.stop"),
+            Err(_) => warn!(%service, limit = ?STOP_MAX, "a guest took too long in lifecycle.stop and was ended"),
         }
     }
 }

@@ -1,6 +1,10 @@
 //! What a component imports is matched with what the host offers, and what it exports says how it is served.
 
-use super::{engine::Engines, engine::Flavour, store::Guest};
+use super::{
+    engine::{Engines, Flavour},
+    lifecycle,
+    store::HostState,
+};
 use serde::Serialize;
 use std::fmt;
 use wasmtime::Store;
@@ -79,10 +83,10 @@ pub(crate) struct LinkError {
 
 /// A component with its imports resolved, ready to be instantiated.
 pub(crate) enum Linked {
-    Http(InstancePre<Guest>, ProxyExport),
-    Command2(Command2<Guest>),
-    Command3(Command3<Guest>),
-    Library(InstancePre<Guest>),
+    Http(InstancePre<HostState>, ProxyExport),
+    Command2(Command2<HostState>),
+    Command3(Command3<HostState>),
+    Library(InstancePre<HostState>),
 }
 
 /// Where the HTTP export is in a component; looked up once a revision.
@@ -93,7 +97,7 @@ pub(crate) enum ProxyExport {
 
 impl ProxyExport {
     /// The export of one instance.
-    pub(crate) fn bind(&self, store: &mut Store<Guest>, instance: &Instance) -> wasmtime::Result<Proxy> {
+    pub(crate) fn bind(&self, store: &mut Store<HostState>, instance: &Instance) -> wasmtime::Result<Proxy> {
         Ok(match self {
             Self::P2(indices) => Proxy::P2(indices.load(store, instance)?),
             Self::P3(indices) => Proxy::P3(indices.load(store, instance)?),
@@ -103,8 +107,8 @@ impl ProxyExport {
 
 /// One linker an engine, made once.
 pub(crate) struct Linkers {
-    sync: Linker<Guest>,
-    r#async: Linker<Guest>,
+    sync: Linker<HostState>,
+    r#async: Linker<HostState>,
 }
 
 impl Linkers {
@@ -123,6 +127,10 @@ impl Linkers {
         };
         refuse_unknown_imports(component)?;
         let kind = kind_of(component)?;
+        lifecycle::check(component).map_err(|reason| LinkError {
+            reason,
+            remedy: "build it against wit/service.wit, unchanged, or leave the export out".to_owned(),
+        })?;
         let pre = linker.instantiate_pre(component).map_err(|error| mismatch("an import", &error))?;
         let linked = match kind {
             Kind::Http02 => ProxyIndices::new(&pre).map(|export| Linked::Http(pre, ProxyExport::P2(export))),
@@ -137,11 +145,11 @@ impl Linkers {
     }
 }
 
-fn base(engines: &Engines, flavour: Flavour) -> wasmtime::Result<Linker<Guest>> {
+fn base(engines: &Engines, flavour: Flavour) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engines.get(flavour));
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     p2::add_only_http_to_linker_async(&mut linker)?;
-    wasmtime_wasi_config::add_to_linker(&mut linker, |guest: &mut Guest| WasiConfig::from(&guest.config))?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut HostState| WasiConfig::from(&state.config))?;
     Ok(linker)
 }
 

@@ -9,7 +9,7 @@ use super::{
     engine::{Engines, Flavour, compatibility},
     fault::Fault,
     linker::{Kind, LinkError, Linkers, Surface},
-    revision::{Drained, Revision},
+    revision::{Drain, Revision},
 };
 use crate::config::{CompileConfig, PoolConfig, ServiceName, Settings};
 use std::{fs::File, io, os::fd::AsRawFd, path::Path, sync::Arc};
@@ -101,7 +101,7 @@ impl Loader {
         build: &Build,
         settings: Settings,
         mut enter: impl FnMut(Stage),
-    ) -> Result<(Arc<Revision>, Drained), Reject> {
+    ) -> Result<(Arc<Revision>, Drain), Reject> {
         build.binary().map_err(Unfit::clone)?;
         enter(Stage::Compiling);
         let (component, flavour) = self.component(build).await?;
@@ -145,7 +145,7 @@ impl Loader {
                 format!("it is no valid component: {reason}"),
                 "build it again with today's tools, for wasm32-wasip2 say",
             ),
-            CompileError::OverLimit(_) => Reject::new(
+            CompileError::Timeout(_) | CompileError::Died { .. } => Reject::new(
                 error.to_string(),
                 "make the component smaller, or raise compile.timeout and compile.memory in hotbay.toml",
             ),

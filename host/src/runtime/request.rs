@@ -1,5 +1,6 @@
 //! A request body on its way to the guest, with its limit.
 
+use super::progress::Progress;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty};
@@ -13,33 +14,43 @@ use std::{
 };
 pub use wasmtime_wasi_http::{Error as BodyError, WasiBody as RequestBody};
 
-/// Tells after the fact whether a request body was longer than it may be.
-pub struct TooLarge(Option<Arc<AtomicBool>>);
+/// What the host sees of a request body while the guest reads it.
+pub struct Inbound(Option<Arc<Seen>>);
 
-impl TooLarge {
-    /// Whether the body was cut.
+struct Seen {
+    cut: AtomicBool,
+    progress: Arc<Progress>,
+}
+
+impl Inbound {
+    /// Whether the body was longer than it may be, and was cut.
     pub fn was_cut(&self) -> bool {
-        self.0.as_ref().is_some_and(|cut| cut.load(Ordering::Relaxed))
+        self.0.as_ref().is_some_and(|seen| seen.cut.load(Ordering::Relaxed))
+    }
+
+    /// Where its movements are noted; the response's belong there too.
+    pub(super) fn progress(&self) -> Arc<Progress> {
+        self.0.as_ref().map_or_else(|| Arc::new(Progress::new()), |seen| seen.progress.clone())
     }
 }
 
 /// Bounds `body` to `limit` bytes: what is longer ends with an error for the guest.
-pub(crate) fn bounded<B>(body: B, limit: u64) -> (RequestBody, TooLarge)
+pub(crate) fn bounded<B>(body: B, limit: u64) -> (RequestBody, Inbound)
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BodyError>,
 {
     if body.is_end_stream() {
-        return (Empty::new().map_err(|never| match never {}).boxed_unsync(), TooLarge(None));
+        return (Empty::new().map_err(|never| match never {}).boxed_unsync(), Inbound(None));
     }
-    let cut = Arc::new(AtomicBool::new(false));
-    (Bounded { body, left: limit, cut: cut.clone() }.boxed_unsync(), TooLarge(Some(cut)))
+    let seen = Arc::new(Seen { cut: AtomicBool::new(false), progress: Arc::new(Progress::new()) });
+    (Bounded { body, left: limit, seen: seen.clone() }.boxed_unsync(), Inbound(Some(seen)))
 }
 
 struct Bounded<B> {
     body: B,
     left: u64,
-    cut: Arc<AtomicBool>,
+    seen: Arc<Seen>,
 }
 
 impl<B> Body for Bounded<B>
@@ -51,7 +62,7 @@ where
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.cut.load(Ordering::Relaxed) {
+        if self.seen.cut.load(Ordering::Relaxed) {
             return Poll::Ready(None);
         }
         Pin::new(&mut self.body).poll_frame(cx).map(|frame| {
@@ -60,10 +71,11 @@ where
             match self.left.checked_sub(u64::try_from(len).unwrap_or(u64::MAX)) {
                 Some(left) => {
                     self.left = left;
+                    self.seen.progress.note();
                     Some(frame)
                 }
                 None => {
-                    self.cut.store(true, Ordering::Relaxed);
+                    self.seen.cut.store(true, Ordering::Relaxed);
                     Some(Err(BodyError::HttpRequestBodySize(None)))
                 }
             }

@@ -6,7 +6,7 @@ use super::{
     instance::{IdleInstances, Instance},
     lifecycle::LifecycleIndex,
     linker::{Kind, Linked, Surface},
-    store::{Guest, new_store},
+    store::{HostState, new_store},
 };
 use crate::config::{InstancePolicy, ServiceName, Settings};
 use http::HeaderValue;
@@ -23,7 +23,7 @@ use wasmtime::{
 
 /// One immutable loaded build: digest, code ready to be instantiated, settings.
 ///
-/// Requests hold it by `Arc`. When the last of them lets go, [`Drained`] is told.
+/// Requests hold it by `Arc`. When the last of them lets go, [`Drain`] is told.
 pub struct Revision {
     service: ServiceName,
     digest: Digest,
@@ -35,7 +35,7 @@ pub struct Revision {
     permits: Arc<Semaphore>,
     waiting: AtomicU32,
     expired: CancellationToken,
-    /// Cancels [`Drained::idle`] when the revision is dropped.
+    /// Cancels [`Drain::idle`] when the revision is dropped.
     _gone: DropGuard,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Code {
 }
 
 /// What is left to do for a revision that gets no new requests.
-pub struct Drained {
+pub struct Drain {
     idle: CancellationToken,
     expired: CancellationToken,
     code: Arc<Code>,
@@ -61,7 +61,7 @@ impl Revision {
         settings: Settings,
         component: &Component,
         (kind, linked): (Kind, Linked),
-    ) -> (Arc<Self>, Drained) {
+    ) -> (Arc<Self>, Drain) {
         let idle = match settings.instances {
             InstancePolicy::Reuse { max_requests, idle } => Some(IdleInstances::new(max_requests, idle)),
             InstancePolicy::Fresh => None,
@@ -71,10 +71,10 @@ impl Revision {
         if code.idle.is_some() {
             tokio::spawn(shrink(Arc::downgrade(&code), gone.clone()));
         }
-        let drained = Drained { idle: gone.clone(), expired: expired.clone(), code: code.clone() };
+        let drained = Drain { idle: gone.clone(), expired: expired.clone(), code: code.clone() };
         let short = digest.short();
         let revision = Self {
-            permits: Arc::new(Semaphore::new(usize::try_from(settings.limits.concurrency.0).unwrap_or(usize::MAX))),
+            permits: Arc::new(Semaphore::new(settings.limits.concurrency.as_usize())),
             // Hex digits are always a header value.
             header: HeaderValue::from_str(&short).unwrap_or(HeaderValue::from_static("")),
             surface: Surface::of(component),
@@ -130,13 +130,13 @@ impl Revision {
         &self.waiting
     }
 
-    /// Ends everything that still runs on this revision.
+    /// ConnectionInfo everything that still runs on this revision.
     pub(crate) fn expired(&self) -> &CancellationToken {
         &self.expired
     }
 
     /// A store with this revision's limits.
-    pub(super) fn store(&self) -> Store<Guest> {
+    pub(super) fn store(&self) -> Store<HostState> {
         new_store(&self.code.engine, &self.service, &self.settings.limits, |_| {})
     }
 
@@ -146,7 +146,7 @@ impl Revision {
             return Err(Fault::Library);
         };
         let mut store = self.store();
-        let instantiate = async |store: &mut Store<Guest>| {
+        let instantiate = async |store: &mut Store<HostState>| {
             let instance = pre.instantiate_async(&mut *store).await?;
             let proxy = export.bind(store, &instance)?;
             let lifecycle = self.code.lifecycle.map(|index| index.bind(store, &instance)).transpose()?;
@@ -184,7 +184,7 @@ impl Revision {
         }
     }
 
-    pub(super) fn fault(&self, error: &wasmtime::Error, store: &Store<Guest>) -> Fault {
+    pub(super) fn fault(&self, error: &wasmtime::Error, store: &Store<HostState>) -> Fault {
         Fault::of(error, store, &self.settings.limits)
     }
 
@@ -218,7 +218,7 @@ impl Revision {
         Ok(())
     }
 
-    async fn warm_bare(&self, pre: &InstancePre<Guest>) -> Result<(), Fault> {
+    async fn warm_bare(&self, pre: &InstancePre<HostState>) -> Result<(), Fault> {
         let mut store = self.store();
         match pre.instantiate_async(&mut store).await {
             Ok(_) => Ok(()),
@@ -227,7 +227,7 @@ impl Revision {
     }
 }
 
-impl Drained {
+impl Drain {
     /// Waits until no request holds the revision, at most for `deadline`, then ends what still runs.
     /// Returns whether everything had finished by itself.
     pub(crate) async fn wait(&self, deadline: Duration) -> bool {
@@ -240,7 +240,7 @@ impl Drained {
         false
     }
 
-    /// Ends the idle instances and gives the code back, off the async threads.
+    /// ConnectionInfo the idle instances and gives the code back, off the async threads.
     pub(crate) async fn retire(self) {
         if let Some(idle) = &self.code.idle {
             for instance in idle.close() {
@@ -253,10 +253,10 @@ impl Drained {
     }
 }
 
-/// Ends idle instances whose time is over, for as long as the revision lives.
+/// ConnectionInfo idle instances whose time is over, for as long as the revision lives.
 async fn shrink(code: Weak<Code>, gone: CancellationToken) {
     loop {
-        let Some(period) = code.upgrade().and_then(|code| Some(code.idle.as_ref()?.idle_limit() / 2)) else { return };
+        let Some(period) = code.upgrade().and_then(|code| Some(code.idle.as_ref()?.idle_limit() / 4)) else { return };
         tokio::select! {
             () = gone.cancelled() => return,
             () = tokio::time::sleep(period.max(Duration::from_millis(10))) => {}

@@ -3,6 +3,7 @@
 use super::fault::Fault;
 use crate::config::Span;
 use http::Response;
+use rustix::time::{ClockId, clock_gettime};
 use std::{
     pin::Pin,
     task::{Context, Poll},
@@ -17,18 +18,18 @@ pub(super) type Head = Result<Response<WasiBody>, Fault>;
 pub(super) type HeadSender = oneshot::Sender<Head>;
 
 /// One call of a guest, from its instance to its end.
-pub(super) type Guest = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
+pub(super) type GuestCall = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
 
 /// A guest at work, its computing time and how it ended.
 pub(super) struct Running {
-    guest: Option<Guest>,
+    guest: Option<GuestCall>,
     outcome: Option<Result<(), Fault>>,
     computed: Duration,
     cpu: Span,
 }
 
 impl Running {
-    pub(super) fn new(guest: Guest, cpu: Span) -> Self {
+    pub(super) fn new(guest: GuestCall, cpu: Span) -> Self {
         Self { guest: Some(guest), outcome: None, computed: Duration::ZERO, cpu }
     }
 
@@ -58,9 +59,9 @@ impl Running {
         let Some(guest) = &mut self.guest else {
             return false;
         };
-        let begun = Instant::now();
+        let clock = Clock::start(self.computed);
         let polled = guest.as_mut().poll(cx);
-        self.computed += begun.elapsed();
+        self.computed += clock.elapsed();
         self.outcome = match polled {
             Poll::Ready(outcome) => Some(outcome),
             Poll::Pending if self.computed > self.cpu.0 => Some(Err(Fault::Cpu(self.cpu))),
@@ -69,6 +70,34 @@ impl Running {
         self.guest = None;
         true
     }
+}
+
+/// What a poll is timed by. The wall clock costs next to nothing but counts the time in which the thread did not run; the
+/// thread's own clock is a system call and counts only work. Requests that compute little never pay for the second.
+enum Clock {
+    Wall(Instant),
+    Thread(Duration),
+}
+
+/// Computing time from which on it is counted exactly.
+const EXACT_FROM: Duration = Duration::from_millis(20);
+
+impl Clock {
+    fn start(computed: Duration) -> Self {
+        if computed < EXACT_FROM { Self::Wall(Instant::now()) } else { Self::Thread(thread_time()) }
+    }
+
+    fn elapsed(&self) -> Duration {
+        match self {
+            Self::Wall(begun) => begun.elapsed(),
+            Self::Thread(begun) => thread_time().saturating_sub(*begun),
+        }
+    }
+}
+
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 impl Future for Running {

@@ -20,7 +20,8 @@ const FIELDS_MAX: usize = 64 << 10;
 const RANDOM_MAX: u64 = 64 << 10;
 
 /// The host's side of one instance. Nothing in it is granted: no files, no sockets, no environment.
-pub(crate) struct Guest {
+pub(crate) struct HostState {
+    pub(super) service: ServiceName,
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
@@ -30,13 +31,13 @@ pub(crate) struct Guest {
     pub(super) log: GuestLog,
 }
 
-impl WasiView for Guest {
+impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
-impl WasiHttpView for Guest {
+impl WasiHttpView for HostState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView { hooks: &mut self.outbound, table: &mut self.table, ctx: &mut self.http }
     }
@@ -48,7 +49,7 @@ pub(crate) fn new_store(
     service: &ServiceName,
     limits: &Limits,
     arrange: impl FnOnce(&mut WasiCtxBuilder),
-) -> Store<Guest> {
+) -> Store<HostState> {
     let log = GuestLog::new(service.clone());
     let mut wasi = WasiCtxBuilder::new();
     wasi.stdout(log.stdout())
@@ -62,7 +63,8 @@ pub(crate) fn new_store(
     table.set_max_capacity(RESOURCES_MAX);
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(FIELDS_MAX);
-    let guest = Guest {
+    let state = HostState {
+        service: service.clone(),
         table,
         wasi: wasi.build(),
         http,
@@ -71,8 +73,8 @@ pub(crate) fn new_store(
         memory: MemoryBudget::new(limits.memory.as_usize()),
         log,
     };
-    let mut store = Store::new(engine, guest);
-    store.limiter(|guest| &mut guest.memory);
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(HOSTCALL_FUEL);
     // A guest that computes gives way at every tick; whoever polls it counts its time and enforces the deadline.
     store.set_epoch_deadline(1);

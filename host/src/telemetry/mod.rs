@@ -7,7 +7,9 @@
 //! | `hotbay::guest` | what guests write to stdout and stderr |
 //! | `hotbay::denied` | calls of guests that are not granted |
 //!
-//! Fields: `service`, `revision`, `request_id`, `state`, `took_us`, `method`, `path`, `status`, `sent`, `reason`, `remedy`.
+//! Fields: `service`, `revision` (12 hex digits), `request_id`, `state`, `took_us` (microseconds), `method`, `path`, `status`,
+//! `sent` (bytes of the response body), `reason`, `remedy`; of guests `stream` and `cut` (lines); of denied calls `capability`
+//! and `authority`; of the host `bay`, `state`, `error`, `signal`, `connections`.
 
 mod batch;
 

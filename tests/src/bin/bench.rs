@@ -18,9 +18,9 @@ use std::{
 /// Longest wait for a server's first good answer; a first compile is in it.
 const START: Duration = Duration::from_secs(60);
 /// Requests before the first round: pools fill and code is paged in.
-const WARM_UP: u64 = 1000;
+const WARM_UP: u32 = 1000;
 /// A native request takes so much less time that the clock's 10 ms ticks would show; it gets more of them.
-const NATIVE_FACTOR: u64 = 4;
+const NATIVE_FACTOR: u32 = 4;
 /// `pooling-memory-keep-resident` and its like for `wasmtime serve`, in bytes: above what the guest touches.
 const KEEP_RESIDENT: u32 = 10 << 20;
 
@@ -40,8 +40,8 @@ struct Args {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Requests a round
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
-    requests: u64,
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    requests: u32,
     /// Keep-alive connections
     #[arg(long, default_value_t = 32)]
     connections: usize,
@@ -79,7 +79,7 @@ struct Spec {
     /// The address, where it was chosen for the server; else the first line of its stdout ends with it.
     address: Option<SocketAddr>,
     path: &'static str,
-    factor: u64,
+    factor: u32,
 }
 
 fn specs(args: &Args, scratch: &Path) -> Result<Vec<Spec>> {
@@ -142,7 +142,7 @@ struct Server {
     name: &'static str,
     child: Child,
     load: Load,
-    factor: u64,
+    factor: u32,
     /// CPU µs a request, one of each round.
     cost: Vec<f64>,
     /// Requests a second, one of each round.
@@ -177,8 +177,8 @@ impl Server {
         bail!("{} does not answer {}", self.name, self.load.path)
     }
 
-    async fn ask(&self, requests: u64) -> Result<load::Tally> {
-        let tally = load::run(&self.load, &Until::requests(requests), |answer| {
+    async fn ask(&self, requests: u32) -> Result<load::Tally> {
+        let tally = load::run(&self.load, &Until::requests(u64::from(requests)), |answer| {
             ensure!(answer.status == 200 && answer.body == b"Hello from Hotbay!\n", "{answer:?}");
             Ok(())
         })
@@ -187,12 +187,12 @@ impl Server {
         Ok(tally)
     }
 
-    async fn round(&mut self, requests: u64) -> Result<()> {
+    async fn round(&mut self, requests: u32) -> Result<()> {
         let requests = requests * self.factor;
         let before = cpu_time(self.child.id())?;
         let tally = self.ask(requests).await?;
         let used = cpu_time(self.child.id())? - before;
-        self.cost.push(used.as_secs_f64() * 1e6 / requests as f64);
+        self.cost.push(used.as_secs_f64() * 1e6 / f64::from(requests));
         self.rate.push(tally.rate());
         Ok(())
     }
@@ -224,7 +224,7 @@ fn cpu_time(process: u32) -> Result<Duration> {
     // The name, in parentheses, may hold anything; utime and stime are the 12th and 13th field after it.
     let fields: Vec<&str> = stat.rsplit_once(')').context("stat")?.1.split_whitespace().collect();
     let ticks: u64 = fields.get(11).context("utime")?.parse::<u64>()? + fields.get(12).context("stime")?.parse::<u64>()?;
-    Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+    Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
 }
 
 fn report(args: &Args, servers: &[Server]) -> String {
