@@ -362,7 +362,7 @@ async fn wrong_usage_is_exit_code_2() {
     for args in [&["serve", "--lisen", "127.0.0.1:0"][..], &["serve", "--listen", "nowhere"], &["serve", "--log", "xml"], &["check"], &["sevre"], &[]] {
         let ended = finish(hotbay(args)).await;
         assert_eq!(ended.code, Some(2), "{args:?}: {}", ended.stderr);
-        assert!(ended.stderr.contains("Usage"), "{args:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains("--help") || ended.stderr.contains("Usage"), "{args:?}: {}", ended.stderr);
     }
     assert_eq!(finish(hotbay(["--version"])).await.code, Some(0));
     assert_eq!(finish(hotbay(["--help"])).await.code, Some(0));

@@ -107,9 +107,9 @@ async fn settings_beside_the_file_are_checked_too() {
         assert!(told["reason"].as_str().is_some_and(|reason| reason.contains(named)), "{told}");
     }
     assert_eq!(told["kind"], "http02", "what is in the file can be told all the same");
-    files.put("probe.toml", b"[limits]\nmemory = \"1MiB\"\n");
+    files.put("probe.toml", b"[limits]\nmemory = \"64KiB\"\n");
     let told = report(&file).await;
-    assert!(told["reason"].as_str().is_some_and(|reason| reason.contains("1MiB")), "it needs more than that to start: {told}");
+    assert!(told["reason"].as_str().is_some_and(|reason| reason.contains("64KiB")), "it needs more than that to start: {told}");
     files.put("probe.toml", b"[limits]\nmemory = \"32MiB\"\n");
     assert_eq!(report(&file).await["serves"], true);
 }

@@ -255,7 +255,8 @@ impl Reply {
             match frame.transpose()? {
                 None => return Ok(None),
                 Some(frame) => {
-                    if let Ok(data) = frame.into_data() {
+                    // HTTP/2 may end a stream with an empty piece; trailers are no piece.
+                    if let Some(data) = frame.into_data().ok().filter(|data| !data.is_empty()) {
                         return Ok(Some(data));
                     }
                 }

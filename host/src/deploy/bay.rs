@@ -7,8 +7,9 @@ use crate::{
 use bytes::Bytes;
 use std::{
     collections::BTreeMap,
-    fs, io,
-    os::unix::fs::MetadataExt,
+    fs::{self, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -75,9 +76,8 @@ impl Bay {
         let mut view = BayView::default();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            let Ok(file_name) = entry.file_name().into_string() else {
-                continue; // Not UTF-8: no ending of ours.
-            };
+            // What is not UTF-8 keeps a character that no name may have, and is told as misnamed.
+            let file_name = entry.file_name().to_string_lossy().into_owned();
             let (name, is_build) = match BayFile::of(&file_name) {
                 BayFile::Build(name) => (name, true),
                 BayFile::Settings(name) => (name, false),
@@ -129,16 +129,21 @@ pub(super) struct Contents {
     pub(super) settings: Option<Bytes>,
 }
 
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+
 /// Reads a file that nobody changed while it was read. One that is being written is an error of the kind `Interrupted`.
 fn read_still(path: &Path, limit: u64) -> io::Result<(Bytes, Stamp)> {
     let before = Stamp::of(path)?;
     if before.len > limit {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has {} bytes, {limit} are allowed", before.len)));
     }
-    if fs::metadata(path)?.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
+    // A pipe or a device would hold the reader up for ever; one that takes the file's place just now is opened without waiting.
+    let mut file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
     }
-    let content = fs::read(path)?;
+    let mut content = Vec::with_capacity(usize::try_from(before.len).unwrap_or(0));
+    file.read_to_end(&mut content)?;
     if Stamp::of(path)? != before || u64::try_from(content.len()).unwrap_or(u64::MAX) != before.len {
         return Err(io::Error::new(io::ErrorKind::Interrupted, "it is being written"));
     }

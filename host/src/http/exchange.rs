@@ -12,6 +12,7 @@ use crate::{
     runtime::Call,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Instant};
 use tokio::net::TcpStream;
@@ -86,13 +87,12 @@ pub(super) async fn exchange(
         record.revision = Some(revision.header().clone());
     }
     Ok(match outcome {
-        Ok(response) => {
+        Ok(mut response) => {
             record.status = response.status();
-            let mut response = response.map(|body| (body, ()));
             finish(&edge, response.headers_mut(), &record, id_header);
             forward::strip_hop_by_hop(response.headers_mut());
             head_length(&record.method, &mut response);
-            response.map(|(body, ())| Observed::guest(body, record))
+            response.map(|body| Observed::guest(body, record))
         }
         Err(refusal) => {
             if let Refusal::NoRevision(name) = &refusal {
@@ -107,7 +107,8 @@ fn refuse(edge: &Edge, problem: Problem<'_>, reason: String, mut record: Record,
     record.status = problem.status();
     record.reason = Some(reason);
     let service = record.service.as_ref().map(ServiceName::as_str);
-    let mut response = problem.response(service, &record.request_id, edge.dev);
+    let mut response = problem.response(service, &record.request_id, edge.dev).map(Full::from);
+    head_length(&record.method, &mut response);
     finish(edge, response.headers_mut(), &record, id);
     response.map(|body| Observed::host(body, record))
 }
@@ -123,10 +124,10 @@ fn finish(edge: &Edge, headers: &mut HeaderMap, record: &Record, id: HeaderValue
 }
 
 /// A response to HEAD has no body to tell its length, so the length is said where it is known (RFC 9110 §9.3.2).
-fn head_length<B: http_body::Body>(method: &Method, response: &mut Response<(B, ())>) {
+fn head_length<B: http_body::Body>(method: &Method, response: &mut Response<B>) {
     if method == Method::HEAD
         && !response.headers().contains_key(header::CONTENT_LENGTH)
-        && let Some(len) = response.body().0.size_hint().exact().filter(|len| *len > 0)
+        && let Some(len) = response.body().size_hint().exact().filter(|len| *len > 0)
     {
         response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(len));
     }

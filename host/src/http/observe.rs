@@ -7,6 +7,7 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
 use std::{
     pin::Pin,
     task::{Context, Poll},
@@ -69,16 +70,23 @@ pub(super) struct Observed {
 
 enum Source {
     Guest(GuestBody),
-    Host(Option<Bytes>),
+    Host(Full<Bytes>),
+    Nothing,
 }
 
 impl Observed {
     pub(super) fn guest(body: GuestBody, record: Record) -> Self {
-        Self { body: Source::Guest(body), record, ended: false }
+        Self::new(Source::Guest(body), record)
     }
 
-    pub(super) fn host(body: Bytes, record: Record) -> Self {
-        Self { body: Source::Host((!body.is_empty()).then_some(body)), record, ended: false }
+    pub(super) fn host(body: Full<Bytes>, record: Record) -> Self {
+        Self::new(Source::Host(body), record)
+    }
+
+    /// The response to HEAD has no body (RFC 9110 §9.3.2); hyper would send one over HTTP/2.
+    fn new(body: Source, record: Record) -> Self {
+        let body = if record.method == Method::HEAD { Source::Nothing } else { body };
+        Self { body, record, ended: false }
     }
 }
 
@@ -89,7 +97,8 @@ impl Body for Observed {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let polled = match &mut self.body {
             Source::Guest(body) => Pin::new(body).poll_frame(cx),
-            Source::Host(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Host(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Source::Nothing => Poll::Ready(None),
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -109,24 +118,24 @@ impl Body for Observed {
     fn is_end_stream(&self) -> bool {
         match &self.body {
             Source::Guest(body) => body.is_end_stream(),
-            Source::Host(bytes) => bytes.is_none(),
+            Source::Host(body) => body.is_end_stream(),
+            Source::Nothing => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.body {
             Source::Guest(body) => body.size_hint(),
-            Source::Host(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX)))
-            }
+            Source::Host(body) => body.size_hint(),
+            Source::Nothing => SizeHint::with_exact(0),
         }
     }
 }
 
 impl Drop for Observed {
     fn drop(&mut self) {
-        // hyper does not ask a body for more once it has all of it, nor at all for HEAD.
-        let ended = self.ended || self.is_end_stream() || self.record.method == Method::HEAD;
+        // hyper does not ask a body for more once it has all of it.
+        let ended = self.ended || self.is_end_stream();
         self.record.write(ended);
     }
 }

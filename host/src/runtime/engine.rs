@@ -113,14 +113,15 @@ pub(crate) fn compatibility(engine: &Engine) -> String {
 
 fn pooling(pool: &PoolConfig) -> PoolingAllocationConfig {
     let instances = pool.instances.0;
-    // Most services are one core instance, one memory and one table; those made from a wasip1 module are four, one and two.
-    let (cores, tables) = (instances.saturating_mul(4), instances.saturating_mul(2));
+    // Most services are one core instance, one memory and one table; those made from a wasip1 module are five, one and three.
+    // Room for one component of the largest kind comes on top, so that even a pool of one instance takes it.
+    let room = |each: u32, largest: u32| instances.saturating_mul(each).saturating_add(largest);
     let mut config = PoolingAllocationConfig::new();
     config
         .total_component_instances(instances)
-        .total_core_instances(cores)
-        .total_memories(instances)
-        .total_tables(tables)
+        .total_core_instances(room(8, CORE_INSTANCES))
+        .total_memories(room(1, MEMORIES))
+        .total_tables(room(4, TABLES))
         .total_stacks(instances)
         .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(MEMORIES)
