@@ -17,7 +17,12 @@ async fn two() -> Host {
 async fn assert_unharmed(host: &Host, after: &str) {
     for name in ["probe", "neighbour"] {
         let answer = host.get(&format!("/{name}/marker")).await;
-        assert_eq!((answer.status, answer.revision()), (200, guests::digest(&guests::fixture("probe")).as_str()), "{name} after {after}\n{}", host.told());
+        assert_eq!(
+            (answer.status, answer.revision()),
+            (200, guests::digest(&guests::fixture("probe")).as_str()),
+            "{name} after {after}\n{}",
+            host.told()
+        );
     }
 }
 
@@ -62,7 +67,9 @@ async fn webassembly_of_another_kind_or_time_is_named() {
     let version = |bytes: [u8; 4]| [&b"\0asm"[..], &bytes, &component[8..]].concat();
     assert_rejected(&host, "a newer component", &version([0x0e, 0, 1, 0]), &["0xe", "0xd"]).await;
     assert_rejected(&host, "a newer module", &version([2, 0, 0, 0]), &["version 2"]).await;
-    let bare = assert_rejected(&host, "a bare module", &guests::text("bare-module"), &["core module without WIT metadata", "`add`"]).await;
+    let bare =
+        assert_rejected(&host, "a bare module", &guests::text("bare-module"), &["core module without WIT metadata", "`add`"])
+            .await;
     assert!(bare.remedy.contains("wasm32-wasip2"), "{}", bare.remedy);
 }
 
@@ -75,7 +82,8 @@ async fn imports_and_exports_that_do_not_fit_are_named() {
     assert_rejected(&host, "an old import", &text("old-import"), &["wasi:http/types@0.1.0"]).await;
     assert_rejected(&host, "an import of another type", &text("wrong-import"), &["wasi:random/random", "get-random-u64"]).await;
     assert_rejected(&host, "no exports", &text("no-exports"), &["wasi:http/incoming-handler", "exports nothing"]).await;
-    assert_rejected(&host, "a newer export", &text("future-export"), &["wasi:http/incoming-handler", "wasi:http/handler@1.0.0"]).await;
+    assert_rejected(&host, "a newer export", &text("future-export"), &["wasi:http/incoming-handler", "wasi:http/handler@1.0.0"])
+        .await;
     assert_rejected(&host, "an export of another type", &text("wrong-export"), &["handle"]).await;
 }
 
@@ -90,12 +98,19 @@ async fn a_build_that_does_not_start_is_rejected() {
         .await;
     let trap = guests::patched(&guests::fixture("module"), "initialize:fine", "initialize:trap");
     assert_rejected(&host, "a trap in _initialize", &trap, &["does not start", "traps in _initialize"]).await;
-    assert_rejected(&host, "a trap in the start function", &guests::text("trap-in-start"), &["does not start", "unreachable"]).await;
+    assert_rejected(&host, "a trap in the start function", &guests::text("trap-in-start"), &["does not start", "unreachable"])
+        .await;
     assert_rejected(&host, "a start without an end", &guests::text("endless-start"), &["does not start", "500ms"]).await;
     let hungry = assert_rejected(&host, "a hungry start", &guests::text("hungry-start"), &["does not start", "64MiB"]).await;
     assert!(hungry.remedy.contains("limits.memory"), "{}", hungry.remedy);
     let lifecycle = |from, to| guests::patched(&guests::fixture("lifecycle"), from, to);
-    assert_rejected(&host, "an err of lifecycle.start", &lifecycle("start:fine", "start:word"), &["the fixture has no table of prices"]).await;
+    assert_rejected(
+        &host,
+        "an err of lifecycle.start",
+        &lifecycle("start:fine", "start:word"),
+        &["the fixture has no table of prices"],
+    )
+    .await;
     assert_rejected(&host, "a trap in lifecycle.start", &lifecycle("start:fine", "start:trap"), &["traps in start"]).await;
     assert_rejected(&host, "a lifecycle.start without an end", &lifecycle("start:fine", "start:spin"), &["500ms"]).await;
 }
@@ -118,7 +133,8 @@ async fn a_component_cut_at_any_length_is_rejected() {
     let host = two().await;
     let whole = guests::fixture("probe");
     let mut random = fastrand::Rng::with_seed(3);
-    let mut lengths = vec![1, 3, 4, 5, 7, 8, 9, 10, 16, 100, whole.len() / 2, whole.len() - 1000, whole.len() - 2, whole.len() - 1];
+    let mut lengths =
+        vec![1, 3, 4, 5, 7, 8, 9, 10, 16, 100, whole.len() / 2, whole.len() - 1000, whole.len() - 2, whole.len() - 1];
     lengths.extend((0..26).map(|_| random.usize(8..whole.len())));
     for (n, len) in lengths.iter().enumerate() {
         host.place(&format!("cut-{n}"), &whole[..*len], How::Rename);
@@ -158,7 +174,9 @@ async fn hundreds_of_flipped_bits_harm_nobody() {
         }
         for (place, wasm) in round.iter().enumerate() {
             let (name, revision) = (format!("flip-{place}"), guests::digest(wasm));
-            let ended = |event: &Event| event.service == name && event.revision == revision && ["rejected", "published"].contains(&event.state.as_str());
+            let ended = |event: &Event| {
+                event.service == name && event.revision == revision && ["rejected", "published"].contains(&event.state.as_str())
+            };
             match host.since(mark).wait(format!("the end of {name} {revision}"), ended).await.state.as_str() {
                 "rejected" => rejected += 1,
                 _ => served += 1,
@@ -222,7 +240,11 @@ async fn a_name_that_is_no_text_is_told() {
 async fn settings_that_are_not_understood_name_line_and_nearest_key() {
     let host = two().await;
     for (toml, named, remedy) in [
-        ("[limits]\nmemmory = \"1MiB\"\n", vec!["probe.toml", "line 2", "memmory = \"1MiB\"", "unknown key `memmory`"], "`memory`"),
+        (
+            "[limits]\nmemmory = \"1MiB\"\n",
+            vec!["probe.toml", "line 2", "memmory = \"1MiB\"", "unknown key `memmory`"],
+            "`memory`",
+        ),
         ("[limit]\n", vec!["line 1", "unknown key `limit`"], "`limits`"),
         ("\n\n[[route]]\npath = \"/a\"\nmethod = [\"GET\"]\n", vec!["line 5", "unknown key `method`"], "`methods`"),
         ("[instances]\npolicy = \"always\"\n", vec!["line 2", "always", "fresh", "reuse"], ""),
@@ -255,7 +277,8 @@ async fn settings_that_are_not_understood_name_line_and_nearest_key() {
 
 #[tokio::test]
 async fn bad_settings_at_the_start_are_told_in_the_table() {
-    let host = Host::builder().service("probe", &guests::fixture("probe")).settings("probe", "[limits]\nmemmory = 1\n").start().await;
+    let host =
+        Host::builder().service("probe", &guests::fixture("probe")).settings("probe", "[limits]\nmemmory = 1\n").start().await;
     let table = host.table().await;
     for named in ["rejected", "line 2", "memmory", "did you mean `memory`?"] {
         assert!(table.contains(named), "{named}: {table}");
@@ -359,7 +382,14 @@ async fn a_port_in_use_is_named_with_what_to_try() {
 
 #[tokio::test]
 async fn wrong_usage_is_exit_code_2() {
-    for args in [&["serve", "--lisen", "127.0.0.1:0"][..], &["serve", "--listen", "nowhere"], &["serve", "--log", "xml"], &["check"], &["sevre"], &[]] {
+    for args in [
+        &["serve", "--lisen", "127.0.0.1:0"][..],
+        &["serve", "--listen", "nowhere"],
+        &["serve", "--log", "xml"],
+        &["check"],
+        &["sevre"],
+        &[],
+    ] {
         let ended = finish(hotbay(args)).await;
         assert_eq!(ended.code, Some(2), "{args:?}: {}", ended.stderr);
         assert!(ended.stderr.contains("--help") || ended.stderr.contains("Usage"), "{args:?}: {}", ended.stderr);

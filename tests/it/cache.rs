@@ -22,7 +22,10 @@ async fn filled() -> (Builder, PathBuf) {
 fn find(cache: &Path, wasm: &[u8], extension: &str) -> PathBuf {
     let digest = guests::digest(wasm);
     let entries = fs::read_dir(cache).expect("a cache folder").map(|entry| entry.expect("an entry").path());
-    let is = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&digest)) && path.extension().is_some_and(|found| found == extension);
+    let is = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&digest))
+            && path.extension().is_some_and(|found| found == extension)
+    };
     entries.into_iter().find(is).unwrap_or_else(|| panic!("no .{extension} of {digest} in {}", cache.display()))
 }
 
@@ -60,7 +63,12 @@ async fn the_state_belongs_to_the_host_alone() {
     assert_eq!((mode(state), mode(&cache)), (0o700, 0o700));
     assert_eq!(mode(&state.join("cache.key")), 0o600);
     assert_eq!(fs::metadata(state.join("cache.key")).expect("a key").len(), 32);
-    let left: Vec<_> = fs::read_dir(&cache).expect("a cache").flatten().map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().starts_with('.')).collect();
+    let left: Vec<_> = fs::read_dir(&cache)
+        .expect("a cache")
+        .flatten()
+        .map(|entry| entry.file_name())
+        .filter(|name| name.to_string_lossy().starts_with('.'))
+        .collect();
     assert!(left.is_empty(), "nothing half-made is left: {left:?}");
     drop(again);
 }
@@ -73,7 +81,12 @@ async fn assert_compiled_again(what: &str, harm: impl FnOnce(&Path)) {
     harm(&path);
     let host = again.start().await;
     assert_serves(&host).await;
-    let told = host.log().wait(format!("{what}: a line that it is not trusted"), |event| event.level == "WARN" && event.message.contains("not trusted")).await;
+    let told = host
+        .log()
+        .wait(format!("{what}: a line that it is not trusted"), |event| {
+            event.level == "WARN" && event.message.contains("not trusted")
+        })
+        .await;
     assert!(told.fields["artifact"].to_string().contains(&guests::digest(&guests::fixture("probe"))), "{what}: {}", told.fields);
     let mended = fs::read(artifact(&cache)).expect("an artifact");
     assert_eq!(mended.len(), good.len(), "{what}: it was compiled again and kept");
@@ -119,7 +132,8 @@ async fn an_artifact_of_another_build_is_seen() {
 
 #[tokio::test]
 async fn an_artifact_without_a_seal_is_seen() {
-    assert_compiled_again("an artifact without a seal", |path| fs::remove_file(path.with_extension("hmac")).expect("a seal")).await;
+    assert_compiled_again("an artifact without a seal", |path| fs::remove_file(path.with_extension("hmac")).expect("a seal"))
+        .await;
 }
 
 #[tokio::test]

@@ -56,7 +56,11 @@ async fn every_kind_that_serves_is_told() {
     ] {
         let wasm = guests::fixture(fixture);
         let report = report(&files.put(&format!("{fixture}.wasm"), &wasm)).await;
-        assert_eq!((&report["serves"], &report["reason"], &report["remedy"]), (&Value::Bool(true), &Value::Null, &Value::Null), "{report}");
+        assert_eq!(
+            (&report["serves"], &report["reason"], &report["remedy"]),
+            (&Value::Bool(true), &Value::Null, &Value::Null),
+            "{report}"
+        );
         assert_eq!((report["file_kind"].as_str(), report["kind"].as_str()), (Some(file_kind), Some(kind)), "{fixture}");
         assert_eq!(report["size"], wasm.len());
         assert!(report["digest"].as_str().is_some_and(|digest| digest.len() == 64 && digest.starts_with(&guests::digest(&wasm))));
@@ -122,7 +126,8 @@ async fn the_text_says_the_same() {
     assert_eq!(ended.code, Some(1), "one of them would not serve");
     let (first, second) = ended.stdout.split_once(&format!("\n{bad}\n")).unwrap_or_else(|| panic!("{}", ended.stdout));
     let digest = guests::digest(&guests::fixture("probe"));
-    for line in [good.as_str(), "component", "HTTP service (WASI 0.2)", "wasi:http/incoming-handler@0.2", "serves   yes", &digest] {
+    for line in [good.as_str(), "component", "HTTP service (WASI 0.2)", "wasi:http/incoming-handler@0.2", "serves   yes", &digest]
+    {
         assert!(first.contains(line), "{line:?} in\n{first}");
     }
     for line in ["serves   no", "reason   the file is text", "remedy   "] {

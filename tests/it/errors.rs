@@ -26,7 +26,9 @@ async fn a_trap_is_a_problem_that_tells_nothing() {
         let answer = host.get(target).await;
         assert_problem(&answer, 500, Some("probe"));
         let text = answer.text();
-        for secret in ["src/", "lib.rs", "panic", "asked to trap", "unreachable", "wasm", "backtrace", "hotbay-marker", "overflow"] {
+        for secret in
+            ["src/", "lib.rs", "panic", "asked to trap", "unreachable", "wasm", "backtrace", "hotbay-marker", "overflow"]
+        {
             assert!(!text.contains(secret), "{secret:?} in {text}");
         }
         let line = host.log().wait_request(answer.request_id()).await;
@@ -78,11 +80,8 @@ async fn a_length_that_is_not_kept_is_a_fault_of_the_guest() {
 /// Guards that a body whose guest trapped is not ended as if it were whole (`Following::poll` in host/src/runtime/body.rs).
 #[tokio::test]
 async fn a_trap_in_the_body_breaks_it_off() {
-    let host = Host::builder()
-        .service("probe", &guests::fixture("probe"))
-        .service("probe3", &guests::fixture("probe3"))
-        .start()
-        .await;
+    let host =
+        Host::builder().service("probe", &guests::fixture("probe")).service("probe3", &guests::fixture("probe3")).start().await;
     for target in ["/probe/trap-late", "/probe3/trap-late"] {
         for h2 in [false, true] {
             let request = host.request("GET", target).header("x-request-id", &format!("late{}{h2}", target.replace('/', ".")));
@@ -90,7 +89,11 @@ async fn a_trap_in_the_body_breaks_it_off() {
             assert_eq!(reply.status, 200, "the head was out: {target}");
             let id = reply.headers["x-request-id"].to_str().expect("text").to_owned();
             let whole = reply.whole().await;
-            assert!(whole.is_err(), "{target}, h2 {h2}: a client must see that {} bytes are not all", whole.map_or(0, |whole| whole.body.len()));
+            assert!(
+                whole.is_err(),
+                "{target}, h2 {h2}: a client must see that {} bytes are not all",
+                whole.map_or(0, |whole| whole.body.len())
+            );
             assert!(host.log().wait_request(&id).await.reason.contains("trap"));
         }
     }
@@ -111,7 +114,11 @@ async fn a_service_that_never_was_good_is_503() {
     let host = Host::builder().service("broken", b"no wasm at all").service("probe", &guests::fixture("probe")).start().await;
     for answer in [host.get("/broken").await, host.request("GET", "/x").host("broken.localhost").send().await] {
         assert_eq!((answer.status, answer.header("content-type")), (503, "application/problem+json"));
-        assert!(answer.headers.contains_key("retry-after") && answer.headers.contains_key("x-request-id"), "{:?}", answer.headers);
+        assert!(
+            answer.headers.contains_key("retry-after") && answer.headers.contains_key("x-request-id"),
+            "{:?}",
+            answer.headers
+        );
     }
     assert_eq!(host.get("/probe/marker").await.status, 200);
     assert_eq!(host.get("/neither").await.status, 404);
@@ -175,6 +182,7 @@ async fn each_request_has_one_completion_line() {
         assert_eq!(line.revision, answer.revision());
         assert_eq!(line.fields["sent"], answer.body.len());
     }
-    let ids: Vec<_> = host.events().into_iter().filter(|event| event.target == "hotbay::request").map(|event| event.request_id).collect();
+    let ids: Vec<_> =
+        host.events().into_iter().filter(|event| event.target == "hotbay::request").map(|event| event.request_id).collect();
     assert_eq!(ids.len(), 3, "{ids:?}");
 }

@@ -75,7 +75,8 @@ async fn a_command_gets_the_meta_variables_of_cgi() {
     let host = programs().await;
     for name in ["one", "two"] {
         let request = host.request("POST", &format!("/{name}/env?a=1&b=%20")).host("shop.example.com:81").body("four");
-        let request = request.header("content-type", "text/x-test").header("x-a", "1").header("x-a", "2").header("proxy", "http://evil");
+        let request =
+            request.header("content-type", "text/x-test").header("x-a", "1").header("x-a", "2").header("proxy", "http://evil");
         let answer = request.send().await;
         let text = answer.text();
         let (arguments, variables) = text.split_once('\n').unwrap_or_else(|| panic!("{name}: {} {text}", answer.status));
@@ -132,7 +133,8 @@ async fn a_command_that_answers_badly_harms_only_itself() {
 
 #[tokio::test]
 async fn a_library_has_no_route() {
-    let host = Host::builder().service("stock", &guests::fixture("library")).service("probe", &guests::fixture("probe")).start().await;
+    let host =
+        Host::builder().service("stock", &guests::fixture("library")).service("probe", &guests::fixture("probe")).start().await;
     assert_eq!(host.get("/stock").await.status, 404);
     assert_eq!(host.request("GET", "/").host("stock.localhost").send().await.status, 404);
     let table = host.table().await;

@@ -1,7 +1,7 @@
 //! Which requests reach which service, and what of them and of its answers gets through.
 
-use http::{HeaderMap, HeaderValue};
 use hotbay_tests::{Host, How, Response, guests};
+use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 
 /// The probe's report of its request, `/headers`.
@@ -75,7 +75,8 @@ async fn queries_and_encodings_arrive_as_they_were_sent() {
 #[tokio::test]
 async fn repeated_headers_arrive_as_they_were_sent() {
     let host = probe().await;
-    let request = b"GET /probe/headers HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nX-B: b\r\nX-A: 2\r\nX-A: 1\r\nAccept: */*\r\nX-Bytes: \xe9\r\n\
+    let request =
+        b"GET /probe/headers HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nX-B: b\r\nX-A: 2\r\nX-A: 1\r\nAccept: */*\r\nX-Bytes: \xe9\r\n\
         Connection: close\r\n\r\n";
     let answer = host.raw(request).await;
     let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
@@ -210,11 +211,7 @@ async fn headers_of_the_connection_end_at_the_host() {
 
 #[tokio::test]
 async fn a_guest_cannot_speak_for_the_connection_or_for_the_host() {
-    let host = Host::builder()
-        .service("probe", &guests::fixture("probe"))
-        .service("run", &guests::fixture("run"))
-        .start()
-        .await;
+    let host = Host::builder().service("probe", &guests::fixture("probe")).service("run", &guests::fixture("run")).start().await;
     for name in ["connection", "keep-alive", "transfer-encoding", "upgrade", "proxy-authenticate"] {
         let answer = host.get(&format!("/probe/set?name={name}&value=x")).await;
         assert!(!answer.headers.contains_key(name), "{name}: {:?}", answer.headers);
@@ -224,7 +221,10 @@ async fn a_guest_cannot_speak_for_the_connection_or_for_the_host() {
     assert!(!answer.headers.contains_key("connection"), "{:?}", answer.headers);
     assert_eq!(answer.headers.get_all("transfer-encoding").iter().collect::<Vec<_>>(), ["chunked"], "the host's own, once");
     let answer = host.get("/probe/set?name=x-hotbay-revision&value=mine").await;
-    assert_eq!(answer.headers.get_all("x-hotbay-revision").iter().collect::<Vec<_>>(), [guests::digest(&guests::fixture("probe")).as_str()]);
+    assert_eq!(
+        answer.headers.get_all("x-hotbay-revision").iter().collect::<Vec<_>>(),
+        [guests::digest(&guests::fixture("probe")).as_str()]
+    );
     let answer = host.get("/probe/set?name=x-request-id&value=mine").await;
     assert_ne!(answer.request_id(), "mine");
     let answer = host.get("/probe/set?name=x-own&value=mine").await;
@@ -267,11 +267,8 @@ fn trailers() -> HeaderMap {
 
 #[tokio::test]
 async fn trailers_pass_both_ways() {
-    let host = Host::builder()
-        .service("probe", &guests::fixture("probe"))
-        .service("probe3", &guests::fixture("probe3"))
-        .start()
-        .await;
+    let host =
+        Host::builder().service("probe", &guests::fixture("probe")).service("probe3", &guests::fixture("probe3")).start().await;
     for target in ["/probe/trailers", "/probe3/echo"] {
         for h2 in [false, true] {
             let chunks = ["one ", "two ", "three"].map(bytes::Bytes::from);

@@ -56,7 +56,11 @@ async fn every_way_of_placing_a_file_is_a_swap_in_all_its_states() {
         host.since(mark).wait_retired("probe", &before).await;
         let told = host.since(mark);
         let states = |of: &str| -> Vec<String> {
-            told.events().into_iter().filter(|event| event.service == "probe" && event.revision == of && !event.state.is_empty()).map(|event| event.state).collect()
+            told.events()
+                .into_iter()
+                .filter(|event| event.service == "probe" && event.revision == of && !event.state.is_empty())
+                .map(|event| event.state)
+                .collect()
         };
         assert_eq!(states(&revision), ["detected", "reading", "compiling", "linking", "warming", "published"], "{how:?}");
         assert_eq!(states(&before), ["draining", "retired"], "{how:?}");
@@ -103,7 +107,10 @@ async fn a_drain_ends_at_its_deadline() {
     let retired = host.wait_retired("probe", &old).await;
     assert!(retired.reason.contains("drain deadline"), "{retired:?}");
     assert!(retired.took >= Duration::from_millis(300), "{:?}", retired.took);
-    let broken = async { while stuck.chunk().await?.is_some() {} anyhow::Ok(()) };
+    let broken = async {
+        while stuck.chunk().await?.is_some() {}
+        anyhow::Ok(())
+    };
     assert!(broken.await.is_err(), "a body that is cut must not look whole");
     assert_serves(&host, 2).await;
 }
@@ -183,7 +190,11 @@ async fn a_half_written_file_is_waited_for() {
     let published = host.wait_published("probe", &revision);
     assert!(without_a_failure(&host, published).await > 0);
     assert_serves(&host, 2).await;
-    assert!(!host.events().iter().any(|event| event.is("probe", "rejected")), "a file that is not whole yet is no error: {}", host.told());
+    assert!(
+        !host.events().iter().any(|event| event.is("probe", "rejected")),
+        "a file that is not whole yet is no error: {}",
+        host.told()
+    );
 }
 
 #[tokio::test]
@@ -260,7 +271,11 @@ async fn a_bad_build_is_followed_by_a_good_one() {
 
 #[tokio::test]
 async fn two_services_are_swapped_at_once() {
-    let host = Host::builder().service("probe", &guests::revision("probe", 1)).service("other", &guests::revision("probe", 1)).start().await;
+    let host = Host::builder()
+        .service("probe", &guests::revision("probe", 1))
+        .service("other", &guests::revision("probe", 1))
+        .start()
+        .await;
     for n in 2..5 {
         let wasm = guests::revision("probe", n);
         host.place("probe", &wasm, How::Rename);

@@ -85,7 +85,8 @@ impl Request {
 
     /// One more header; a name may come more than once.
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.append(name.parse::<HeaderName>().expect("a header name"), value.parse::<HeaderValue>().expect("a header value"));
+        self.headers
+            .append(name.parse::<HeaderName>().expect("a header name"), value.parse::<HeaderValue>().expect("a header value"));
         self
     }
 

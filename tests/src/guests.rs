@@ -13,7 +13,9 @@ const MARKER: &str = "hotbay-marker:0000000000";
 /// A fixture of `tests/fixtures`, as `services/build.sh --fixtures` made it.
 pub fn fixture(name: &str) -> Bytes {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/fixtures").join(format!("{name}.wasm"));
-    read(&path).unwrap_or_else(|error| panic!("the fixture {}: {error}; run `make guests` or services/build.sh --fixtures", path.display()))
+    read(&path).unwrap_or_else(|error| {
+        panic!("the fixture {}: {error}; run `make guests` or services/build.sh --fixtures", path.display())
+    })
 }
 
 /// An example of `services`, as `services/build.sh` made it.
@@ -55,7 +57,8 @@ pub fn marker(n: u32) -> String {
 /// Where `from` is not there exactly once: what would be patched would be chance.
 pub fn patched(wasm: &[u8], from: &str, to: &str) -> Bytes {
     assert_eq!(from.len(), to.len(), "a patch keeps the length");
-    let found: Vec<usize> = wasm.windows(from.len()).enumerate().filter(|(_, window)| *window == from.as_bytes()).map(|(at, _)| at).collect();
+    let found: Vec<usize> =
+        wasm.windows(from.len()).enumerate().filter(|(_, window)| *window == from.as_bytes()).map(|(at, _)| at).collect();
     let [at] = found.as_slice() else {
         panic!("{from:?} is {} times in the build, once was expected", found.len());
     };

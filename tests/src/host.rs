@@ -227,7 +227,10 @@ impl Builder {
         let table = host.table().await;
         // The log comes by another way than the table, and later: what it says of the start must not be taken for news.
         let rows = table.lines().skip_while(|line| !line.starts_with("SERVICE ")).skip(1);
-        for name in rows.take_while(|line| !line.starts_with("try: ") && !line.starts_with("no service")).filter(|line| !line.starts_with(' ')) {
+        for name in rows
+            .take_while(|line| !line.starts_with("try: ") && !line.starts_with("no service"))
+            .filter(|line| !line.starts_with(' '))
+        {
             let name = name.split_whitespace().next().unwrap_or_default();
             let decided = |event: &Event| event.is(name, "published") || event.is(name, "rejected");
             host.log().wait(format!("the line on {name}"), decided).await;

@@ -130,7 +130,11 @@ impl Tail<'_> {
 
     /// The states of `service` since, in their order.
     pub fn states(&self, service: &str) -> Vec<String> {
-        self.events().into_iter().filter(|event| event.service == service && !event.state.is_empty()).map(|event| event.state).collect()
+        self.events()
+            .into_iter()
+            .filter(|event| event.service == service && !event.state.is_empty())
+            .map(|event| event.state)
+            .collect()
     }
 
     /// Waits for the first line that `is` it; `what` says which, in case it does not come.
@@ -165,12 +169,14 @@ impl Tail<'_> {
 
     /// Waits for the publication of one revision.
     pub async fn wait_published(&self, service: &str, revision: &str) -> Event {
-        self.wait(format!("{service} published {revision}"), |event| event.is(service, "published") && event.revision == revision).await
+        self.wait(format!("{service} published {revision}"), |event| event.is(service, "published") && event.revision == revision)
+            .await
     }
 
     /// Waits for the retirement of one revision.
     pub async fn wait_retired(&self, service: &str, revision: &str) -> Event {
-        self.wait(format!("{service} retired {revision}"), |event| event.is(service, "retired") && event.revision == revision).await
+        self.wait(format!("{service} retired {revision}"), |event| event.is(service, "retired") && event.revision == revision)
+            .await
     }
 
     /// Waits for a reject, whose `reason` and `remedy` say why and what to do.

@@ -26,7 +26,8 @@ impl Resources {
         };
         let count = |folder: &str| fs::read_dir(format!("/proc/{pid}/{folder}")).map_or(0, Iterator::count);
         let status = read("status");
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        let resident =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         // The second field is the command in parentheses and may hold blanks; utime and stime are the 12th and 13th after it.
         let stat = read("stat");
         let (_, after) = stat.rsplit_once(')').expect("a command in parentheses");

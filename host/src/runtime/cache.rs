@@ -11,6 +11,7 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
     time::SystemTime,
 };
 use tempfile::NamedTempFile;
@@ -30,6 +31,8 @@ pub(crate) struct Cache {
 struct Folder {
     path: PathBuf,
     key: [u8; 32],
+    /// Bytes of artifacts, so that the folder is read again only when there are too many.
+    size: AtomicU64,
 }
 
 /// A file that the compiling child writes into.
@@ -112,7 +115,10 @@ impl Folder {
         for folder in [state, &folder] {
             refuse_unless_own(&fs::metadata(folder)?)?;
         }
-        Ok(Self { path: folder, key: key(&state.join(KEY_FILE))? })
+        let folder = Self { path: folder, key: key(&state.join(KEY_FILE))?, size: AtomicU64::new(0) };
+        let size = folder.artifacts()?.iter().map(|(_, len, _)| len).sum();
+        folder.size.store(size, Ordering::Relaxed);
+        Ok(folder)
     }
 
     fn artifact(&self, digest: &Digest, flavour: Flavour, compatibility: &str) -> PathBuf {
@@ -142,11 +148,15 @@ impl Folder {
         // The artifact first: a crash between the two leaves one without a seal, which is compiled again.
         named.persist(path)?;
         seal.persist(Self::seal(path))?;
-        self.prune(CACHE_MAX)
+        let len = fs::metadata(path)?.len();
+        if self.size.fetch_add(len, Ordering::Relaxed).saturating_add(len) > CACHE_MAX {
+            self.prune(CACHE_MAX)?;
+        }
+        Ok(())
     }
 
-    /// Removes the artifacts that were used least recently until no more than `limit` bytes are left. What is mapped stays mapped.
-    fn prune(&self, limit: u64) -> io::Result<()> {
+    /// The artifacts there are: when they were used last, their length and their place.
+    fn artifacts(&self) -> io::Result<Vec<(SystemTime, u64, PathBuf)>> {
         let mut artifacts = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
@@ -158,6 +168,12 @@ impl Folder {
             }
         }
         artifacts.sort();
+        Ok(artifacts)
+    }
+
+    /// Removes the artifacts that were used least recently until no more than `limit` bytes are left. What is mapped stays mapped.
+    fn prune(&self, limit: u64) -> io::Result<()> {
+        let artifacts = self.artifacts()?;
         let mut total: u64 = artifacts.iter().map(|(_, len, _)| len).sum();
         for (_, len, path) in artifacts {
             if total <= limit {
@@ -167,6 +183,7 @@ impl Folder {
             fs::remove_file(&path).and_then(|()| fs::remove_file(Self::seal(&path)))?;
             total -= len;
         }
+        self.size.store(total, Ordering::Relaxed);
         Ok(())
     }
 
@@ -175,7 +192,7 @@ impl Folder {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).map_err(io::Error::other)?;
         mac.update(path.file_name().unwrap_or_default().as_encoded_bytes());
         file.rewind()?;
-        let mut block = vec![0; 64 << 10];
+        let mut block = [0; 16 << 10];
         loop {
             match file.read(&mut block)? {
                 0 => break,

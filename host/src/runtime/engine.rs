@@ -21,6 +21,10 @@ const MEMORIES: u32 = 4;
 const TABLES: u32 = 8;
 const TABLE_ELEMENTS: usize = 64 << 10;
 
+/// Free slots that keep the memory of the revision they last served. Each swap leaves some behind, so this bounds what many
+/// swaps cost; a revision whose slot was taken by another maps its memory anew at its next start.
+const WARM_SLOTS: u32 = 32;
+
 /// Which engine a component needs. Code compiled for one is refused by the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -129,7 +133,7 @@ fn pooling(pool: &PoolConfig) -> PoolingAllocationConfig {
         .max_memories_per_module(MEMORIES)
         .max_tables_per_module(TABLES)
         .table_elements(TABLE_ELEMENTS)
-        .max_unused_warm_slots(instances)
+        .max_unused_warm_slots(WARM_SLOTS)
         // A reset that must give pages back is the dearest thing in a fresh start (madvise, then faults), so what a
         // usual guest touches stays resident.
         .linear_memory_keep_resident(pool.keep_resident.as_usize())
