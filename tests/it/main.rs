@@ -1,5 +1,13 @@
 //! What Hotbay does, a module a behaviour, each on the real binary.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test that cannot go on ends and says why"
+)]
+
 mod bad_input;
 mod cache;
 mod check;

@@ -11,6 +11,14 @@
 //! assert_eq!(host.get("/hello/marker").await.text(), guests::marker(2));
 //! ```
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test that cannot go on ends and says why"
+)]
+
 pub mod client;
 pub mod guests;
 pub mod host;
