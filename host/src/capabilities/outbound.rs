@@ -13,18 +13,32 @@ type Answer = Box<dyn Future<Output = Result<(Response<WasiBody>, Transmission),
 /// The outbound side of one instance.
 pub(crate) struct OutboundHttp {
     service: ServiceName,
+    request_id: String,
 }
 
 impl OutboundHttp {
     pub(crate) fn new(service: ServiceName) -> Self {
-        Self { service }
+        Self { service, request_id: String::new() }
+    }
+
+    /// What is asked for from here on belongs to this request.
+    pub(crate) fn begin(&mut self, request_id: &str) {
+        self.request_id.clear();
+        self.request_id.push_str(request_id);
     }
 }
 
 impl WasiHttpHooks for OutboundHttp {
     fn send_request(&mut self, request: Request<WasiBody>, _options: Option<RequestOptions>, _sent: Transmission) -> Answer {
         let authority = request.uri().authority().map_or("", |authority| authority.as_str());
-        warn!(target: "hotbay::denied", service = %self.service, capability = "http", %authority, "outbound request denied: not granted");
+        warn!(
+            target: "hotbay::denied",
+            service = %self.service,
+            request_id = self.request_id,
+            capability = "http",
+            %authority,
+            "outbound request denied: not granted"
+        );
         Box::new(ready(Err(Error::HttpRequestDenied)))
     }
 }

@@ -31,6 +31,14 @@ pub(crate) struct HostState {
     pub(super) log: GuestLog,
 }
 
+impl HostState {
+    /// From here on the instance works for this request.
+    pub(super) fn begin(&mut self, request_id: &str) {
+        self.log.begin(request_id);
+        self.outbound.begin(request_id);
+    }
+}
+
 impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
