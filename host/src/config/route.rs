@@ -124,7 +124,10 @@ impl Methods {
     pub fn overlaps(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (None, _) | (_, None) => true,
-            (Some(mine), Some(_)) => mine.iter().any(|method| other.contains(method)),
+            // Both ways: GET on one side takes the HEAD of the other.
+            (Some(mine), Some(theirs)) => {
+                mine.iter().any(|method| other.contains(method)) || theirs.iter().any(|method| self.contains(method))
+            }
         }
     }
 
