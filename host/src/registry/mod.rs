@@ -108,11 +108,6 @@ impl Registry {
         self.table.store(Arc::new(RouteTable::build(routes(&services), false)));
     }
 
-    /// The revisions that serve.
-    pub fn revisions(&self) -> Vec<Arc<Revision>> {
-        self.services().values().filter_map(|entry| entry.serving.clone().up()).collect()
-    }
-
     fn store(&self, services: &BTreeMap<ServiceName, Entry>) {
         let loading = self.table.load().is_loading();
         self.table.store(Arc::new(RouteTable::build(routes(services), loading)));

@@ -5,7 +5,7 @@ use super::{
     fault::Fault,
     instance::{IdleInstances, Instance},
     lifecycle::LifecycleIndex,
-    linker::{Kind, Linked, Surface},
+    linker::{Kind, Linked},
     store::{HostState, new_store},
 };
 use crate::config::{InstancePolicy, ServiceName, Settings};
@@ -28,7 +28,6 @@ pub struct Revision {
     service: ServiceName,
     digest: Digest,
     kind: Kind,
-    surface: Surface,
     settings: Settings,
     header: HeaderValue,
     pub(super) code: Arc<Code>,
@@ -77,7 +76,6 @@ impl Revision {
             permits: Arc::new(Semaphore::new(settings.limits.concurrency.as_usize())),
             // Hex digits are always a header value.
             header: HeaderValue::from_str(&short).unwrap_or(HeaderValue::from_static("")),
-            surface: Surface::of(component),
             service,
             digest,
             kind,
@@ -103,11 +101,6 @@ impl Revision {
     /// How it is served.
     pub fn kind(&self) -> Kind {
         self.kind
-    }
-
-    /// What it imports and exports.
-    pub fn surface(&self) -> &Surface {
-        &self.surface
     }
 
     /// Its settings.
