@@ -59,6 +59,8 @@ async fn with_dev_a_trap_is_told_with_function_names() {
 async fn what_a_guest_does_not_answer_is_502() {
     let host = probe().await;
     assert_problem(&host.get("/probe/no-response").await, 502, Some("probe"));
+    // Guards `head` in invoke.rs: the guest gives its response up and runs on.
+    assert_problem(&host.get("/probe/give-up?ms=50").await, 502, Some("probe"));
     let answer = host.get("/probe/error").await;
     assert_problem(&answer, 502, Some("probe"));
     assert!(!answer.text().contains("the probe gives an error"), "{}", answer.text());

@@ -84,19 +84,22 @@ pub(crate) async fn invoke<L: Send + 'static>(
 }
 
 /// Runs the guest until its response head is there.
-async fn head(running: &mut Running, mut receiver: oneshot::Receiver<Head>) -> Head {
+async fn head(running: &mut Running, receiver: oneshot::Receiver<Head>) -> Head {
+    let mut receiver = Some(receiver);
     poll_fn(|cx| {
         running.advance(cx);
-        match receiver.poll_unpin(cx) {
-            Poll::Ready(Ok(head)) => Poll::Ready(head),
-            Poll::Ready(Err(_)) => match running.take_outcome() {
-                Some(Err(fault)) => Poll::Ready(Err(fault)),
-                Some(Ok(())) => Poll::Ready(Err(Fault::NoResponse)),
-                // The guest gave the sender up and runs on; its end decides.
-                None if running.is_at_work() => Poll::Pending,
-                None => Poll::Ready(Err(Fault::NoResponse)),
-            },
-            Poll::Pending => Poll::Pending,
+        if let Some(waiting) = &mut receiver {
+            match waiting.poll_unpin(cx) {
+                Poll::Ready(Ok(head)) => return Poll::Ready(head),
+                // The guest gave the sender up. It may run on; then its end decides, and the receiver must not be asked again.
+                Poll::Ready(Err(_)) => receiver = None,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        match running.take_outcome() {
+            Some(Err(fault)) => Poll::Ready(Err(fault)),
+            None if running.is_at_work() => Poll::Pending,
+            Some(Ok(())) | None => Poll::Ready(Err(Fault::NoResponse)),
         }
     })
     .await
