@@ -68,6 +68,8 @@ impl Stream {
         lease: L,
     ) -> GuestBody {
         let progress = self.progress.clone();
+        // The response begins now, however long ago the request moved last.
+        progress.note();
         let guest = tokio::spawn(async move {
             let _lease = lease;
             tokio::select! {

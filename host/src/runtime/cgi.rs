@@ -183,11 +183,15 @@ fn environment(parts: &Parts, call: &Call) -> Result<Vec<(String, String)>, Faul
     let mut variables: Vec<_> = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     for name in parts.headers.keys() {
         // `Proxy` would become HTTP_PROXY, which HTTP clients obey (CVE-2016-5385).
-        if [header::CONTENT_LENGTH, header::CONTENT_TYPE].contains(name) || name == "proxy" {
+        // A name with `_` would pass for one with `-`, such as x_forwarded_for for what only the host may say.
+        let forged = name == "proxy" || name.as_str().contains('_');
+        if forged || [header::CONTENT_LENGTH, header::CONTENT_TYPE].contains(name) {
             continue;
         }
+        // HTTP/2 splits cookies, which belong together with a semicolon (RFC 9113 §8.2.3).
+        let separator = if name == header::COOKIE { "; " } else { ", " };
         let values: Vec<_> = parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-        variables.push((format!("HTTP_{}", name.as_str().to_ascii_uppercase().replace('-', "_")), values.join(", ")));
+        variables.push((format!("HTTP_{}", name.as_str().to_ascii_uppercase().replace('-', "_")), values.join(separator)));
     }
     if variables.iter().any(|(_, value)| value.contains('\0')) {
         return Err(Fault::BadRequest("the request holds a NUL, which an environment variable cannot"));

@@ -8,6 +8,7 @@ use super::{
     body::{GuestBody, Stream},
     call::Call,
     cgi,
+    engine::TICK,
     fault::Fault,
     linker::Linked,
     proxy,
@@ -18,13 +19,14 @@ use super::{
 use crate::config::ByteSize;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body::{Body as _, Frame};
 use std::{
     future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::WasiBody;
@@ -44,6 +46,7 @@ pub(crate) async fn invoke<L: Send + 'static>(
     lease: L,
 ) -> Result<Response<GuestBody>, Fault> {
     let limits = revision.settings().limits;
+    let bodiless = request.method() == Method::HEAD;
     let expired = revision.expired().clone();
     let (sender, receiver) = oneshot::channel();
     let guest: GuestCall = match &revision.code.linked {
@@ -65,6 +68,10 @@ pub(crate) async fn invoke<L: Send + 'static>(
         // Nothing has been sent yet, so a guest that fails after its head still gets an honest status.
         (Some(Err(fault)), _) => Err(fault),
         (Some(Ok(())), Gathered { frames, end: Some(end) }) => {
+            // The length that an answer to HEAD or a 304 speaks of is that of a body which is not sent (RFC 9110 §8.6).
+            if (bodiless || parts.status == StatusCode::NOT_MODIFIED) && frames.is_empty() {
+                return Ok(Response::from_parts(parts, GuestBody::whole(Bytes::new())));
+            }
             end?;
             whole(parts, frames, limits.response_body.0)
         }
@@ -93,7 +100,9 @@ async fn head(running: &mut Running, receiver: oneshot::Receiver<Head>) -> Head 
                 Poll::Ready(Ok(head)) => return Poll::Ready(head),
                 // The guest gave the sender up. It may run on; then its end decides, and the receiver must not be asked again.
                 Poll::Ready(Err(_)) => receiver = None,
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending if running.is_at_work() => return Poll::Pending,
+                // Ended, and the sender lies forgotten in an instance that was kept.
+                Poll::Pending => receiver = None,
             }
         }
         match running.take_outcome() {
@@ -124,6 +133,7 @@ struct Gathered {
 /// Lets the guest and its body take turns for as long as both move and little has come of it.
 fn gather(running: &mut Running, body: &mut WasiBody, cx: &mut Context<'_>) -> Gathered {
     let (mut frames, mut size, mut end) = (Vec::new(), 0, None);
+    let begun = Instant::now();
     loop {
         let mut moved = running.advance(cx);
         while end.is_none() && size < WHOLE_MAX {
@@ -139,7 +149,8 @@ fn gather(running: &mut Running, body: &mut WasiBody, cx: &mut Context<'_>) -> G
             moved = true;
         }
         let settled = running.has_ended() && end.is_some();
-        if settled || !moved || size >= WHOLE_MAX {
+        // A guest that computes between its bytes must not keep this thread from the others.
+        if settled || !moved || size >= WHOLE_MAX || begun.elapsed() >= TICK {
             return Gathered { frames, end };
         }
     }

@@ -11,7 +11,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 /// Handles (streams, bodies, pollables…) that one instance may hold at once.
-const RESOURCES_MAX: usize = 4096;
+const RESOURCES_MAX: usize = 512;
 /// Bytes of values that one host call may take from the guest.
 const HOSTCALL_FUEL: usize = 16 << 20;
 /// Bytes of one header section that a guest may build.
