@@ -109,13 +109,14 @@ impl Bay {
     /// The build and the settings of a service, each read whole.
     pub(super) fn read(&self, name: &ServiceName) -> io::Result<Contents> {
         let (wasm, stamp) = read_still(&self.build_path(name), BUILD_MAX)?;
-        Ok(Contents { build: Build::of(wasm), stamp, settings: self.read_settings(name)? })
+        let (settings, settings_stamp) = self.read_settings(name)?.unzip();
+        Ok(Contents { build: Build::of(wasm), stamp, settings, settings_stamp })
     }
 
     /// The settings of a service, if it has a file of them.
-    pub(super) fn read_settings(&self, name: &ServiceName) -> io::Result<Option<Bytes>> {
+    pub(super) fn read_settings(&self, name: &ServiceName) -> io::Result<Option<(Bytes, Stamp)>> {
         match read_still(&self.settings_path(name), SETTINGS_MAX) {
-            Ok((text, _)) => Ok(Some(text)),
+            Ok(read) => Ok(Some(read)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -127,6 +128,7 @@ pub(super) struct Contents {
     pub(super) build: Build,
     pub(super) stamp: Stamp,
     pub(super) settings: Option<Bytes>,
+    pub(super) settings_stamp: Option<Stamp>,
 }
 
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();

@@ -104,7 +104,7 @@ impl Deployer {
     fn first(&mut self, view: BayView) -> Start {
         let mut standings = FuturesOrdered::new();
         for (name, sighting) in view.services {
-            let text = self.context.bay.read_settings(&name).ok().flatten();
+            let text = self.context.bay.read_settings(&name).ok().flatten().map(|(text, _)| text);
             if sighting.build.is_some()
                 && let Ok(settings) = read_settings(&name, text.as_ref())
             {

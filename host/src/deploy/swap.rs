@@ -107,6 +107,8 @@ impl Swaps {
                     }
                 }
                 Attempt::Again(pause) => self.pause(pause).await,
+                // The file went between the scan and the reading, or the whole bay did: the next scan has the say.
+                Attempt::Gone if sighting.build.is_some() => self.pause(WRITING_PAUSE).await,
                 Attempt::Gone => {
                     let came_back = tokio::time::timeout(REMOVAL_GRACE, self.sightings.changed()).await;
                     match came_back {
@@ -147,7 +149,12 @@ impl Swaps {
         if self.is_current(&digest, &contents) || self.is_rejected(&digest, &contents) {
             return Attempt::Settled;
         }
-        let Contents { build, stamp, settings } = contents;
+        let Contents { build, stamp, settings, settings_stamp } = contents;
+        // Half a settings file may well be whole TOML, so one is believed only once nobody has written it for a moment.
+        let fresh = settings_stamp.and_then(|stamp| SETTLED.checked_sub(stamp.age())).filter(|wait| !wait.is_zero());
+        if let Some(wait) = fresh {
+            return Attempt::Again(wait);
+        }
         // A file that is still being written is not an error yet, and nothing to speak of.
         let half_written = build.may_be_half_written();
         let settled = if half_written { SETTLED_TRUNCATED } else { SETTLED };

@@ -89,8 +89,8 @@ pub(super) async fn exchange(
     Ok(match outcome {
         Ok(mut response) => {
             record.status = response.status();
-            finish(&edge, response.headers_mut(), &record, id_header);
             forward::strip_hop_by_hop(response.headers_mut());
+            finish(&edge, response.headers_mut(), &record, id_header);
             head_length(&record.method, &mut response);
             response.map(|body| Observed::guest(body, record))
         }
@@ -136,7 +136,7 @@ fn head_length<B: http_body::Body>(method: &Method, response: &mut Response<B>) 
 /// Refuses what no service should see, and returns the host that the request is for.
 fn check(edge: &Edge, connection: &ConnectionInfo, request: &mut Request<Incoming>) -> Result<String, BadRequest> {
     let size: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if size + request.uri().path().len() > edge.config.header_size.as_usize() {
+    if size + request.uri().path_and_query().map_or(0, |path| path.as_str().len()) > edge.config.header_size.as_usize() {
         return Err(BadRequest::HeaderSize(edge.config.header_size));
     }
     let host = match host(request) {
