@@ -39,7 +39,7 @@ pub enum Unfit {
     Empty,
     /// Something else, by name.
     Foreign(&'static str),
-    /// ConnectionInfo before its last section does.
+    /// Ends before its last section does.
     Truncated {
         /// Bytes that are there.
         len: usize,

@@ -22,7 +22,7 @@ impl Instance {
         Self { store, proxy, lifecycle, served: 0, idle_since: Instant::now() }
     }
 
-    /// ConnectionInfo an instance that was kept: tells the guest, then gives its slot back.
+    /// Ends an instance that was kept: tells the guest, then gives its slot back.
     pub(crate) async fn end(mut self) {
         if let Some(lifecycle) = self.lifecycle.take() {
             lifecycle.stop(&mut self.store).await;

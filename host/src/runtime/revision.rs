@@ -123,7 +123,7 @@ impl Revision {
         &self.waiting
     }
 
-    /// ConnectionInfo everything that still runs on this revision.
+    /// Ends everything that still runs on this revision.
     pub(crate) fn expired(&self) -> &CancellationToken {
         &self.expired
     }
@@ -233,7 +233,7 @@ impl Drain {
         false
     }
 
-    /// ConnectionInfo the idle instances and gives the code back, off the async threads.
+    /// Ends the idle instances and gives the code back, off the async threads.
     pub(crate) async fn retire(self) {
         if let Some(idle) = &self.code.idle {
             for instance in idle.close() {
@@ -246,7 +246,7 @@ impl Drain {
     }
 }
 
-/// ConnectionInfo idle instances whose time is over, for as long as the revision lives.
+/// Ends idle instances whose time is over, for as long as the revision lives.
 async fn shrink(code: Weak<Code>, gone: CancellationToken) {
     loop {
         let Some(period) = code.upgrade().and_then(|code| Some(code.idle.as_ref()?.idle_limit() / 4)) else { return };
