@@ -16,11 +16,6 @@ const REQUESTS: u64 = 20;
 const CLIENTS: usize = 4;
 /// Readings of which the least counts: memory of requests that have just ended is on its way back.
 const READINGS: u32 = 10;
-/// Swaps at the end with a reading after each. The allocator takes and returns memory in steps of some MiB whenever it likes, so
-/// one reading may meet it at the top of a step; what is lost for good is in the least of them all.
-const LAST: u32 = 100;
-/// Swaps that are added at most until a reading meets the bottom of a step. What leaks only grows with them.
-const EXTRA: u32 = 300;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swaps_give_back_what_they_took() {
@@ -28,9 +23,7 @@ async fn swaps_give_back_what_they_took() {
     let host = Host::builder().service("tidy", &guests::revision("marker", 0)).log("warn,hotbay::swap=info").start().await;
     let mut revision = guests::digest(&guests::revision("marker", 0));
     let mut first = None;
-    let mut last = Vec::new();
-    let mut made = 0;
-    for n in 1..=swaps + EXTRA {
+    for n in 1..=swaps {
         let since = host.mark();
         let how = [How::Rename, How::Overwrite, How::Replace][n as usize % 3];
         let next = host.swap("tidy", &guests::revision("marker", n), how).await;
@@ -40,31 +33,15 @@ async fn swaps_give_back_what_they_took() {
         if n == SETTLED {
             first = Some(reading(&host).await);
         }
-        if n + LAST > swaps {
-            last.push(host.resources());
-        }
-        made = n;
-        if n >= swaps && first.is_some_and(|first| least(&last).is_within(first)) {
-            break;
-        }
     }
-    let (first, last) = (first.expect("there are more swaps than that"), least(&last));
-    println!("leaks: after {SETTLED} swaps {}; the least of the last readings, after {made}, {}", shown(first), shown(last));
-    assert!(last.is_within(first), "after {SETTLED} swaps {}; after {made} {}", shown(first), shown(last));
-}
-
-/// Whether it is no more than 5 % above another reading.
-trait Within {
-    fn is_within(&self, other: Self) -> bool;
-}
-
-impl Within for Resources {
-    fn is_within(&self, other: Self) -> bool {
-        let within = |now: u64, before: u64| now * 100 <= before * 105;
-        within(self.resident, other.resident)
-            && within(self.descriptors as u64, other.descriptors as u64)
-            && within(self.mappings as u64, other.mappings as u64)
-    }
+    let (first, last) = (first.expect("there are more swaps than that"), reading(&host).await);
+    println!("leaks: after {SETTLED} swaps {}; after {swaps} {}", shown(first), shown(last));
+    let within = |what: &str, before: u64, after: u64| {
+        assert!(after * 100 <= before * 105, "{what}: {before} after {SETTLED} swaps, {after} after {swaps}");
+    };
+    within("bytes of resident memory", first.resident, last.resident);
+    within("descriptors", first.descriptors as u64, last.descriptors as u64);
+    within("mappings", first.mappings as u64, last.mappings as u64);
 }
 
 async fn ask(host: &Host) {
@@ -80,23 +57,15 @@ fn good(answer: &Answer<'_>) -> Result<()> {
 
 /// What the host holds when it has nothing to do.
 async fn reading(host: &Host) -> Resources {
-    let mut readings = vec![host.resources()];
+    let mut least = host.resources();
     for _ in 1..READINGS {
         ask(host).await;
-        readings.push(host.resources());
+        let now = host.resources();
+        least.resident = least.resident.min(now.resident);
+        least.descriptors = least.descriptors.min(now.descriptors);
+        least.mappings = least.mappings.min(now.mappings);
     }
-    least(&readings)
-}
-
-/// The least of each.
-fn least(readings: &[Resources]) -> Resources {
-    let less = |one: Resources, other: Resources| Resources {
-        resident: one.resident.min(other.resident),
-        descriptors: one.descriptors.min(other.descriptors),
-        mappings: one.mappings.min(other.mappings),
-        ..one
-    };
-    readings.iter().copied().reduce(less).expect("there is a reading")
+    least
 }
 
 fn shown(read: Resources) -> String {
