@@ -185,9 +185,12 @@ async fn a_half_written_file_is_waited_for() {
     file.write_all(first).expect("half of it");
     a_look(&host).await;
     some_requests(&host, 100).await;
-    file.write_all(second).expect("the rest");
     let revision = guests::digest(&wasm);
-    let published = host.wait_published("probe", &revision);
+    // Written once the connection that asks is open, so that the swap cannot be over before the first request.
+    let published = async {
+        file.write_all(second).expect("the rest");
+        host.wait_published("probe", &revision).await
+    };
     assert!(without_a_failure(&host, published).await > 0);
     assert_serves(&host, 2).await;
     assert!(
