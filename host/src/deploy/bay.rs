@@ -41,6 +41,11 @@ impl Stamp {
         })
     }
 
+    /// How long until nobody has written the content for `age`; none where that is so already.
+    pub(super) fn until_aged(&self, age: Duration) -> Option<Duration> {
+        age.checked_sub(self.age()).filter(|left| !left.is_zero())
+    }
+
     /// How long ago the content was written. A time in the future, as a clock that jumped leaves it, counts as long ago.
     pub(super) fn age(&self) -> Duration {
         let (seconds, nanos) = self.modified;

@@ -102,14 +102,15 @@ impl Deployer {
     /// The services that are there at the start. They load side by side, but their routes are spoken for in the order of
     /// their names, so that who owns a contested route does not depend on which build compiles faster.
     fn first(&mut self, view: BayView) -> Start {
+        let routes = |(name, sighting): (&ServiceName, &Sighting)| {
+            sighting.build?;
+            let text = self.context.bay.read_settings(name).ok().flatten().map(|(text, _)| text);
+            Some((name.clone(), read_settings(name, text.as_ref()).ok()?.routes))
+        };
+        let down: Vec<_> = view.services.iter().filter_map(routes).collect();
+        self.context.registry.mark_down(down);
         let mut standings = FuturesOrdered::new();
         for (name, sighting) in view.services {
-            let text = self.context.bay.read_settings(&name).ok().flatten().map(|(text, _)| text);
-            if sighting.build.is_some()
-                && let Ok(settings) = read_settings(&name, text.as_ref())
-            {
-                self.context.registry.mark_down(&name, &settings.routes);
-            }
             let (report, reported) = oneshot::channel();
             self.add(name.clone(), sighting, Some(report));
             standings.push_back(async move { (name.to_string(), reported.await.unwrap_or(Standing::Gone)) }.boxed());

@@ -151,15 +151,13 @@ impl Swaps {
         }
         let Contents { build, stamp, settings, settings_stamp } = contents;
         // Half a settings file may well be whole TOML, so one is believed only once nobody has written it for a moment.
-        let fresh = settings_stamp.and_then(|stamp| SETTLED.checked_sub(stamp.age())).filter(|wait| !wait.is_zero());
-        if let Some(wait) = fresh {
+        if let Some(wait) = settings_stamp.and_then(|stamp| stamp.until_aged(SETTLED)) {
             return Attempt::Again(wait);
         }
         // A file that is still being written is not an error yet, and nothing to speak of.
         let half_written = build.may_be_half_written();
         let settled = if half_written { SETTLED_TRUNCATED } else { SETTLED };
-        let unsettled = move || settled.checked_sub(stamp.age()).filter(|wait| !wait.is_zero());
-        if half_written && let Some(wait) = unsettled() {
+        if half_written && let Some(wait) = stamp.until_aged(settled) {
             return Attempt::Again(wait);
         }
         let revision = digest.short();
@@ -168,7 +166,7 @@ impl Swaps {
         match self.load(&build, settings.as_ref(), &revision).await {
             Ok((loaded, drained)) => self.publish(loaded, drained, digest, settings, detected),
             Err(reject) => {
-                if let Some(wait) = unsettled() {
+                if let Some(wait) = stamp.until_aged(settled) {
                     return Attempt::Again(wait);
                 }
                 self.reject(reject, digest, settings, detected, false);
@@ -235,7 +233,7 @@ impl Swaps {
         detected: Instant,
     ) {
         match self.context.registry.publish(revision.clone()) {
-            Ok(_) => {
+            Ok(()) => {
                 self.context.events.state(&self.name, Some(&digest.short()), State::Published, detected.elapsed());
                 self.rejected = None;
                 self.report(Standing::Published(revision.clone()));
@@ -268,7 +266,7 @@ impl Swaps {
         }
         if self.current.is_none() {
             let routes = read_settings(&self.name, settings.as_ref()).unwrap_or_else(|_| Settings::defaults(&self.name)).routes;
-            self.context.registry.mark_down(&self.name, &routes);
+            self.context.registry.mark_down([(self.name.clone(), routes)]);
         }
         self.rejected = Some(Rejected { digest, settings, reason: reject.reason.clone(), contested });
         self.report(Standing::Rejected(reject));

@@ -66,11 +66,11 @@ impl Registry {
         self.table.load()
     }
 
-    /// Publishes `revision`: from the return on, new requests run on it. Returns the revision it takes over from.
+    /// Publishes `revision`: from the return on, new requests run on it.
     ///
     /// # Errors
     /// [`Conflict`]: nothing has changed.
-    pub fn publish(&self, revision: Arc<Revision>) -> Result<Option<Arc<Revision>>, Conflict> {
+    pub fn publish(&self, revision: Arc<Revision>) -> Result<(), Conflict> {
         let mut services = self.services();
         let routes: Arc<[RouteSpec]> = match revision.kind() {
             Kind::Library => Arc::default(),
@@ -78,28 +78,34 @@ impl Registry {
         };
         let name = revision.service().clone();
         collision(&services, &name, &routes)?;
-        let old = services.insert(name, Entry { serving: Serving::Up(revision), routes });
+        services.insert(name, Entry { serving: Serving::Up(revision), routes });
         self.store(&services);
-        Ok(old.and_then(|entry| entry.serving.up()))
+        Ok(())
     }
 
-    /// Makes the routes of a service without a good revision answer 503 instead of 404, unless a revision serves or another
-    /// service owns them.
-    pub fn mark_down(&self, name: &ServiceName, routes: &[RouteSpec]) {
+    /// Makes the routes of services without a good revision answer 503 instead of 404, unless a revision serves or another
+    /// service owns them. The earlier of two in `down` owns what both claim. One new table for all of them.
+    pub fn mark_down(&self, down: impl IntoIterator<Item = (ServiceName, Vec<RouteSpec>)>) {
         let mut services = self.services();
-        let serves = services.get(name).is_some_and(|entry| matches!(entry.serving, Serving::Up(_)));
-        if !serves && collision(&services, name, routes).is_ok() {
-            services.insert(name.clone(), Entry { serving: Serving::Down(name.clone()), routes: routes.into() });
+        let mut changed = false;
+        for (name, routes) in down {
+            let serves = services.get(&name).is_some_and(|entry| matches!(entry.serving, Serving::Up(_)));
+            if !serves && collision(&services, &name, &routes).is_ok() {
+                services.insert(name.clone(), Entry { serving: Serving::Down(name), routes: routes.into() });
+                changed = true;
+            }
+        }
+        if changed {
             self.store(&services);
         }
     }
 
-    /// Takes the service out. Returns the revision that served it.
-    pub fn remove(&self, name: &ServiceName) -> Option<Arc<Revision>> {
+    /// Takes the service out.
+    pub fn remove(&self, name: &ServiceName) {
         let mut services = self.services();
-        let old = services.remove(name)?;
-        self.store(&services);
-        old.serving.up()
+        if services.remove(name).is_some() {
+            self.store(&services);
+        }
     }
 
     /// From now on a request without a route is a 404: everything that was in the bay at the start has been decided.
@@ -122,15 +128,6 @@ impl Registry {
 impl Default for Registry {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Serving {
-    fn up(self) -> Option<Arc<Revision>> {
-        match self {
-            Self::Up(revision) => Some(revision),
-            Self::Down(_) => None,
-        }
     }
 }
 

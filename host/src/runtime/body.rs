@@ -4,28 +4,28 @@ use super::{fault::Fault, progress::Progress, running::Running};
 use crate::config::{ByteSize, Span};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
 use std::{
     collections::VecDeque,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use wasmtime_wasi_http::WasiBody;
 
 /// The body of a guest's response. Dropping it ends the guest.
 pub struct GuestBody(Kind);
 
 enum Kind {
-    Whole(Option<Bytes>),
+    Whole(Full<Bytes>),
     Frames(VecDeque<Frame<Bytes>>),
     Stream(Box<Following>),
 }
 
 impl GuestBody {
     pub(super) fn whole(bytes: Bytes) -> Self {
-        Self(Kind::Whole((!bytes.is_empty()).then_some(bytes)))
+        Self(Kind::Whole(Full::new(bytes)))
     }
 
     pub(super) fn frames(frames: Vec<Frame<Bytes>>) -> Self {
@@ -46,16 +46,8 @@ pub(super) struct Stream {
 /// A stream and the task that its guest runs in.
 struct Following {
     stream: Stream,
-    guest: AbortOnDrop,
+    guest: AbortOnDropHandle<Result<(), Fault>>,
     over: bool,
-}
-
-struct AbortOnDrop(JoinHandle<Result<(), Fault>>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Stream {
@@ -80,7 +72,7 @@ impl Stream {
                 () = expired.cancelled() => Err(Fault::Retired),
             }
         });
-        GuestBody(Kind::Stream(Box::new(Following { stream: self, guest: AbortOnDrop(guest), over: false })))
+        GuestBody(Kind::Stream(Box::new(Following { stream: self, guest: AbortOnDropHandle::new(guest), over: false })))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
@@ -138,7 +130,7 @@ impl Following {
     }
 
     fn poll_guest(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        Pin::new(&mut self.guest.0).poll(cx).map(|joined| match joined {
+        Pin::new(&mut self.guest).poll(cx).map(|joined| match joined {
             Ok(outcome) => outcome,
             Err(error) => Err(Fault::Host(error.to_string())),
         })
@@ -151,7 +143,7 @@ impl Body for GuestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         match &mut self.0 {
-            Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Whole(bytes) => Pin::new(bytes).poll_frame(cx).map_err(|never| match never {}),
             Kind::Frames(frames) => Poll::Ready(frames.pop_front().map(Ok)),
             Kind::Stream(stream) => stream.poll(cx),
         }
@@ -159,7 +151,7 @@ impl Body for GuestBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Whole(bytes) => bytes.is_none(),
+            Kind::Whole(bytes) => bytes.is_end_stream(),
             Kind::Frames(frames) => frames.is_empty(),
             Kind::Stream(stream) => stream.over,
         }
@@ -167,9 +159,7 @@ impl Body for GuestBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Whole(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX)))
-            }
+            Kind::Whole(bytes) => bytes.size_hint(),
             Kind::Frames(_) | Kind::Stream(_) => SizeHint::default(),
         }
     }

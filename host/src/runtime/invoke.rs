@@ -75,8 +75,7 @@ pub(crate) async fn invoke<L: Send + 'static>(
             end?;
             whole(parts, frames, limits.response_body.0)
         }
-        (outcome, Gathered { frames, end }) => {
-            let running = running.with_outcome(outcome);
+        (_, Gathered { frames, end }) => {
             let stream = Stream {
                 first: frames.into(),
                 end,
@@ -116,9 +115,7 @@ async fn head(running: &mut Running, receiver: oneshot::Receiver<Head>) -> Head 
 
 fn final_response(head: Response<WasiBody>) -> Result<Response<WasiBody>, Fault> {
     match head.status() {
-        status if status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS => {
-            Err(Fault::Protocol(format!("{status} is not a final status")))
-        }
+        status if status.is_informational() => Err(Fault::Protocol(format!("{status} is not a final status"))),
         _ => Ok(head),
     }
 }

@@ -48,12 +48,6 @@ impl Running {
         self.outcome.take()
     }
 
-    /// Puts back what was taken, for whoever waits for the end next.
-    pub(super) fn with_outcome(mut self, outcome: Option<Result<(), Fault>>) -> Self {
-        self.outcome = outcome;
-        self
-    }
-
     /// Polls the guest once. A poll lasts a tick at most where the guest computes, so that the time can be counted between.
     pub(super) fn advance(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(guest) = &mut self.guest else {
