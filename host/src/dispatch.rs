@@ -110,7 +110,11 @@ where
     if inbound.was_cut() {
         return Err(Fault::RequestTooLarge(limit).into());
     }
-    Ok(outcome?)
+    match outcome {
+        // A guest that fails over a body that its client broke is not at fault.
+        Err(_) if inbound.was_broken() => Err(Fault::BadRequest("the request body broke off or is no HTTP").into()),
+        outcome => Ok(outcome?),
+    }
 }
 
 /// A permit of the service: at once, or after a wait in a bounded, fair queue.

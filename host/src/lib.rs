@@ -37,7 +37,7 @@ pub struct Listeners {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The folder to watch cannot be read.
-    #[error("the bay `{bay}` cannot be read: {error}; create it (mkdir -p {bay}) or name another folder: hotbay serve BAY")]
+    #[error("the bay `{bay}` cannot be read: {error}; {}", bay_remedy(bay, error))]
     Bay {
         /// The folder.
         bay: String,
@@ -50,6 +50,14 @@ pub enum RunError {
          limit on virtual memory (ulimit -v) can refuse"
     )]
     Engine(String),
+}
+
+fn bay_remedy(bay: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotADirectory => "name the folder that it lies in: hotbay serve BAY".to_owned(),
+        io::ErrorKind::PermissionDenied => "let hotbay's user read and enter the folder".to_owned(),
+        _ => format!("create it (mkdir -p {bay}) or name another folder: hotbay serve BAY"),
+    }
 }
 
 /// A host that could be started: its settings hold on this machine.
@@ -114,7 +122,9 @@ impl Host {
         }
         loading.abort();
         // It ends by itself at the shutdown; a panic in it was logged.
-        let _ = deploying.await;
+        if let Ok(followers) = deploying.await {
+            followers.retire().await;
+        }
         Ok(())
     }
 }

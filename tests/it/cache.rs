@@ -189,6 +189,46 @@ async fn a_state_folder_that_cannot_be_used_makes_it_slower_and_not_wrong() {
     }
 }
 
+/// Guards the copy in `Folder::open_checked` and `Folder::keep`: a page that is cut off a mapped file kills whoever reads it.
+#[tokio::test]
+async fn an_artifact_that_is_cut_while_it_serves_harms_nobody() {
+    let (again, cache) = filled().await;
+    let mut host = again.start().await;
+    let next = guests::revision("probe", 1);
+    host.swap("probe", &next, How::Rename).await;
+    let mut cut = 0;
+    for path in fs::read_dir(&cache).expect("a cache").flatten().map(|entry| entry.path()) {
+        fs::File::create(path).expect("it is cut");
+        cut += 1;
+    }
+    assert!(cut >= 2, "{cut} files");
+    for target in ["/probe/trap", "/probe/headers", "/other"] {
+        assert!([200, 500].contains(&host.get(target).await.status));
+    }
+    assert!(host.is_alive());
+}
+
+/// A state folder of 64 KiB: room for the key and for nothing else.
+#[tokio::test]
+async fn a_full_disk_makes_it_slower_and_not_wrong() {
+    let builder = Host::builder().own_state().service("probe", &guests::fixture("probe"));
+    let state = builder.bay_path().join(".hotbay");
+    fs::create_dir(&state).expect("a folder");
+    let script = format!("mount -t tmpfs -o size=64k,mode=0700 tmpfs '{}' && exec \"$0\" \"$@\"", state.display());
+    let probe = std::process::Command::new("unshare").args(["-Urm", "sh", "-c", &script, "true"]).output();
+    if !probe.is_ok_and(|ended| ended.status.success()) {
+        println!("skipped a_full_disk_makes_it_slower_and_not_wrong: this machine lets nobody mount in a namespace of its own");
+        return;
+    }
+    let host = builder.wrapped(["unshare", "-Urm", "sh", "-c", &script]).start().await;
+    let told = host.log().wait("that the disk takes nothing", |event| event.message.contains("disk is full")).await;
+    assert!(told.fields["error"].to_string().contains("No space left"), "{}", told.fields);
+    assert_eq!(host.get("/probe/marker").await.status, 200, "{}", host.told());
+    let next = guests::revision("probe", 1);
+    host.swap("probe", &next, How::Rename).await;
+    assert_eq!(host.get("/probe/marker").await.revision(), guests::digest(&next));
+}
+
 #[tokio::test]
 async fn a_state_folder_that_goes_while_the_host_runs_is_done_without() {
     let host = Host::builder().own_state().service("probe", &guests::fixture("lifecycle")).start().await;
@@ -196,4 +236,11 @@ async fn a_state_folder_that_goes_while_the_host_runs_is_done_without() {
     let next = guests::patched(&guests::fixture("lifecycle"), "stop:fine", "stop:good");
     host.swap("probe", &next, How::Rename).await;
     assert_eq!(host.get("/probe").await.revision(), guests::digest(&next));
+    // It is made anew, its key included: what was kept since is found after a restart.
+    let cache = host.state().join("cache");
+    let again = host.stop().await;
+    let kept = identity(&find(&cache, &next, "cwasm"));
+    let host = again.start().await;
+    assert_eq!(host.get("/probe").await.status, 200);
+    assert_eq!(identity(&find(&cache, &next, "cwasm")), kept, "it was not compiled again");
 }

@@ -1,7 +1,7 @@
 //! What a service may use, and that a guest which wants more harms only itself.
 
 use bytes::Bytes;
-use hotbay_tests::{Host, Response, guests};
+use hotbay_tests::{Host, How, Response, guests};
 use std::time::{Duration, Instant};
 
 /// The probe under these settings, and an unlimited neighbour.
@@ -274,11 +274,62 @@ async fn a_reused_instance_ends_after_its_requests() {
     assert_eq!(counts(&host, 5).await, [1, 2, 1, 2, 1]);
 }
 
+/// Guards the wait for the last of a body in `Following::poll`: the instance that holds it is kept, so nobody else ends it.
+#[tokio::test]
+async fn a_body_that_a_kept_guest_forgot_is_ended() {
+    let host = limited("[limits]\nstream_idle = \"200ms\"\n[instances]\npolicy = \"reuse\"\n").await;
+    for h2 in [false, true] {
+        let request = host.request("GET", "/probe/forget").header("x-request-id", "forgotten");
+        let reply = if h2 { request.h2() } else { request }.open().await;
+        assert!(reply.whole().await.is_err(), "a body that was not ended must not look whole");
+    }
+    assert!(host.log().wait_request("forgotten").await.reason.contains("without ending its response body"));
+    assert_neighbour_answers(&host).await;
+}
+
+/// Guards `HostState::leaks`: a guest that never drops its handles is renewed before it has no more of them.
+#[tokio::test]
+async fn a_kept_guest_that_leaks_handles_is_renewed() {
+    let host = limited("[instances]\npolicy = \"reuse\"\n").await;
+    let (mut renewed, mut last) = (0, 0);
+    for _ in 0..60 {
+        let answer = host.get("/probe/leak?count=20").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let served: u32 = answer.text().parse().expect("a number");
+        renewed += u32::from(served <= last);
+        last = served;
+    }
+    assert!(renewed >= 2, "it was renewed {renewed} times");
+}
+
+/// Guards the end of idle instances in `Drain::wait`: the next revision needs their slots while the last one still drains.
+#[tokio::test]
+async fn a_draining_revision_holds_no_idle_instances() {
+    let settings = "[instances]\npolicy = \"reuse\"\n";
+    let host = Host::builder()
+        .service("probe", &guests::revision("probe", 1))
+        .settings("probe", settings)
+        .config("[pool]\ninstances = 4\n")
+        .start()
+        .await;
+    // Three at once, of which one goes on and two are kept.
+    let (request, body) = host.request("POST", "/probe/echo").writing();
+    let running = request.open().await;
+    let at_once = futures::future::join_all((0..2).map(|_| host.get("/probe/sleep?ms=200"))).await;
+    assert!(at_once.iter().all(|answer| answer.status == 200));
+    host.swap("probe", &guests::revision("probe", 2), How::Rename).await;
+    host.wait_for("probe", "draining").await;
+    let at_once = futures::future::join_all((0..2).map(|_| host.get("/probe/sleep?ms=200"))).await;
+    assert!(at_once.iter().all(|answer| answer.status == 200), "{}", host.told());
+    drop(body);
+    running.whole().await.expect("a whole body");
+}
+
 #[tokio::test]
 async fn a_reused_instance_does_not_outlive_its_revision() {
     let host = limited("[instances]\npolicy = \"reuse\"\n").await;
     assert_eq!(counts(&host, 2).await, [1, 2]);
-    host.swap("probe", &guests::revision("probe", 5), hotbay_tests::How::Rename).await;
+    host.swap("probe", &guests::revision("probe", 5), How::Rename).await;
     assert_eq!(counts(&host, 2).await, [1, 2]);
 }
 

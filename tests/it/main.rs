@@ -11,11 +11,13 @@
 mod bad_input;
 mod cache;
 mod check;
+mod clients;
 mod errors;
 mod kinds;
 mod leaks;
 mod limits;
 mod routing;
+mod settle;
 mod shutdown;
 mod structure;
 mod swap;

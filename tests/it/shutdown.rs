@@ -112,6 +112,19 @@ async fn the_drain_deadline_bounds_the_end() {
     assert!(reply.whole().await.is_err(), "what was cut must not look whole");
 }
 
+/// Guards `Followers::retire`: kept instances are told that they end, with the host as with their revision.
+#[tokio::test]
+async fn kept_instances_are_stopped_at_the_end() {
+    let builder = Host::builder().service("managed", &guests::fixture("lifecycle"));
+    let mut host = builder.settings("managed", "[instances]\npolicy = \"reuse\"\n").start().await;
+    assert_eq!(host.get("/managed").await.status, 200);
+    let stopped = host.events().iter().filter(|event| event.message.contains("was stopped")).count();
+    host.signal(Signal::TERM);
+    assert_eq!(host.exit_status().await.code(), Some(0));
+    host.log().wait("the guest's last words", |event| event.message.contains("was stopped")).await;
+    assert_eq!(stopped, 0);
+}
+
 #[tokio::test]
 async fn a_swap_that_runs_holds_up_no_end() {
     let mut host = Host::builder().own_state().service("probe", &guests::fixture("probe")).start().await;

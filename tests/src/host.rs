@@ -52,6 +52,7 @@ pub struct Builder {
     state: Option<PathBuf>,
     args: Vec<String>,
     environment: Vec<(String, String)>,
+    wrapper: Vec<String>,
 }
 
 /// A host process that has ended.
@@ -88,7 +89,14 @@ pub fn binary() -> PathBuf {
 
 /// A command of the binary under test, with its output caught and nothing of ours in its environment.
 pub fn hotbay<I: AsRef<str>>(args: impl IntoIterator<Item = I>) -> Command {
-    let mut command = Command::new(binary());
+    quiet(Command::new(binary()), args)
+}
+
+fn binary_text() -> String {
+    binary().to_string_lossy().into_owned()
+}
+
+fn quiet<I: AsRef<str>>(mut command: Command, args: impl IntoIterator<Item = I>) -> Command {
     command.args(args.into_iter().map(|arg| arg.as_ref().to_owned()));
     command.env_remove("HOTBAY_LOG").env_remove("RUST_BACKTRACE").kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -135,7 +143,7 @@ impl Builder {
         let folder = Arc::new(tempfile::Builder::new().prefix("hotbay-it-").tempdir().expect("a temporary folder"));
         let bay = folder.path().join("bay");
         fs::create_dir(&bay).expect("a bay");
-        Self { folder, bay, state: Some(shared_state().to_owned()), args: Vec::new(), environment: Vec::new() }
+        Self { folder, bay, state: Some(shared_state().to_owned()), args: Vec::new(), environment: Vec::new(), wrapper: Vec::new() }
     }
 
     /// Another bay, which need not exist.
@@ -201,6 +209,12 @@ impl Builder {
         self
     }
 
+    /// Starts the host by another command, which gets the host's as its last arguments and becomes it (exec).
+    pub fn wrapped<I: AsRef<str>>(mut self, wrapper: impl IntoIterator<Item = I>) -> Self {
+        self.wrapper = wrapper.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        self
+    }
+
     /// The folder around the bay, for files that are not in it.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -212,7 +226,10 @@ impl Builder {
     }
 
     fn command(&self) -> Command {
-        let mut command = hotbay(["serve"]);
+        let mut command = match self.wrapper.split_first() {
+            None => hotbay(["serve"]),
+            Some((program, args)) => quiet(Command::new(program), args.iter().chain([&binary_text(), &"serve".to_owned()])),
+        };
         command.arg(&self.bay).args(["--listen", "127.0.0.1:0", "--log", "json"]);
         if let Some(state) = &self.state {
             command.arg("--state").arg(state);

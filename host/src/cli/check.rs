@@ -2,12 +2,13 @@
 
 use clap::Parser;
 use hotbay::{
+    RunError,
     config::{BayFile, CompileConfig, Count, PoolConfig, ServiceName, Settings},
+    deploy::{UNREADABLE_REMEDY, read_build, read_settings_at},
     runtime::{Binary, Build, Inspection, Kind, Loader, Reject},
 };
 use serde::Serialize;
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -45,7 +46,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     // One instance at a time is all that a check needs.
     let pool = PoolConfig { instances: Count(1), ..PoolConfig::default() };
     let reports = runtime.block_on(async {
-        let loader = Loader::new(None, &pool, CompileConfig::default()).map_err(|error| format!("{error:#}"))?;
+        let loader = Loader::new(None, &pool, CompileConfig::default()).map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
         let loader = Arc::new(loader);
         let mut reports = Vec::new();
         for file in args.files {
@@ -63,17 +64,10 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
 }
 
 async fn check(loader: &Arc<Loader>, file: PathBuf) -> Report {
-    let wasm = match fs::read(&file) {
-        Ok(wasm) => wasm,
-        Err(error) => {
-            let reject = Reject {
-                reason: format!("it cannot be read: {error}"),
-                remedy: "name a file that is there and readable".to_owned(),
-            };
-            return Report::unread(file, reject);
-        }
+    let build = match read_build(&file) {
+        Ok((build, _)) => build,
+        Err(error) => return Report::unread(file, Reject::new(error.to_string(), UNREADABLE_REMEDY)),
     };
-    let build = Build::of(wasm.into());
     let seen = match settings(&file) {
         Ok((name, settings)) => loader.inspect(&name, &build, settings).await,
         // The name or the settings will not do; what is in the file can be told all the same.
@@ -93,29 +87,14 @@ fn settings(file: &Path) -> Result<(ServiceName, Settings), Reject> {
     let file_name = file.file_name().unwrap_or_default().to_string_lossy();
     let name = match BayFile::of(&file_name) {
         BayFile::Build(name) => name,
-        BayFile::Misnamed(error) => return Err(Reject { reason: error.to_string(), remedy: error.remedy().to_owned() }),
+        BayFile::Misnamed(error) => return Err(Reject::new(error.to_string(), error.remedy())),
         BayFile::Settings(_) | BayFile::Ignored => {
-            return Err(Reject {
-                reason: format!("the bay takes no build of the name `{file_name}`"),
-                remedy: "call it NAME.wasm".to_owned(),
-            });
+            let shown = file_name.escape_debug();
+            return Err(Reject::new(format!("the bay takes no build of the name `{shown}`"), "call it NAME.wasm"));
         }
     };
-    let beside = file.with_extension("toml");
-    let text = match fs::read_to_string(&beside) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => {
-            return Err(Reject {
-                reason: format!("{} cannot be read: {error}", beside.display()),
-                remedy: "make it readable".to_owned(),
-            });
-        }
-    };
-    match Settings::parse(&name, &text) {
-        Ok(settings) => Ok((name, settings)),
-        Err(error) => Err(Reject { reason: format!("{name}.toml {error}"), remedy: error.remedy }),
-    }
+    let settings = read_settings_at(&name, &file.with_extension("toml"))?;
+    Ok((name, settings))
 }
 
 impl Report {

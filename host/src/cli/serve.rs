@@ -41,7 +41,9 @@ impl Args {
             None => HostConfig::default(),
             Some(path) => {
                 let shown = path.display();
-                let text = fs::read_to_string(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
+                let text = fs::read_to_string(path).map_err(|error| {
+                    format!("{shown} cannot be read: {error}; name a file that is there with --config, or leave it out")
+                })?;
                 HostConfig::parse(&text).map_err(|error| format!("{shown} {error}; {}", error.remedy))?
             }
         };

@@ -15,13 +15,12 @@ pub(super) fn services(standings: &[(String, Standing)], bound: SocketAddr) -> S
     let _ = writeln!(text, "{:width$}  {:12}  ROUTES", "SERVICE", "REVISION");
     for (name, standing) in standings {
         let _ = match standing {
-            Standing::Published(revision) => {
-                let short = revision.digest().short();
-                let routes = match revision.kind() {
+            Standing::Published { revision, kind, routes } => {
+                let routes = match kind {
                     Kind::Library => "none: a library for other services".to_owned(),
-                    _ => routes(name, &revision.settings().routes),
+                    _ => shown(name, routes),
                 };
-                writeln!(text, "{name:width$}  {short:12}  {routes}")
+                writeln!(text, "{name:width$}  {revision:12}  {routes}")
             }
             Standing::Rejected(reject) => {
                 let indent = " ".repeat(width + 2);
@@ -31,21 +30,40 @@ pub(super) fn services(standings: &[(String, Standing)], bound: SocketAddr) -> S
         };
     }
     let example = standings.iter().find_map(|(name, standing)| match standing {
-        Standing::Published(revision) if revision.kind() != Kind::Library => Some(name),
+        Standing::Published { kind, routes, .. } if *kind != Kind::Library => Some((name, routes)),
         _ => None,
     });
     let _ = match example {
-        Some(name) => writeln!(text, "try: curl -H 'host: {name}.localhost' http://{bound}/"),
-        None => writeln!(text, "no service yet: put a NAME.wasm into the bay"),
+        Some((name, routes)) => writeln!(text, "try: {}", request(name, routes, bound)),
+        None if standings.is_empty() => writeln!(text, "no service yet: put a NAME.wasm into the bay"),
+        None => writeln!(text, "no service yet: mend what was rejected, or put a NAME.wasm into the bay"),
     };
     text
 }
 
-fn routes(name: &str, routes: &[RouteSpec]) -> String {
+/// Whether a service without routes in its settings would have these.
+fn are_default(name: &str, routes: &[RouteSpec]) -> bool {
     let localhost = format!("{name}.localhost");
-    let default = routes.iter().any(|route| matches!(&route.host, HostPattern::Exact(host) if *host == localhost));
-    if default {
-        return format!("/{name}/…  and everything on {localhost}");
+    routes.iter().any(|route| matches!(&route.host, HostPattern::Exact(host) if *host == localhost))
+}
+
+/// A request that the service answers.
+fn request(name: &str, routes: &[RouteSpec], bound: SocketAddr) -> String {
+    match routes.first() {
+        Some(route) if !are_default(name, routes) => {
+            let path = route.path.written();
+            match &route.host {
+                HostPattern::Any => format!("curl http://{bound}{path}"),
+                host => format!("curl -H 'host: {host}' http://{bound}{path}"),
+            }
+        }
+        _ => format!("curl http://{bound}/{name}"),
+    }
+}
+
+fn shown(name: &str, routes: &[RouteSpec]) -> String {
+    if are_default(name, routes) {
+        return format!("/{name}/…  and everything on {name}.localhost");
     }
     routes.iter().map(RouteSpec::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -43,6 +43,22 @@ fn explain(text: &str, error: &toml::de::Error) -> SettingsError {
     SettingsError { line, excerpt: excerpt.trim().chars().take(120).collect(), reason, remedy }
 }
 
+/// serde words a value of the wrong type as: invalid type: integer `5`, expected a string.
+fn reworded(message: &str) -> String {
+    let Some((found, expected)) = message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected ")) else {
+        return message.to_owned();
+    };
+    let expected = match expected {
+        "a string" => "text in quotation marks, such as \"10s\" or \"64MiB\",",
+        "i64" | "u32" | "u64" | "usize" => "a whole number",
+        "a sequence" => "a list in [brackets]",
+        "a boolean" => "true or false",
+        _ if expected.starts_with("struct ") => "a table of its own",
+        other => other,
+    };
+    format!("the value is the {found} where {expected} is expected").replace(", is expected", " is expected")
+}
+
 /// serde words an unknown key as: unknown field `x`, expected one of `a`, `b`.
 fn reason_and_remedy(message: &str) -> (String, String) {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
@@ -63,7 +79,7 @@ fn reason_and_remedy(message: &str) -> (String, String) {
             };
             (reason, remedy)
         }
-        _ => (message.trim().to_owned(), "correct the value; the README lists every setting".to_owned()),
+        _ => (reworded(message.trim()), "correct the value; the README lists every setting".to_owned()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The host's own settings: `hotbay.toml` and the flags that win over it.
 
-use super::{ByteSize, Count, SettingsError, Span, document};
+use super::{ByteSize, Count, SettingsError, Span, document, units::not_zero};
 use serde::Deserialize;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -19,6 +19,7 @@ pub struct HostConfig {
     /// How long running requests may take to finish at a swap or at the end.
     pub drain: Span,
     /// How often the bay is read again although nothing was reported.
+    #[serde(deserialize_with = "not_zero")]
     pub rescan: Span,
     /// The public listener.
     pub http: HttpConfig,
@@ -62,10 +63,13 @@ impl HostConfig {
 pub struct HttpConfig {
     /// Every response says which revision made it, in `x-hotbay-revision`.
     pub revision_header: bool,
-    /// Longest time a client may take for a request head, and longest rest of a connection between two requests. Below the
+    /// Longest time a client may take for a request head, longest rest of a connection between two requests, and longest time
+    /// in which it takes nothing of a response that is there. Below the
     /// rest that a load balancer in front allows itself, a request can meet the connection as it closes.
+    #[serde(deserialize_with = "not_zero")]
     pub header_timeout: Span,
     /// Bytes of a request head; 431 above it.
+    #[serde(deserialize_with = "not_zero")]
     pub header_size: ByteSize,
     /// Connections at once; more wait to be accepted.
     pub connections: Count,
@@ -87,8 +91,10 @@ impl Default for HttpConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct CompileConfig {
     /// Wall clock; the child is killed after it.
+    #[serde(deserialize_with = "not_zero")]
     pub timeout: Span,
     /// Address space of the child (`RLIMIT_AS`).
+    #[serde(deserialize_with = "not_zero")]
     pub memory: ByteSize,
 }
 

@@ -10,6 +10,6 @@ mod units;
 pub use document::SettingsError;
 pub use host::{CompileConfig, HostConfig, HttpConfig, PoolConfig};
 pub use name::{BayFile, NameError, ServiceName};
-pub use route::{HostPattern, Methods, PathPattern, RouteSpec};
+pub use route::{HostPattern, Methods, PathPattern, RouteSpec, without_port};
 pub use settings::{InstancePolicy, Limits, Settings};
 pub use units::{ByteSize, Count, Span};

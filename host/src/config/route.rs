@@ -47,6 +47,15 @@ impl fmt::Display for HostPattern {
     }
 }
 
+/// The host of an authority, the port left out; an IPv6 address keeps its brackets.
+pub fn without_port(authority: &str) -> &str {
+    let whole = |host: &str| host.ends_with(']') || !host.contains(':');
+    match authority.rsplit_once(':') {
+        Some((host, port)) if whole(host) && port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
 /// A path pattern in matchit's syntax: `/users/{id}` takes one segment, `/static/{*rest}` all that follow.
 ///
 /// Matched against the path as the client wrote it, percent-encoding included. Parameter names mean nothing to the host,

@@ -1,6 +1,6 @@
 //! A service's settings: what `NAME.toml` may say and what holds where it says nothing.
 
-use super::{ByteSize, Count, HostPattern, Methods, PathPattern, RouteSpec, ServiceName, SettingsError, Span, document};
+use super::{ByteSize, Count, HostPattern, Methods, PathPattern, RouteSpec, ServiceName, SettingsError, Span, document, units::not_zero};
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 
@@ -20,12 +20,16 @@ pub struct Settings {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// All linear memories and tables of one instance together.
+    #[serde(deserialize_with = "not_zero")]
     pub memory: ByteSize,
     /// Wall clock from admission until the response head.
+    #[serde(deserialize_with = "not_zero")]
     pub deadline: Span,
     /// Time the guest computes for one request.
+    #[serde(deserialize_with = "not_zero")]
     pub cpu: Span,
     /// Longest silence of a body, in either direction, once the response has begun.
+    #[serde(deserialize_with = "not_zero")]
     pub stream_idle: Span,
     /// Requests that run at once.
     pub concurrency: Count,
@@ -36,6 +40,7 @@ pub struct Limits {
     /// Bytes of one request body.
     pub request_body: ByteSize,
     /// Bytes of one response body.
+    #[serde(deserialize_with = "not_zero")]
     pub response_body: ByteSize,
 }
 
@@ -85,6 +90,7 @@ struct Raw {
 struct RawInstances {
     policy: RawPolicy,
     max_requests: Count,
+    #[serde(deserialize_with = "not_zero")]
     idle: Span,
 }
 

@@ -1,6 +1,6 @@
 //! Sizes (`"64MiB"`), durations (`"500ms"`) and counts as people write them in settings.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use std::{fmt, time::Duration};
 
 /// A number of bytes, written with a unit: `"64MiB"`, `"10MB"`, `"512B"`. A bare number is not taken, since its unit would be a guess.
@@ -46,6 +46,30 @@ impl fmt::Display for ByteSize {
 impl fmt::Debug for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// Reads a size or a length of time of which zero would make no sense.
+pub(super) fn not_zero<'de, D: Deserializer<'de>, T: Deserialize<'de> + Zero>(input: D) -> Result<T, D::Error> {
+    let value = T::deserialize(input)?;
+    if value.is_zero() { Err(D::Error::custom("nothing could be served with a limit of zero")) } else { Ok(value) }
+}
+
+/// What can be zero.
+pub(super) trait Zero {
+    /// Whether it is.
+    fn is_zero(&self) -> bool;
+}
+
+impl Zero for ByteSize {
+    fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl Zero for Span {
+    fn is_zero(&self) -> bool {
+        self.0.is_zero()
     }
 }
 

@@ -1,8 +1,8 @@
 //! The bay as it is on disk: which files there are, in which state, and what is in them.
 
 use crate::{
-    config::{BayFile, NameError, ServiceName},
-    runtime::Build,
+    config::{BayFile, ServiceName, Settings},
+    runtime::{Build, Reject},
 };
 use bytes::Bytes;
 use std::{
@@ -21,7 +21,7 @@ const SETTINGS_MAX: u64 = 1 << 20;
 
 /// The state of one file, links followed: any change of its content changes it, up to the clock's grain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub struct Stamp {
     device: u64,
     inode: u64,
     len: u64,
@@ -30,6 +30,9 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
+    /// Stands for a file that is there and cannot be looked at.
+    const UNKNOWN: Self = Self { device: 0, inode: 0, len: 0, modified: (0, 0), changed: (0, 0) };
+
     fn of(path: &Path) -> io::Result<Self> {
         let found = fs::metadata(path)?;
         Ok(Self {
@@ -66,7 +69,8 @@ pub(super) struct Sighting {
 #[derive(Debug, Default)]
 pub(super) struct BayView {
     pub(super) services: BTreeMap<ServiceName, Sighting>,
-    pub(super) misnamed: BTreeMap<String, NameError>,
+    /// Files that no service can come of, by name and each with the reason.
+    pub(super) unusable: BTreeMap<String, Reject>,
 }
 
 /// The folder that is watched.
@@ -87,14 +91,23 @@ impl Bay {
                 BayFile::Build(name) => (name, true),
                 BayFile::Settings(name) => (name, false),
                 BayFile::Misnamed(error) => {
-                    view.misnamed.insert(file_name, error);
+                    view.unusable.insert(printable(&file_name), Reject::new(error.to_string(), error.remedy()));
                     continue;
                 }
                 BayFile::Ignored => continue,
             };
-            // Gone in the meantime, or a link to nothing: not there.
-            let Ok(stamp) = Stamp::of(&entry.path()) else {
-                continue;
+            let stamp = match Stamp::of(&entry.path()) {
+                Ok(stamp) => stamp,
+                Err(error) if is_absence(&error) => {
+                    // Gone in the meantime, or a link to nothing; only the link has an entry of its own.
+                    if fs::symlink_metadata(entry.path()).is_ok_and(|found| found.is_symlink()) {
+                        let reject = Reject::new("it is a link to a file that is not there", "point the link at a file, or remove it");
+                        view.unusable.insert(file_name, reject);
+                    }
+                    continue;
+                }
+                // A file that cannot be looked at is not a file that is gone: the reading tells what is wrong with it.
+                Err(_) => Stamp::UNKNOWN,
             };
             let sighting = view.services.entry(name).or_default();
             let place = if is_build { &mut sighting.build } else { &mut sighting.settings };
@@ -113,19 +126,70 @@ impl Bay {
 
     /// The build and the settings of a service, each read whole.
     pub(super) fn read(&self, name: &ServiceName) -> io::Result<Contents> {
-        let (wasm, stamp) = read_still(&self.build_path(name), BUILD_MAX)?;
+        let (build, stamp) = read_build(&self.build_path(name))?;
         let (settings, settings_stamp) = self.read_settings(name)?.unzip();
-        Ok(Contents { build: Build::of(wasm), stamp, settings, settings_stamp })
+        Ok(Contents { build, stamp, settings, settings_stamp })
     }
 
     /// The settings of a service, if it has a file of them.
     pub(super) fn read_settings(&self, name: &ServiceName) -> io::Result<Option<(Bytes, Stamp)>> {
         match read_still(&self.settings_path(name), SETTINGS_MAX) {
             Ok(read) => Ok(Some(read)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(about(&self.settings_path(name), error)),
         }
     }
+}
+
+/// The build in the file at `path`, as the bay takes it: a regular file of at most 256 MiB that nobody writes just now.
+///
+/// # Errors
+/// The reason, with the file's name.
+pub fn read_build(path: &Path) -> io::Result<(Build, Stamp)> {
+    let (wasm, stamp) = read_still(path, BUILD_MAX).map_err(|error| about(path, error))?;
+    Ok((Build::of(wasm), stamp))
+}
+
+/// The settings of service `name` in the file at `path`; the defaults where there is no such file.
+///
+/// # Errors
+/// The reason and the remedy.
+pub fn read_settings_at(name: &ServiceName, path: &Path) -> Result<Settings, Reject> {
+    let text = match read_still(path, SETTINGS_MAX) {
+        Ok((text, _)) => Some(text),
+        Err(error) if is_absence(&error) => None,
+        Err(error) => return Err(Reject::new(about(path, error).to_string(), UNREADABLE_REMEDY)),
+    };
+    parse_settings(name, text.as_ref())
+}
+
+/// The settings in the text of `NAME.toml`, or the defaults where there is none.
+pub(super) fn parse_settings(name: &ServiceName, text: Option<&Bytes>) -> Result<Settings, Reject> {
+    let Some(text) = text else {
+        return Ok(Settings::defaults(name));
+    };
+    let text = std::str::from_utf8(text)
+        .map_err(|error| Reject::new(format!("{name}.toml is not UTF-8: {error}"), "save it as UTF-8"))?;
+    Settings::parse(name, text).map_err(|error| Reject::new(format!("{name}.toml {error}"), error.remedy))
+}
+
+/// What to do about a file that cannot be read.
+pub const UNREADABLE_REMEDY: &str = "put a regular file there that hotbay may read; see to its kind, size and permissions";
+
+/// Whether the error says that there is no such file.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// The error with the name of the file that it is about.
+fn about(path: &Path, error: io::Error) -> io::Error {
+    let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    io::Error::new(error.kind(), format!("{} cannot be read: {error}", printable(&file)))
+}
+
+/// A file's name as a line of a log or a terminal may hold it.
+fn printable(file_name: &str) -> String {
+    file_name.escape_debug().to_string()
 }
 
 /// What was in the files of a service.
@@ -134,6 +198,18 @@ pub(super) struct Contents {
     pub(super) stamp: Stamp,
     pub(super) settings: Option<Bytes>,
     pub(super) settings_stamp: Option<Stamp>,
+}
+
+impl Contents {
+    /// The state in which the files were read.
+    pub(super) fn sighting(&self) -> Sighting {
+        Sighting { build: Some(self.stamp), settings: self.settings_stamp }
+    }
+
+    /// Whether the settings file is there and says nothing, as one that an editor has just emptied.
+    pub(super) fn settings_are_blank(&self) -> bool {
+        self.settings.as_ref().is_some_and(|text| text.trim_ascii().is_empty())
+    }
 }
 
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
@@ -171,7 +247,7 @@ mod tests {
         let view = Bay { folder: folder.path().to_owned() }.scan().unwrap();
         let names: Vec<_> = view.services.keys().map(ServiceName::as_str).collect();
         assert_eq!(names, ["a", "b"]);
-        assert_eq!(view.misnamed.keys().collect::<Vec<_>>(), ["C.wasm"]);
+        assert_eq!(view.unusable.keys().collect::<Vec<_>>(), ["C.wasm", "f.wasm"]);
         let a = view.services.values().next().unwrap();
         assert!(a.build.is_some() && a.settings.is_some());
     }

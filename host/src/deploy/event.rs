@@ -73,7 +73,7 @@ pub struct Event {
     pub state: State,
     /// How long the step took; for `published` and `rejected` the whole since `detected`, for `retired` the drain.
     pub took: Duration,
-    /// Why, for `rejected` and for a drain that was cut.
+    /// Why, for `rejected`, for a removal and for a drain that was cut.
     pub reason: Option<String>,
     /// What to do, for `rejected`.
     pub remedy: Option<String>,
@@ -108,6 +108,14 @@ impl Events {
         let state = State::Rejected;
         warn!(target: "hotbay::swap", service, revision, %state, took_us = micros(took), reason, remedy, "{service} rejected: {reason}; {remedy}");
         self.send(service, revision, state, took, Some(reason), Some(remedy));
+    }
+
+    /// A revision that gets no new requests, and why where it is not for the next one.
+    pub(super) fn draining(&self, service: &ServiceName, revision: &str, reason: Option<&str>) {
+        let state = State::Draining;
+        let because = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        info!(target: "hotbay::swap", service = %service, revision, %state, took_us = 0, reason, "{service} draining{because}");
+        self.send(service.as_str(), Some(revision), state, Duration::ZERO, reason, None);
     }
 
     /// A drain that was cut at its deadline.

@@ -5,17 +5,18 @@ mod event;
 mod swap;
 mod watcher;
 
+pub use bay::{UNREADABLE_REMEDY, read_build, read_settings_at};
 pub use event::{Event, Events, State};
 pub use swap::Standing;
 
 use crate::{
     config::ServiceName,
     registry::Registry,
-    runtime::{Loader, Reject},
+    runtime::{Drain, Loader, Reject},
     shutdown::Shutdown,
 };
-use bay::{Bay, BayView, Sighting};
-use futures::{FutureExt, StreamExt, stream::FuturesOrdered};
+use bay::{Bay, BayView, Sighting, parse_settings};
+use futures::{FutureExt, StreamExt, future::join_all, stream::FuturesOrdered};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -23,9 +24,12 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use swap::{SwapContext, Swaps, read_settings};
-use tokio::sync::{oneshot, watch};
-use tracing::error;
+use swap::{SwapContext, Swaps};
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    task::JoinHandle,
+};
+use tracing::{error, info};
 use watcher::Watcher;
 
 /// Least time between two readings of the bay.
@@ -53,9 +57,16 @@ pub struct Parts {
 pub struct Deployer {
     context: Arc<SwapContext>,
     watcher: Watcher,
-    services: BTreeMap<ServiceName, watch::Sender<Sighting>>,
-    misnamed: BTreeSet<String>,
+    services: BTreeMap<ServiceName, Followed>,
+    unusable: BTreeSet<String>,
     unreadable: bool,
+}
+
+/// The task of one service.
+struct Followed {
+    sightings: watch::Sender<Sighting>,
+    /// Ends with what still serves, when the host ends.
+    task: JoinHandle<Option<Drain>>,
 }
 
 impl Deployer {
@@ -65,8 +76,10 @@ impl Deployer {
     /// Where the bay cannot be read.
     pub fn start(parts: Parts) -> io::Result<(Self, Start)> {
         let Parts { bay, rescan, drain, registry, loader, events, shutdown } = parts;
-        let watcher = Watcher::new(bay.clone(), rescan);
+        let hint = Arc::new(Notify::new());
+        let watcher = Watcher::new(bay.clone(), rescan, hint.clone());
         let context = SwapContext {
+            hint,
             bay: Bay { folder: bay },
             registry,
             loader,
@@ -76,27 +89,29 @@ impl Deployer {
             routes_changed: watch::channel(0).0,
         };
         let mut deployer =
-            Self { context: Arc::new(context), watcher, services: BTreeMap::new(), misnamed: BTreeSet::new(), unreadable: false };
+            Self { context: Arc::new(context), watcher, services: BTreeMap::new(), unusable: BTreeSet::new(), unreadable: false };
         let view = deployer.context.bay.scan()?;
         let start = deployer.first(view);
         Ok((deployer, start))
     }
 
-    /// Follows the bay until the shutdown begins.
-    pub async fn run(mut self) {
+    /// Follows the bay until the shutdown begins. What serves by then goes on serving until [`Followers::retire`].
+    pub async fn run(mut self) -> Followers {
         let shutdown = self.context.shutdown.clone();
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.begun() => return,
-                () = self.watcher.next() => self.look().await,
+        let follow = async {
+            loop {
+                self.watcher.next().await;
+                self.look().await;
+                // A storm of changes is read in steps; a single change is read at once.
+                tokio::time::sleep(SCAN_PAUSE).await;
             }
-            // A storm of changes is read in steps; a single change is read at once.
-            tokio::select! {
-                () = shutdown.begun() => return,
-                () = tokio::time::sleep(SCAN_PAUSE) => {}
-            }
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.begun() => {}
+            () = follow => {}
         }
+        Followers(self.services.into_values().map(|followed| followed.task).collect())
     }
 
     /// The services that are there at the start. They load side by side, but their routes are spoken for in the order of
@@ -105,7 +120,7 @@ impl Deployer {
         let routes = |(name, sighting): (&ServiceName, &Sighting)| {
             sighting.build?;
             let text = self.context.bay.read_settings(name).ok().flatten().map(|(text, _)| text);
-            Some((name.clone(), read_settings(name, text.as_ref()).ok()?.routes))
+            Some((name.clone(), parse_settings(name, text.as_ref()).ok()?.routes))
         };
         let down: Vec<_> = view.services.iter().filter_map(routes).collect();
         self.context.registry.mark_down(down);
@@ -115,11 +130,11 @@ impl Deployer {
             self.add(name.clone(), sighting, Some(report));
             standings.push_back(async move { (name.to_string(), reported.await.unwrap_or(Standing::Gone)) }.boxed());
         }
-        for (file, error) in &view.misnamed {
-            let standing = Standing::Rejected(Reject::new(error.to_string(), error.remedy()));
+        for (file, reject) in &view.unusable {
+            let standing = Standing::Rejected(reject.clone());
             standings.push_back(std::future::ready((file.clone(), standing)).boxed());
         }
-        self.tell_misnamed(view.misnamed);
+        self.tell_unusable(view.unusable);
         Start { standings: standings.boxed() }
     }
 
@@ -128,7 +143,9 @@ impl Deployer {
         let scanned = tokio::task::spawn_blocking(move || context.bay.scan()).await;
         match scanned.map_err(io::Error::other).flatten() {
             Ok(view) => {
-                self.unreadable = false;
+                if std::mem::take(&mut self.unreadable) {
+                    info!(bay = %self.context.bay.folder.display(), "the bay can be read again");
+                }
                 self.compare(view);
             }
             // A bay that cannot be read is not an empty one: everything keeps serving.
@@ -143,33 +160,45 @@ impl Deployer {
 
     fn compare(&mut self, view: BayView) {
         // Tasks of services that are gone have ended; one that comes back gets a new one.
-        self.services.retain(|_, sender| !sender.is_closed());
-        for (name, sender) in &self.services {
+        self.services.retain(|_, followed| !followed.sightings.is_closed());
+        for (name, followed) in &self.services {
             let now = view.services.get(name).copied().unwrap_or_default();
-            sender.send_if_modified(|last| std::mem::replace(last, now) != now);
+            followed.sightings.send_if_modified(|last| std::mem::replace(last, now) != now);
         }
         for (name, sighting) in view.services {
             if !self.services.contains_key(&name) {
                 self.add(name, sighting, None);
             }
         }
-        self.tell_misnamed(view.misnamed);
+        self.tell_unusable(view.unusable);
     }
 
     fn add(&mut self, name: ServiceName, sighting: Sighting, report: Option<oneshot::Sender<Standing>>) {
-        let (sender, receiver) = watch::channel(sighting);
-        tokio::spawn(Swaps::new(self.context.clone(), name.clone(), receiver, report).run());
-        self.services.insert(name, sender);
+        let (sightings, receiver) = watch::channel(sighting);
+        let task = tokio::spawn(Swaps::new(self.context.clone(), name.clone(), receiver, report).run());
+        self.services.insert(name, Followed { sightings, task });
     }
 
-    fn tell_misnamed(&mut self, misnamed: BTreeMap<String, crate::config::NameError>) {
-        for (file, error) in &misnamed {
-            if !self.misnamed.contains(file) {
-                let reason = format!("{file}: {error}");
-                self.context.events.rejected(file, None, Duration::ZERO, &reason, error.remedy());
+    fn tell_unusable(&mut self, unusable: BTreeMap<String, Reject>) {
+        for (file, reject) in &unusable {
+            if !self.unusable.contains(file) {
+                let reason = format!("{file}: {}", reject.reason);
+                self.context.events.rejected(file, None, Duration::ZERO, &reason, &reject.remedy);
             }
         }
-        self.misnamed = misnamed.into_keys().collect();
+        self.unusable = unusable.into_keys().collect();
+    }
+}
+
+/// What served when the host began to end.
+pub struct Followers(Vec<JoinHandle<Option<Drain>>>);
+
+impl Followers {
+    /// Ends the kept instances, side by side: each is told by `lifecycle.stop`, which takes a second at most.
+    pub async fn retire(self) {
+        // A task that panicked was logged and has nothing left to end.
+        let serving = join_all(self.0).await.into_iter().filter_map(|ended| ended.ok().flatten());
+        join_all(serving.map(Drain::retire)).await;
     }
 }
 

@@ -19,8 +19,9 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn new(folder: PathBuf, rescan: Duration) -> Self {
-        let mut watcher = Self { folder, hint: Arc::new(Notify::new()), rescan, watch: None, warned: false };
+    /// `hint` is notified where somebody else knows a reason to look.
+    pub(super) fn new(folder: PathBuf, rescan: Duration, hint: Arc<Notify>) -> Self {
+        let mut watcher = Self { folder, hint, rescan, watch: None, warned: false };
         watcher.ensure();
         watcher
     }

@@ -4,6 +4,7 @@ use super::{
     forward::{self, Client},
     observe::{Observed, Record},
     problem::{BadRequest, Problem},
+    watch::Activity,
 };
 use crate::{
     config::{HttpConfig, ServiceName},
@@ -11,7 +12,7 @@ use crate::{
     registry::Registry,
     runtime::Call,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header, uri::Scheme};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Instant};
@@ -43,12 +44,13 @@ pub(super) struct ConnectionInfo {
     peer: SocketAddr,
     local: SocketAddr,
     client: Client,
+    activity: Arc<Activity>,
 }
 
 impl ConnectionInfo {
-    pub(super) fn of(stream: &TcpStream) -> io::Result<Self> {
+    pub(super) fn of(stream: &TcpStream, activity: Arc<Activity>) -> io::Result<Self> {
         let peer = stream.peer_addr()?;
-        Ok(Self { peer, local: stream.local_addr()?, client: Client::new(peer.ip()) })
+        Ok(Self { peer, local: stream.local_addr()?, client: Client::new(peer.ip()), activity })
     }
 }
 
@@ -70,9 +72,11 @@ pub(super) async fn exchange(
         request_id,
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
-        status: StatusCode::OK,
+        status: None,
         reason: None,
         sent: 0,
+        ended: false,
+        active: connection.activity.request(),
     };
     let host = match check(&edge, &connection, &mut request) {
         Ok(host) => host,
@@ -88,7 +92,7 @@ pub(super) async fn exchange(
     }
     Ok(match outcome {
         Ok(mut response) => {
-            record.status = response.status();
+            record.status = Some(response.status());
             forward::strip_hop_by_hop(response.headers_mut());
             finish(&edge, response.headers_mut(), &record, id_header);
             head_length(&record.method, &mut response);
@@ -104,7 +108,7 @@ pub(super) async fn exchange(
 }
 
 fn refuse(edge: &Edge, problem: Problem<'_>, reason: String, mut record: Record, id: HeaderValue) -> Response<Observed> {
-    record.status = problem.status();
+    record.status = Some(problem.status());
     record.reason = Some(reason);
     let service = record.service.as_ref().map(ServiceName::as_str);
     let mut response = problem.response(service, &record.request_id, edge.dev).map(Full::from);
@@ -147,13 +151,15 @@ fn check(edge: &Edge, connection: &ConnectionInfo, request: &mut Request<Incomin
         }
         None => return Err(BadRequest::Host),
     };
-    if request.uri().authority().is_none() {
-        // WASI takes the authority from the URI or from Host; with one of its own it never fails for want of it.
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    // WASI takes the authority from the URI or from Host; with one of its own it never fails for want of it. The scheme is the
+    // one that was spoken, whatever a client wrote into an absolute URI.
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    if parts.authority.is_none() {
         parts.authority = host.parse().ok();
-        parts.scheme = Some(http::uri::Scheme::HTTP);
-        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| BadRequest::Host)?;
     }
+    // CONNECT has neither scheme nor path.
+    parts.scheme = parts.path_and_query.is_some().then_some(Scheme::HTTP);
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| BadRequest::Host)?;
     Ok(host)
 }
 

@@ -4,31 +4,41 @@ mod exchange;
 mod forward;
 mod observe;
 mod problem;
+mod watch;
 
 pub use exchange::Edge;
 
 use crate::{config::HttpConfig, shutdown::Shutdown};
 use exchange::ConnectionInfo;
-use hyper::service::service_fn;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto::Builder,
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
 };
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::{
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 use tracing::{debug, warn};
+use watch::{Activity, Protocol, Watched};
 
 /// Streams of one HTTP/2 connection at once.
 const STREAMS_MAX: u32 = 256;
 /// Pause after an accept that failed for want of descriptors: a tight loop would only burn what is short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// Silence after which a connection that is shown out is cut; what still moves on it goes on.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Accepts connections until the shutdown begins.
 pub async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Shutdown) {
-    let builder = Arc::new(builder(edge.config()));
+    let protocols = Arc::new(Protocols::new(edge.config()));
     let places = Arc::new(Semaphore::new(edge.config().connections.as_usize()));
     loop {
         let accepted = tokio::select! {
@@ -44,9 +54,9 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Shutdown) {
                 continue;
             }
         };
-        let (edge, builder, ending) = (edge.clone(), builder.clone(), shutdown.clone());
+        let (edge, protocols, ending) = (edge.clone(), protocols.clone(), shutdown.clone());
         shutdown.track(async move {
-            connection(stream, edge, &builder, ending).await;
+            connection(stream, edge, &protocols, ending).await;
             drop(place);
         });
     }
@@ -58,51 +68,84 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(
     Ok((stream, place))
 }
 
-fn builder(config: &HttpConfig) -> Builder<TokioExecutor> {
-    let header_size = config.header_size.as_usize().max(8 << 10);
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.header_timeout.0)
-        // Above `header_size` the edge answers 431 with its reason; far above it hyper answers without one.
-        .max_buf_size(header_size.saturating_mul(2));
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(header_size).unwrap_or(u32::MAX))
-        .keep_alive_interval(config.header_timeout.0)
-        .keep_alive_timeout(config.header_timeout.0);
-    builder
+/// How the two protocols are spoken here.
+struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
 }
 
-async fn connection(stream: TcpStream, edge: Arc<Edge>, builder: &Builder<TokioExecutor>, shutdown: Shutdown) {
-    let Ok(info) = ConnectionInfo::of(&stream) else {
+impl Protocols {
+    fn new(config: &HttpConfig) -> Self {
+        let header_size = config.header_size.as_usize().max(8 << 10);
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(config.header_timeout.0)
+            // Above `header_size` the edge answers 431 with its reason; far above it hyper answers without one.
+            .max_buf_size(header_size.saturating_mul(2));
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(u32::try_from(header_size).unwrap_or(u32::MAX))
+            .keep_alive_interval(config.header_timeout.0)
+            .keep_alive_timeout(config.header_timeout.0);
+        Self { http1, http2 }
+    }
+}
+
+async fn connection(stream: TcpStream, edge: Arc<Edge>, protocols: &Protocols, shutdown: Shutdown) {
+    let activity = Arc::new(Activity::default());
+    let Ok(info) = ConnectionInfo::of(&stream, activity.clone()) else {
         return; // The client is gone already.
     };
     // A response that is written in pieces must not wait for the client's acknowledgement of the first.
     let _ = stream.set_nodelay(true);
     let silence = edge.config().header_timeout.0;
-    let first_byte = tokio::select! {
-        first_byte = tokio::time::timeout(silence, stream.readable()) => first_byte,
+    let begun = tokio::select! {
+        // What has arrived before the shutdown is still answered.
+        biased;
+        begun = tokio::time::timeout(silence, Watched::of(stream, activity.clone())) => begun,
         () = shutdown.begun() => return,
     };
-    // hyper's own timer starts with the first byte, so a client that sends none is shown out here.
-    if !matches!(first_byte, Ok(Ok(()))) {
-        return;
-    }
+    let Ok(Ok((stream, protocol))) = begun else {
+        return; // It said nothing that tells its protocol.
+    };
     let info = Arc::new(info);
     let service = service_fn(move |request| exchange::exchange(edge.clone(), info.clone(), request));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.begun() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let stream = TokioIo::new(stream);
+    let ended = match protocol {
+        Protocol::Http1 => {
+            let connection = protocols.http1.serve_connection(stream, service);
+            until_its_end(connection, http1::Connection::graceful_shutdown, &activity, silence, &shutdown).await
+        }
+        Protocol::Http2 => {
+            let connection = protocols.http2.serve_connection(stream, service);
+            until_its_end(connection, http2::Connection::graceful_shutdown, &activity, silence, &shutdown).await
         }
     };
     if let Err(error) = ended {
         debug!(%error, "a connection ended early");
+    }
+}
+
+/// Serves a connection until its client or the shutdown ends it, or the client is silent for `silence`.
+async fn until_its_end<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    graceful_shutdown: fn(Pin<&mut C>),
+    activity: &Activity,
+    silence: Duration,
+    shutdown: &Shutdown,
+) -> hyper::Result<()> {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = activity.silent(silence) => {}
+        () = shutdown.begun() => {}
+    }
+    graceful_shutdown(connection.as_mut());
+    tokio::select! {
+        ended = connection => ended,
+        () = activity.silent(FAREWELL) => Ok(()),
     }
 }

@@ -1,5 +1,6 @@
 //! One completion log line a request, whatever happened: written when the response body has ended or was let go.
 
+use super::watch::Active;
 use crate::{
     config::ServiceName,
     runtime::{Fault, GuestBody},
@@ -18,7 +19,8 @@ use tracing::{Level, event, event_enabled};
 /// The target of completion lines, so that a filter can leave them out.
 const TARGET: &str = "hotbay::request";
 
-/// What the completion line says.
+/// What the completion line says. Written when it is dropped, so that a client who leaves before there is a response leaves a
+/// line as well.
 pub(super) struct Record {
     pub(super) begun: Instant,
     pub(super) service: Option<ServiceName>,
@@ -27,31 +29,39 @@ pub(super) struct Record {
     pub(super) request_id: String,
     pub(super) method: Method,
     pub(super) path: String,
-    pub(super) status: StatusCode,
+    /// Absent where the client left before it was known.
+    pub(super) status: Option<StatusCode>,
     /// Why there was no response of a guest, or why it broke off.
     pub(super) reason: Option<String>,
     /// Bytes of the response body that went out.
     pub(super) sent: u64,
+    /// Whether the response went out to its end, or broke off by the guest's fault.
+    pub(super) ended: bool,
+    /// The request counts as one of its connection's for as long.
+    pub(super) active: Active,
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        // Refusals by a limit of the client's are usual; faults of the guest or the host are not.
+        let status = self.status.unwrap_or_default();
+        if status.is_server_error() || self.reason.is_some() && !status.is_client_error() {
+            self.write_at::<true>();
+        } else if event_enabled!(target: TARGET, Level::INFO) {
+            self.write_at::<false>();
+        }
+    }
 }
 
 impl Record {
-    fn write(&self, ended: bool) {
-        // Refusals by a limit of the client's are usual; faults of the guest or the host are not.
-        if self.status.is_server_error() || self.reason.is_some() && !self.status.is_client_error() {
-            self.write_at::<true>(ended);
-        } else if event_enabled!(target: TARGET, Level::INFO) {
-            self.write_at::<false>(ended);
-        }
-    }
-
-    fn write_at<const FAULT: bool>(&self, ended: bool) {
+    fn write_at<const FAULT: bool>(&self) {
         let service = self.service.as_ref().map(ServiceName::as_str);
         let revision = self.revision.as_ref().and_then(|revision| revision.to_str().ok());
         let took_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (id, method, path, status) =
-            (self.request_id.as_str(), self.method.as_str(), self.path.as_str(), self.status.as_u16());
+            (self.request_id.as_str(), self.method.as_str(), self.path.as_str(), self.status.map(|status| status.as_u16()));
         let (reason, sent) = (self.reason.as_deref(), self.sent);
-        let message = if ended { "request" } else { "request: client gone" };
+        let message = if self.ended { "request" } else { "request: client gone" };
         macro_rules! line {
             ($level:expr) => {
                 event!(target: TARGET, $level, service, revision, request_id = id, method, path, status, sent, took_us, reason, "{message}")
@@ -65,7 +75,6 @@ impl Record {
 pub(super) struct Observed {
     body: Source,
     record: Record,
-    ended: bool,
 }
 
 enum Source {
@@ -86,7 +95,7 @@ impl Observed {
     /// The response to HEAD has no body (RFC 9110 §9.3.2); hyper would send one over HTTP/2.
     fn new(body: Source, record: Record) -> Self {
         let body = if record.method == Method::HEAD { Source::Nothing } else { body };
-        Self { body, record, ended: false }
+        Self { body, record }
     }
 }
 
@@ -100,6 +109,7 @@ impl Body for Observed {
             Source::Host(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Source::Nothing => Poll::Ready(None),
         };
+        self.record.active.polled(polled.is_pending());
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let len = frame.data_ref().map_or(0, Bytes::len);
@@ -107,9 +117,9 @@ impl Body for Observed {
             }
             Poll::Ready(Some(Err(fault))) => {
                 self.record.reason = Some(fault.to_string());
-                self.ended = true;
+                self.record.ended = true;
             }
-            Poll::Ready(None) => self.ended = true,
+            Poll::Ready(None) => self.record.ended = true,
             Poll::Pending => {}
         }
         polled
@@ -135,7 +145,10 @@ impl Body for Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         // hyper does not ask a body for more once it has all of it.
-        let ended = self.ended || self.is_end_stream();
-        self.record.write(ended);
+        self.record.ended |= match &self.body {
+            Source::Guest(body) => body.is_complete(),
+            Source::Host(body) => body.is_end_stream(),
+            Source::Nothing => true,
+        };
     }
 }

@@ -66,11 +66,11 @@ impl Registry {
         self.table.load()
     }
 
-    /// Publishes `revision`: from the return on, new requests run on it.
+    /// Publishes `revision`: from the return on, new requests run on it. Returns whether routes were claimed or freed by it.
     ///
     /// # Errors
     /// [`Conflict`]: nothing has changed.
-    pub fn publish(&self, revision: Arc<Revision>) -> Result<(), Conflict> {
+    pub fn publish(&self, revision: Arc<Revision>) -> Result<bool, Conflict> {
         let mut services = self.services();
         let routes: Arc<[RouteSpec]> = match revision.kind() {
             Kind::Library => Arc::default(),
@@ -78,19 +78,32 @@ impl Registry {
         };
         let name = revision.service().clone();
         collision(&services, &name, &routes)?;
-        services.insert(name, Entry { serving: Serving::Up(revision), routes });
+        let before = services.insert(name, Entry { serving: Serving::Up(revision), routes: routes.clone() });
         self.store(&services);
-        Ok(())
+        Ok(before.is_none_or(|before| before.routes != routes))
     }
 
-    /// Makes the routes of services without a good revision answer 503 instead of 404, unless a revision serves or another
-    /// service owns them. The earlier of two in `down` owns what both claim. One new table for all of them.
-    pub fn mark_down(&self, down: impl IntoIterator<Item = (ServiceName, Vec<RouteSpec>)>) {
+    /// Whether `name` could publish `routes` at this moment.
+    ///
+    /// # Errors
+    /// [`Conflict`]: another service owns one of them.
+    pub fn check(&self, name: &ServiceName, routes: &[RouteSpec]) -> Result<(), Conflict> {
+        collision(&self.services(), name, routes)
+    }
+
+    /// Makes the routes of services without a good revision answer 503 instead of 404, unless a revision serves; a route that
+    /// another service owns stays with it. The earlier of two in `down` owns what both claim. One new table for all of them.
+    /// Returns whether routes were claimed or freed by it.
+    pub fn mark_down(&self, down: impl IntoIterator<Item = (ServiceName, Vec<RouteSpec>)>) -> bool {
         let mut services = self.services();
         let mut changed = false;
-        for (name, routes) in down {
-            let serves = services.get(&name).is_some_and(|entry| matches!(entry.serving, Serving::Up(_)));
-            if !serves && collision(&services, &name, &routes).is_ok() {
+        for (name, mut routes) in down {
+            let before = services.get(&name);
+            if before.is_some_and(|entry| matches!(entry.serving, Serving::Up(_))) {
+                continue;
+            }
+            routes.retain(|route| collision(&services, &name, std::slice::from_ref(route)).is_ok());
+            if before.is_none_or(|before| *before.routes != *routes) {
                 services.insert(name.clone(), Entry { serving: Serving::Down(name), routes: routes.into() });
                 changed = true;
             }
@@ -98,14 +111,17 @@ impl Registry {
         if changed {
             self.store(&services);
         }
+        changed
     }
 
-    /// Takes the service out.
-    pub fn remove(&self, name: &ServiceName) {
+    /// Takes the service out. Returns whether it was there.
+    pub fn remove(&self, name: &ServiceName) -> bool {
         let mut services = self.services();
-        if services.remove(name).is_some() {
+        let removed = services.remove(name).is_some();
+        if removed {
             self.store(&services);
         }
+        removed
     }
 
     /// From now on a request without a route is a 404: everything that was in the bay at the start has been decided.

@@ -1,9 +1,13 @@
 //! The one immutable snapshot that maps requests to revisions.
 
 use super::Serving;
-use crate::config::{HostPattern, Methods, RouteSpec};
+use crate::config::{HostPattern, Methods, RouteSpec, without_port};
 use http::Method;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+use tracing::error;
 
 /// What a route leads to.
 pub struct Target {
@@ -49,7 +53,7 @@ impl RouteTable {
     /// Builds the table; the routes have been checked for collisions.
     pub(super) fn build<'a>(routes: impl Iterator<Item = (&'a Serving, &'a RouteSpec)>, loading: bool) -> Self {
         // One pattern may stand in several routes that differ in their methods; matchit takes each pattern once.
-        let mut grouped: HashMap<(&HostPattern, &str), Vec<Target>> = HashMap::new();
+        let mut grouped: BTreeMap<(&HostPattern, &str), Vec<Target>> = BTreeMap::new();
         for (serving, route) in routes {
             let target = Target { serving: serving.clone(), strip: route.strip.clone(), methods: route.methods.clone() };
             grouped.entry((&route.host, route.path.normal())).or_default().push(target);
@@ -62,8 +66,9 @@ impl RouteTable {
                 HostPattern::Wildcard(suffix) => table.wildcard.entry(suffix.clone()).or_default(),
             };
             // Collisions were refused before; what could not be inserted would be one.
-            let inserted = paths.0.insert(path, targets);
-            debug_assert!(inserted.is_ok(), "{path} collides");
+            if let Err(error) = paths.0.insert(path, targets) {
+                error!(route = path, %error, "a route that was let through does not fit into the route table and is left out");
+            }
         }
         table
     }
@@ -97,15 +102,6 @@ impl RouteTable {
             (true, true) => Found::StillLoading,
             (true, false) => Found::Nothing,
         }
-    }
-}
-
-/// The host of an authority; an IPv6 address keeps its brackets.
-fn without_port(authority: &str) -> &str {
-    let whole = |host: &str| host.ends_with(']') || !host.contains(':');
-    match authority.rsplit_once(':') {
-        Some((host, port)) if whole(host) && port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
     }
 }
 

@@ -9,12 +9,13 @@ use std::{
     collections::VecDeque,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
+use tokio::time::Sleep;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use wasmtime_wasi_http::WasiBody;
 
-/// The body of a guest's response. Dropping it ends the guest.
+/// The body of a guest's response. Dropping it ends the guest, unless the client has all of it.
 pub struct GuestBody(Kind);
 
 enum Kind {
@@ -31,6 +32,14 @@ impl GuestBody {
     pub(super) fn frames(frames: Vec<Frame<Bytes>>) -> Self {
         Self(Kind::Frames(frames.into()))
     }
+
+    /// Whether all of it was taken: to its end, or to the length that its head promised.
+    pub(crate) fn is_complete(&self) -> bool {
+        match &self.0 {
+            Kind::Stream(stream) => stream.over || stream.is_complete(),
+            Kind::Whole(_) | Kind::Frames(_) => self.is_end_stream(),
+        }
+    }
 }
 
 /// A body whose guest has not ended.
@@ -40,14 +49,25 @@ pub(super) struct Stream {
     pub(super) rest: WasiBody,
     pub(super) progress: Arc<Progress>,
     pub(super) sent: u64,
+    /// What `content-length` says.
+    pub(super) promised: Option<u64>,
     pub(super) limit: ByteSize,
 }
 
 /// A stream and the task that its guest runs in.
 struct Following {
     stream: Stream,
-    guest: AbortOnDropHandle<Result<(), Fault>>,
+    guest: Guest,
+    idle: Span,
+    /// What a body gets whose guest has ended: the last of it may be on its way, or be forgotten in an instance that is kept.
+    last: Option<Pin<Box<Sleep>>>,
     over: bool,
+}
+
+enum Guest {
+    AtWork(AbortOnDropHandle<Result<(), Fault>>),
+    /// Ended; the fault is told once.
+    Ended(Option<Fault>),
 }
 
 impl Stream {
@@ -72,7 +92,8 @@ impl Stream {
                 () = expired.cancelled() => Err(Fault::Retired),
             }
         });
-        GuestBody(Kind::Stream(Box::new(Following { stream: self, guest: AbortOnDropHandle::new(guest), over: false })))
+        let guest = Guest::AtWork(AbortOnDropHandle::new(guest));
+        GuestBody(Kind::Stream(Box::new(Following { stream: self, guest, idle, last: None, over: false })))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
@@ -102,6 +123,7 @@ impl Following {
         }
         match self.stream.poll(cx) {
             Poll::Ready(Some(Ok(frame))) => {
+                self.last = None;
                 self.stream.progress.note();
                 let len = frame.data_ref().map_or(0, Bytes::len);
                 self.stream.sent = self.stream.sent.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
@@ -112,28 +134,67 @@ impl Following {
                 Poll::Ready(Some(Ok(frame)))
             }
             // A body without an end looks the same as one whose guest trapped: only the guest's own end tells them apart.
-            Poll::Ready(None) => self.poll_guest(cx).map(|outcome| {
+            Poll::Ready(None) => self.poll_guest(cx).map(|()| {
                 self.over = true;
-                outcome.err().map(Err)
+                self.take_fault().map(Err)
             }),
             Poll::Ready(Some(Err(error))) => {
                 self.over = true;
                 // The guest's own end tells more than the broken stream, where it is known.
-                match self.poll_guest(cx) {
-                    Poll::Ready(Err(fault)) => Poll::Ready(Some(Err(fault))),
-                    _ => Poll::Ready(Some(Err(error))),
-                }
+                let _ = self.poll_guest(cx);
+                Poll::Ready(Some(Err(self.take_fault().unwrap_or(error))))
             }
-            // A guest that ends closes its end of the body, which wakes this.
-            Poll::Pending => Poll::Pending,
+            // While it runs the guest is watched; after its end the body is.
+            Poll::Pending => {
+                ready!(self.poll_guest(cx));
+                let fault = match self.take_fault() {
+                    Some(fault) => fault,
+                    None => {
+                        let idle = self.idle;
+                        let last = self.last.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle.0)));
+                        ready!(last.as_mut().poll(cx));
+                        Fault::Protocol("it ended without ending its response body".to_owned())
+                    }
+                };
+                self.over = true;
+                Poll::Ready(Some(Err(fault)))
+            }
         }
     }
 
-    fn poll_guest(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        Pin::new(&mut self.guest).poll(cx).map(|joined| match joined {
-            Ok(outcome) => outcome,
-            Err(error) => Err(Fault::Host(error.to_string())),
-        })
+    /// Waits for the guest's end.
+    fn poll_guest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Guest::AtWork(task) = &mut self.guest {
+            let fault = match ready!(Pin::new(task).poll(cx)) {
+                Ok(outcome) => outcome.err(),
+                Err(error) => Some(Fault::Host(error.to_string())),
+            };
+            self.guest = Guest::Ended(fault);
+        }
+        Poll::Ready(())
+    }
+
+    fn take_fault(&mut self) -> Option<Fault> {
+        match &mut self.guest {
+            Guest::Ended(fault) => fault.take(),
+            Guest::AtWork(_) => None,
+        }
+    }
+
+    /// Whether the client has all that `content-length` promised. Over HTTP/1.1 nobody asks for more than that.
+    fn is_complete(&self) -> bool {
+        self.stream.promised.is_some_and(|promised| promised == self.stream.sent)
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        // The response is whole; what the guest still does after it, it may end.
+        if self.is_complete()
+            && let Guest::AtWork(task) = std::mem::replace(&mut self.guest, Guest::Ended(None))
+        {
+            drop(task.detach());
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The compile cache: machine code by digest and engine settings, and never any that this host did not write.
 //!
 //! Loading an artifact runs whatever it says, so each one carries an HMAC-SHA256 (RFC 2104) under a key that lies outside the
-//! cache folder. One descriptor is read, checked and mapped: nobody can swap the file between the check and the use.
+//! cache folder. What is mapped is a copy without a name, checked as it was copied: nobody can change it between the check and
+//! the use, and nobody can truncate it later, which would kill the host.
 
 use super::{digest::Digest, engine::Flavour};
 use hmac::{Hmac, KeyInit, Mac};
@@ -33,23 +34,6 @@ struct Folder {
     key: [u8; 32],
     /// Bytes of artifacts, so that the folder is read again only when there are too many.
     size: AtomicU64,
-}
-
-/// A file that the compiling child writes into.
-pub(crate) enum Scratch {
-    /// In the cache folder, to be renamed into place.
-    Named(NamedTempFile),
-    /// Without a name, since there is no cache.
-    Unnamed(File),
-}
-
-impl Scratch {
-    pub(crate) fn file(&self) -> io::Result<File> {
-        match self {
-            Self::Named(named) => named.as_file().try_clone(),
-            Self::Unnamed(file) => file.try_clone(),
-        }
-    }
 }
 
 impl Cache {
@@ -85,40 +69,65 @@ impl Cache {
         }
     }
 
-    /// A place for a new artifact.
-    pub(crate) fn scratch(&self) -> io::Result<Scratch> {
-        let named = self.folder.as_ref().map(|folder| NamedTempFile::with_prefix_in(".compile-", &folder.path));
-        match named {
-            Some(Ok(named)) => Ok(Scratch::Named(named)),
-            Some(Err(error)) => {
-                warn!(%error, "the compile cache cannot be written; this build is compiled again at the next start");
-                tempfile::tempfile().map(Scratch::Unnamed)
-            }
-            None => tempfile::tempfile().map(Scratch::Unnamed),
-        }
+    /// A file without a name for a new artifact, on the disk of the cache; none where that takes none.
+    pub(crate) fn scratch(&self) -> Option<File> {
+        let folder = self.folder.as_ref()?;
+        let scratch = tempfile::tempfile_in(&folder.path).or_else(|error| match error.kind() {
+            // Somebody removed it while we run.
+            io::ErrorKind::NotFound => folder.make().and_then(|()| tempfile::tempfile_in(&folder.path)),
+            _ => Err(error),
+        });
+        scratch
+            .inspect_err(|error| warn!(%error, "the compile cache cannot be written; this build is compiled again at the next start"))
+            .ok()
     }
 
-    /// Keeps what the child wrote for the next time. Failing to is no failure of the swap.
-    pub(crate) fn keep(&self, scratch: Scratch, digest: &Digest, flavour: Flavour, compatibility: &str) {
-        if let (Some(folder), Scratch::Named(named)) = (&self.folder, scratch)
-            && let Err(error) = folder.keep(named, &folder.artifact(digest, flavour, compatibility))
+    /// Keeps a copy of `artifact` for the next time. Failing to is no failure of the swap.
+    pub(crate) fn keep(&self, artifact: File, digest: &Digest, flavour: Flavour, compatibility: &str) {
+        if let Some(folder) = &self.folder
+            && let Err(error) = folder.keep(artifact, &folder.artifact(digest, flavour, compatibility))
         {
             warn!(%digest, %error, "an artifact could not be kept; it is compiled again at the next start");
         }
     }
 }
 
+/// A file in memory, for where the disk takes none.
+pub(crate) fn memory() -> io::Result<File> {
+    Ok(rustix::fs::memfd_create("hotbay-artifact", rustix::fs::MemfdFlags::CLOEXEC)?.into())
+}
+
 impl Folder {
     fn open(state: &Path) -> io::Result<Self> {
-        let folder = state.join(FOLDER);
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        for folder in [state, &folder] {
+        let path = state.join(FOLDER);
+        make_private(&path)?;
+        for folder in [state, &path] {
             refuse_unless_own(&fs::metadata(folder)?)?;
         }
-        let folder = Self { path: folder, key: key(&state.join(KEY_FILE))?, size: AtomicU64::new(0) };
+        let folder = Self { path, key: key(&state.join(KEY_FILE))?, size: AtomicU64::new(0) };
+        folder.sweep()?;
         let size = folder.artifacts()?.iter().map(|(_, len, _)| len).sum();
         folder.size.store(size, Ordering::Relaxed);
         Ok(folder)
+    }
+
+    /// Makes the folder anew, and the key beside it, so that what is kept from now on is trusted after a restart.
+    fn make(&self) -> io::Result<()> {
+        make_private(&self.path)?;
+        self.size.store(0, Ordering::Relaxed);
+        let key_file = self.path.with_file_name(KEY_FILE);
+        if key_file.exists() { Ok(()) } else { write_key(&key_file, &self.key) }
+    }
+
+    /// Removes what a crash left half written.
+    fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                remove_if_there(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     fn artifact(&self, digest: &Digest, flavour: Flavour, compatibility: &str) -> PathBuf {
@@ -129,26 +138,32 @@ impl Folder {
         path.with_extension("hmac")
     }
 
+    /// A copy of the artifact at `path`, which nobody else can reach.
     fn open_checked(&self, path: &Path) -> io::Result<File> {
         let mut file = OpenOptions::new().read(true).custom_flags(NOFOLLOW).open(path)?;
         refuse_unless_own(&file.metadata()?)?;
         let sealed = fs::read(Self::seal(path)).map_err(|error| io::Error::other(format!("no seal: {error}")))?;
-        let mac = self.mac(&mut file, path)?;
         // The time of its last use, for `prune`; an artifact that cannot be marked is only removed earlier.
         let _ = file.set_modified(SystemTime::now());
+        let on_disk = tempfile::tempfile_in(&self.path).and_then(|copy| self.copy(&mut file, copy, path));
+        let (copy, mac) = match on_disk {
+            Ok(copied) => copied,
+            Err(_) => self.copy(&mut file, memory()?, path)?,
+        };
         mac.verify_slice(&sealed)
             .map_err(|_| io::Error::other("its seal does not fit: it was changed or comes from elsewhere"))?;
-        Ok(file)
+        Ok(copy)
     }
 
-    fn keep(&self, named: NamedTempFile, path: &Path) -> io::Result<()> {
-        let sealed = self.mac(&mut named.as_file().try_clone()?, path)?.finalize().into_bytes();
+    fn keep(&self, mut artifact: File, path: &Path) -> io::Result<()> {
+        let named = NamedTempFile::with_prefix_in(".artifact-", &self.path)?;
+        let (copy, mac) = self.copy(&mut artifact, named.as_file().try_clone()?, path)?;
+        let len = copy.metadata()?.len();
         let mut seal = NamedTempFile::with_prefix_in(".seal-", &self.path)?;
-        seal.write_all(&sealed)?;
+        seal.write_all(&mac.finalize().into_bytes())?;
         // The artifact first: a crash between the two leaves one without a seal, which is compiled again.
         named.persist(path)?;
         seal.persist(Self::seal(path))?;
-        let len = fs::metadata(path)?.len();
         if self.size.fetch_add(len, Ordering::Relaxed).saturating_add(len) > CACHE_MAX {
             self.prune(CACHE_MAX)?;
         }
@@ -180,27 +195,42 @@ impl Folder {
                 break;
             }
             // The artifact first: a seal without one is harmless.
-            fs::remove_file(&path).and_then(|()| fs::remove_file(Self::seal(&path)))?;
+            remove_if_there(&path)?;
+            remove_if_there(&Self::seal(&path))?;
             total -= len;
         }
         self.size.store(total, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Over the name and the content, so that no artifact can stand in for another.
-    fn mac(&self, file: &mut File, path: &Path) -> io::Result<Hmac<Sha256>> {
+    /// Copies `from` into `to`, and authenticates what was copied: over the name `path` and the content, so that no artifact
+    /// can stand in for another.
+    fn copy(&self, from: &mut File, mut to: File, path: &Path) -> io::Result<(File, Hmac<Sha256>)> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).map_err(io::Error::other)?;
         mac.update(path.file_name().unwrap_or_default().as_encoded_bytes());
-        file.rewind()?;
-        let mut block = [0; 16 << 10];
+        from.rewind()?;
+        let mut block = [0; 64 << 10];
         loop {
-            match file.read(&mut block)? {
-                0 => break,
-                len => mac.update(block.get(..len).unwrap_or_default()),
+            let len = from.read(&mut block)?;
+            let read = block.get(..len).unwrap_or_default();
+            if read.is_empty() {
+                return Ok((to, mac));
             }
+            mac.update(read);
+            to.write_all(read)?;
         }
-        file.rewind()?;
-        Ok(mac)
+    }
+}
+
+fn make_private(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Another host with the same state folder may have been faster.
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -240,12 +270,17 @@ fn key(path: &Path) -> io::Result<[u8; 32]> {
 fn new_key(path: &Path) -> io::Result<[u8; 32]> {
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(io::Error::other)?;
+    write_key(path, &key)?;
+    Ok(key)
+}
+
+fn write_key(path: &Path, key: &[u8; 32]) -> io::Result<()> {
     // `NamedTempFile` is made with mode 0600.
     let mut file = NamedTempFile::with_prefix_in(".key-", path.parent().unwrap_or(Path::new(".")))?;
-    file.write_all(&key)?;
+    file.write_all(key)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    Ok(key)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -255,8 +290,8 @@ mod tests {
     fn filled(state: &Path) -> (Cache, Digest, PathBuf) {
         let cache = Cache::open(state);
         let digest = Digest::of(b"a build");
-        let scratch = cache.scratch().unwrap();
-        scratch.file().unwrap().write_all(b"machine code").unwrap();
+        let mut scratch = cache.scratch().unwrap();
+        scratch.write_all(b"machine code").unwrap();
         cache.keep(scratch, &digest, Flavour::Sync, "00");
         let path = cache.folder.as_ref().unwrap().artifact(&digest, Flavour::Sync, "00");
         (cache, digest, path)
@@ -267,7 +302,9 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let (cache, digest, _) = filled(state.path());
         let mut text = String::new();
-        cache.find(&digest, Flavour::Sync, "00").unwrap().read_to_string(&mut text).unwrap();
+        let mut found = cache.find(&digest, Flavour::Sync, "00").unwrap();
+        found.rewind().unwrap();
+        found.read_to_string(&mut text).unwrap();
         assert_eq!(text, "machine code");
         assert!(cache.find(&digest, Flavour::Async, "00").is_none());
         assert!(cache.find(&digest, Flavour::Sync, "01").is_none());
@@ -306,6 +343,32 @@ mod tests {
         folder.prune(12).unwrap();
         assert!(!old.exists() && !Folder::seal(&old).exists() && path.exists());
         assert!(cache.find(&digest, Flavour::Sync, "00").is_some());
+    }
+
+    #[test]
+    fn what_is_used_cannot_be_cut_under_the_host() {
+        let state = tempfile::tempdir().unwrap();
+        let (cache, digest, path) = filled(state.path());
+        let mut found = cache.find(&digest, Flavour::Sync, "00").unwrap();
+        File::create(&path).unwrap();
+        assert_eq!(found.metadata().unwrap().len(), 12);
+        found.rewind().unwrap();
+        assert_eq!(std::io::read_to_string(found).unwrap(), "machine code");
+    }
+
+    #[test]
+    fn leftovers_go_and_a_removed_folder_comes_back() {
+        let state = tempfile::tempdir().unwrap();
+        let (cache, digest, path) = filled(state.path());
+        let leftover = path.with_file_name(".artifact-of-a-crash");
+        fs::write(&leftover, b"half").unwrap();
+        assert!(Cache::open(state.path()).find(&digest, Flavour::Sync, "00").is_some());
+        assert!(!leftover.exists());
+        fs::remove_dir_all(state.path()).unwrap();
+        let mut scratch = cache.scratch().unwrap();
+        scratch.write_all(b"machine code").unwrap();
+        cache.keep(scratch, &digest, Flavour::Sync, "00");
+        assert!(Cache::open(state.path()).find(&digest, Flavour::Sync, "00").is_some(), "under the same key");
     }
 
     #[test]

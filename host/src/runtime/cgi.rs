@@ -8,6 +8,7 @@ use super::{
     running::HeadSender,
     store::{HostState, new_store},
 };
+use crate::config::without_port;
 use bytes::{Buf, Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
@@ -163,13 +164,12 @@ fn environment(parts: &Parts, call: &Call) -> Result<Vec<(String, String)>, Faul
     let path = path.map_err(|_| Fault::BadRequest("the path is not UTF-8, which a command cannot take"))?;
     let authority = parts.uri.authority().map(|authority| authority.as_str());
     let host = authority.or_else(|| parts.headers.get(header::HOST)?.to_str().ok()).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
     let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let mut variables = vec![
         ("GATEWAY_INTERFACE", "CGI/1.1".to_owned()),
         ("SERVER_SOFTWARE", concat!("hotbay/", env!("CARGO_PKG_VERSION")).to_owned()),
         ("SERVER_PROTOCOL", format!("{:?}", parts.version)),
-        ("SERVER_NAME", name.to_owned()),
+        ("SERVER_NAME", without_port(host).to_owned()),
         ("SERVER_PORT", call.local.port().to_string()),
         ("REQUEST_METHOD", parts.method.to_string()),
         ("SCRIPT_NAME", call.prefix.as_deref().unwrap_or_default().to_owned()),

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
     io::{self, Read, Write},
+    os::{fd::AsFd, unix::process::ExitStatusExt},
     process::{ExitStatus, Stdio},
 };
 use tokio::{
@@ -31,6 +32,8 @@ const THIS_BINARY: &str = "/proc/self/exe";
 /// Bytes of the child's stderr that are read, and characters of a reason in it.
 const STDERR_MAX: u64 = 64 << 10;
 const REASON_MAX: usize = 4 << 10;
+
+const SIGKILL: i32 = rustix::process::Signal::KILL.as_raw();
 
 /// Least priority that still gets its share: serving comes first.
 const NICE: i32 = 10;
@@ -54,6 +57,12 @@ pub(crate) enum CompileError {
         /// Its limit.
         memory: ByteSize,
     },
+    /// Somebody else ended the child.
+    #[error("the compiling process was killed ({0}) from outside")]
+    Killed(ExitStatus),
+    /// The child could not write the artifact.
+    #[error("the artifact could not be written: {0}")]
+    Output(String),
     /// The host could not run the child.
     #[error("the compiling process could not be run: {0}")]
     Host(#[from] io::Error),
@@ -65,6 +74,8 @@ pub(crate) enum CompileError {
 enum Answer {
     Compiled(Flavour),
     Invalid(String),
+    /// The artifact could not be written.
+    Output(String),
 }
 
 /// Starts compiling children, a few at a time.
@@ -116,6 +127,8 @@ impl Compiler {
         match answer {
             Some(Answer::Compiled(flavour)) if status.success() => Ok(flavour),
             Some(Answer::Invalid(reason)) => Err(CompileError::Invalid(reason)),
+            Some(Answer::Output(reason)) => Err(CompileError::Output(reason)),
+            None if status.signal() == Some(SIGKILL) => Err(CompileError::Killed(status)),
             _ => Err(CompileError::Died {
                 status,
                 words: said.lines().last().unwrap_or("it said nothing").to_owned(),
@@ -132,10 +145,12 @@ pub fn child(memory: u64, seconds: u64) -> io::Result<()> {
     io::stdin().lock().read_to_end(&mut wasm)?;
     let answer = match compile(wasm) {
         Ok((flavour, artifact)) => {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(&artifact)?;
-            stdout.flush()?;
-            Answer::Compiled(flavour)
+            // Unbuffered: the artifact is one piece, and whatever the disk says is to be heard here.
+            let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+            match stdout.write_all(&artifact) {
+                Ok(()) => Answer::Compiled(flavour),
+                Err(error) => Answer::Output(error.to_string()),
+            }
         }
         Err(reason) => Answer::Invalid(reason.chars().take(REASON_MAX).collect()),
     };
@@ -144,12 +159,17 @@ pub fn child(memory: u64, seconds: u64) -> io::Result<()> {
 }
 
 fn confine(memory: u64, seconds: u64) -> io::Result<()> {
-    let limit = |resource, value| setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) });
-    limit(Resource::As, memory)?;
-    // The limit counts the time of all threads, of which there is one a core.
+    let limit = |resource, value, grace: u64| {
+        setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value.saturating_add(grace)) })
+    };
+    limit(Resource::As, memory, 0)?;
+    // The limit counts the time of all threads, of which there is one a core. The first signal is SIGXCPU; the SIGKILL of the
+    // hard limit would look like one from outside.
     let cores = std::thread::available_parallelism().map_or(1, |cores| u64::try_from(cores.get()).unwrap_or(1));
-    limit(Resource::Cpu, seconds.saturating_mul(cores))?;
-    limit(Resource::Core, 0)?;
+    limit(Resource::Cpu, seconds.saturating_mul(cores), 5)?;
+    limit(Resource::Core, 0, 0)?;
+    // Where the kernel is out of memory the child goes before the host. Raising this is always allowed; without /proc it is not done.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     // Refused where a lower priority is already in force; that is as good.
     let _ = rustix::process::nice(NICE);
     #[cfg(target_os = "linux")]

@@ -63,7 +63,7 @@ impl IdleInstances {
     /// Keeps an instance that served its request well, or gives it back where its time is over.
     pub(crate) fn give_back(&self, mut instance: Instance) -> Option<Instance> {
         instance.served = instance.served.saturating_add(1);
-        if instance.served >= self.max_requests {
+        if instance.served >= self.max_requests || instance.store.data_mut().leaks() {
             return Some(instance);
         }
         self.keep(instance)

@@ -82,11 +82,16 @@ pub(crate) async fn invoke<L: Send + 'static>(
                 rest: body,
                 progress: inbound.progress(),
                 sent: 0,
+                promised: content_length(&parts),
                 limit: limits.response_body,
             };
             Ok(Response::from_parts(parts, stream.follow(running, expired, limits.stream_idle, lease)))
         }
     }
+}
+
+fn content_length(parts: &http::response::Parts) -> Option<u64> {
+    parts.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Runs the guest until its response head is there.
@@ -155,6 +160,7 @@ fn gather(running: &mut Running, body: &mut WasiBody, cx: &mut Context<'_>) -> G
 
 /// A response that is all there: one buffer and its length, or its few frames where it has trailers.
 fn whole(mut parts: http::response::Parts, frames: Vec<Frame<Bytes>>, limit: u64) -> Result<Response<GuestBody>, Fault> {
+    let trailers = frames.iter().any(Frame::is_trailers);
     let size: usize = frames.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
     if u64::try_from(size).unwrap_or(u64::MAX) > limit {
         return Err(Fault::ResponseTooLarge(ByteSize(limit)));
@@ -165,7 +171,9 @@ fn whole(mut parts: http::response::Parts, frames: Vec<Frame<Bytes>>, limit: u64
         let promised = String::from_utf8_lossy(promised.as_bytes());
         return Err(Fault::Protocol(format!("content-length says {promised}, the body has {size} bytes")));
     }
-    if frames.iter().any(Frame::is_trailers) {
+    // The body says its own length; a header would only be compared with it, and over HTTP/1.1 it would keep the trailers back.
+    parts.headers.remove(header::CONTENT_LENGTH);
+    if trailers {
         return Ok(Response::from_parts(parts, GuestBody::frames(frames)));
     }
     let mut data = frames.into_iter().filter_map(|frame| frame.into_data().ok());
@@ -178,7 +186,5 @@ fn whole(mut parts: http::response::Parts, frames: Vec<Frame<Bytes>>, limit: u64
             joined.freeze()
         }
     };
-    // The body says its own length; a header would only be compared with it.
-    parts.headers.remove(header::CONTENT_LENGTH);
     Ok(Response::from_parts(parts, GuestBody::whole(bytes)))
 }

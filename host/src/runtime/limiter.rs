@@ -17,12 +17,21 @@ impl MemoryBudget {
         Self { limit, used: 0, refused: false }
     }
 
-    /// Whether the guest ever asked for more than it may have. A guest that traps after this ran out of memory.
+    /// A new request begins: what was refused before is not its doing.
+    pub(crate) fn begin(&mut self) {
+        self.refused = false;
+    }
+
+    /// Whether the guest asked for more than it may have since the request began. One that traps after this ran out of memory.
     pub(crate) fn refused(&self) -> bool {
         self.refused
     }
 
-    fn grow(&mut self, current: usize, desired: usize) -> bool {
+    fn grow(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
+        // Above its own maximum it does not grow, so there is nothing to count.
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return true;
+        }
         let wanted = self.used.saturating_add(desired.saturating_sub(current));
         if wanted > self.limit {
             self.refused = true;
@@ -34,12 +43,13 @@ impl MemoryBudget {
 }
 
 impl ResourceLimiter for MemoryBudget {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(self.grow(current, desired))
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.grow(current, desired, maximum))
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(self.grow(current.saturating_mul(ELEMENT), desired.saturating_mul(ELEMENT)))
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let bytes = |elements: usize| elements.saturating_mul(ELEMENT);
+        Ok(self.grow(bytes(current), bytes(desired), maximum.map(bytes)))
     }
 }
 
@@ -54,7 +64,18 @@ mod tests {
         assert!(budget.memory_growing(0, 1 << 18, None).unwrap());
         assert!(!budget.table_growing(0, (1 << 18) / ELEMENT + 1, None).unwrap());
         assert!(budget.refused());
+        budget.begin();
+        assert!(!budget.refused());
         assert!(budget.table_growing(0, (1 << 18) / ELEMENT, None).unwrap());
         assert!(!budget.memory_growing(1 << 19, (1 << 19) + 1, None).unwrap());
+    }
+
+    #[test]
+    fn what_a_memory_cannot_grow_to_is_not_counted() {
+        let mut budget = MemoryBudget::new(1 << 20);
+        for _ in 0..3 {
+            budget.memory_growing(0, 1 << 20, Some(1 << 16)).unwrap();
+        }
+        assert!(budget.memory_growing(0, 1 << 20, None).unwrap());
     }
 }

@@ -135,10 +135,8 @@ impl Linkers {
         let linked = match kind {
             Kind::Http02 => ProxyIndices::new(&pre).map(|export| Linked::Http(pre, ProxyExport::P2(export))),
             Kind::Http03 => ServiceIndices::new(&pre).map(|export| Linked::Http(pre, ProxyExport::P3(export))),
-            Kind::Command => match Command2::new(pre.clone()) {
-                Ok(pre) => Ok(Linked::Command2(pre)),
-                Err(_) => Command3::new(pre).map(Linked::Command3),
-            },
+            Kind::Command if exports(component, "wasi:cli/run", "0.2.") => Command2::new(pre).map(Linked::Command2),
+            Kind::Command => Command3::new(pre).map(Linked::Command3),
             Kind::Library => Ok(Linked::Library(pre)),
         };
         linked.map(|linked| (kind, linked)).map_err(|error| mismatch("an export", &error))
@@ -184,20 +182,24 @@ fn refuse_unknown_imports(component: &Component) -> Result<(), LinkError> {
     Ok(())
 }
 
+/// Whether `component` exports `interface` in a version that begins with `version`.
+fn exports(component: &Component, interface: &str, version: &str) -> bool {
+    let ty = component.component_type();
+    let mut names = ty.exports(component.engine()).map(|(name, _)| parts(name));
+    names.any(|(path, found)| path == interface && found.starts_with(version))
+}
+
 fn kind_of(component: &Component) -> Result<Kind, LinkError> {
-    let exports = Surface::of(component).exports;
-    let has = |interface: &str, version: &str| {
-        exports.iter().any(|name| matches!(parts(name), (path, found) if path == interface && found.starts_with(version)))
-    };
-    if has("wasi:http/handler", "0.3.") {
+    if exports(component, "wasi:http/handler", "0.3.") {
         return Ok(Kind::Http03);
     }
-    if has("wasi:http/incoming-handler", "0.2.") {
+    if exports(component, "wasi:http/incoming-handler", "0.2.") {
         return Ok(Kind::Http02);
     }
-    if has("wasi:cli/run", "0.2.") || has("wasi:cli/run", "0.3.") {
+    if exports(component, "wasi:cli/run", "0.2.") || exports(component, "wasi:cli/run", "0.3.") {
         return Ok(Kind::Command);
     }
+    let exports = Surface::of(component).exports;
     let wasi_export = exports.iter().find(|name| name.starts_with("wasi:http/") || name.starts_with("wasi:cli/run"));
     if wasi_export.is_none() && exports.iter().any(|name| name.contains('/')) {
         return Ok(Kind::Library);

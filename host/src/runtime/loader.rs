@@ -3,7 +3,7 @@
 use super::{
     artifact::Unfit,
     build::Build,
-    cache::Cache,
+    cache::{self, Cache},
     compile::{CompileError, Compiler},
     digest::Digest,
     engine::{Engines, Flavour, compatibility},
@@ -35,11 +35,19 @@ pub struct Reject {
     pub reason: String,
     /// What to do about it.
     pub remedy: String,
+    /// Whether the host lacked something, so that the same build may do later.
+    pub transient: bool,
 }
 
 impl Reject {
-    pub(crate) fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { reason: reason.into(), remedy: remedy.into() }
+    /// The build, its settings or its name is at fault.
+    pub fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { reason: reason.into(), remedy: remedy.into(), transient: false }
+    }
+
+    /// The host is at fault: worth another attempt with the same files.
+    pub fn transient(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { transient: true, ..Self::new(reason, remedy) }
     }
 }
 
@@ -149,9 +157,15 @@ impl Loader {
                 error.to_string(),
                 "make the component smaller, or raise compile.timeout and compile.memory in hotbay.toml",
             ),
-            CompileError::Host(_) => {
-                Reject::new(error.to_string(), "see to the host: free memory, processes and file descriptors")
-            }
+            // The child limits its own memory, so a kill comes from outside: the kernel that is out of memory, or a person.
+            CompileError::Killed(_) => Reject::transient(
+                error.to_string(),
+                "see to the host: free memory; hotbay tries again by itself",
+            ),
+            CompileError::Output(_) | CompileError::Host(_) => Reject::transient(
+                error.to_string(),
+                "see to the host: free memory, disk, processes and file descriptors; hotbay tries again by itself",
+            ),
         })
     }
 
@@ -166,26 +180,47 @@ impl Loader {
     }
 
     async fn compile(self: &Arc<Self>, build: &Build) -> Result<(Component, Flavour), CompileError> {
-        let scratch = self.cache.scratch()?;
-        let flavour = self.compiler.compile(build.wasm.clone(), scratch.file()?).await?;
-        let component = self.map(&scratch.file()?, flavour).map_err(|error| io::Error::other(format!("{error:#}")))?;
-        // Sealing it for the next time is not waited for: the swap does not need it.
+        let (artifact, flavour) = match self.cache.scratch() {
+            Some(scratch) => match self.compiler.compile(build.wasm.clone(), scratch.try_clone()?).await {
+                Ok(flavour) => (scratch, flavour),
+                Err(CompileError::Output(error)) => {
+                    warn!(%error, "the state folder takes no artifact, as where its disk is full; this one is kept in memory only");
+                    self.compile_in_memory(build).await?
+                }
+                Err(error) => return Err(error),
+            },
+            None => self.compile_in_memory(build).await?,
+        };
+        let component = self.map(&artifact, flavour).map_err(|error| io::Error::other(format!("{error:#}")))?;
+        // Sealing a copy for the next time is not waited for: the swap does not need it.
         let (loader, digest) = (self.clone(), *build.digest());
         tokio::task::spawn_blocking(move || {
             if let Some((_, compatibility)) = loader.compatibility.iter().find(|(known, _)| *known == flavour) {
-                loader.cache.keep(scratch, &digest, flavour, compatibility);
+                loader.cache.keep(artifact, &digest, flavour, compatibility);
             }
         });
         Ok((component, flavour))
     }
 
-    /// Maps the very file that was checked, through its descriptor and not by its name.
+    async fn compile_in_memory(&self, build: &Build) -> Result<(File, Flavour), CompileError> {
+        let artifact = cache::memory()?;
+        let flavour = self.compiler.compile(build.wasm.clone(), artifact.try_clone()?).await;
+        // Here a failed write is the host's lack of memory.
+        let flavour = flavour.map_err(|error| match error {
+            CompileError::Output(reason) => CompileError::Host(io::Error::other(reason)),
+            other => other,
+        })?;
+        Ok((artifact, flavour))
+    }
+
+    /// Maps an artifact that has no name, so that nobody can change it under the host: a page that is cut off a mapped file kills
+    /// whoever reads it.
     fn map(&self, file: &File, flavour: Flavour) -> wasmtime::Result<Component> {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         #[allow(
             unsafe_code,
-            reason = "the file was written by our own child a moment ago or carries the seal of this host's key; \
-                      it lies in a folder that only this user may write, and this very descriptor was checked"
+            reason = "the file was written by our own child a moment ago, or is a copy of one that carries the seal of this \
+                      host's key, checked as it was copied; it has no name by which anybody could change it"
         )]
         // SAFETY: see the reason above; wasmtime itself checks the engine's version and settings.
         unsafe {
@@ -196,12 +231,15 @@ impl Loader {
 
 /// A build that cannot even be instantiated.
 fn cold(fault: &Fault) -> Reject {
+    let reason = format!("its instance does not start: {fault}");
     let remedy = match fault {
+        Fault::PoolExhausted => {
+            return Reject::transient(reason, "raise pool.instances in hotbay.toml; hotbay tries again by itself");
+        }
         Fault::Memory { .. } => "raise limits.memory in its settings, or make it start with less",
         Fault::Deadline(_) | Fault::Cpu(_) => "let it start faster, or raise limits.deadline in its settings",
-        Fault::PoolExhausted => "raise pool.instances in hotbay.toml, or try again when there is less load",
         Fault::Refused(_) => "see to what lifecycle.start complains about",
         _ => "run the component's start by itself (wasmtime run, a unit test) to see why it traps",
     };
-    Reject::new(format!("its instance does not start: {fault}"), remedy)
+    Reject::new(reason, remedy)
 }

@@ -27,7 +27,8 @@ pub(super) async fn drive(
     if let Some(idle) = &revision.code.idle
         && let Some(ended) = idle.give_back(instance)
     {
-        ended.end().await;
+        // The client has no reason to wait for that.
+        tokio::spawn(ended.end());
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ pub struct Inbound(Option<Arc<Seen>>);
 
 struct Seen {
     cut: AtomicBool,
+    broken: AtomicBool,
     progress: Arc<Progress>,
 }
 
@@ -26,6 +27,11 @@ impl Inbound {
     /// Whether the body was longer than it may be, and was cut.
     pub fn was_cut(&self) -> bool {
         self.0.as_ref().is_some_and(|seen| seen.cut.load(Ordering::Relaxed))
+    }
+
+    /// Whether the client broke off or sent what is no body.
+    pub fn was_broken(&self) -> bool {
+        self.0.as_ref().is_some_and(|seen| seen.broken.load(Ordering::Relaxed))
     }
 
     /// Where its movements are noted; the response's belong there too.
@@ -43,7 +49,7 @@ where
     if body.is_end_stream() {
         return (Empty::new().map_err(|never| match never {}).boxed_unsync(), Inbound(None));
     }
-    let seen = Arc::new(Seen { cut: AtomicBool::new(false), progress: Arc::new(Progress::new()) });
+    let seen = Arc::new(Seen { cut: AtomicBool::new(false), broken: AtomicBool::new(false), progress: Arc::new(Progress::new()) });
     (Bounded { body, left: limit, seen: seen.clone() }.boxed_unsync(), Inbound(Some(seen)))
 }
 
@@ -67,6 +73,9 @@ where
         }
         Pin::new(&mut self.body).poll_frame(cx).map(|frame| {
             let frame = frame?.map_err(Into::into);
+            if frame.is_err() {
+                self.seen.broken.store(true, Ordering::Relaxed);
+            }
             let len = frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
             match self.left.checked_sub(u64::try_from(len).unwrap_or(u64::MAX)) {
                 Some(left) => {

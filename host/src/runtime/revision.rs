@@ -9,6 +9,7 @@ use super::{
     store::{HostState, new_store},
 };
 use crate::config::{InstancePolicy, ServiceName, Settings};
+use futures::future::join_all;
 use http::HeaderValue;
 use std::{
     sync::{Arc, Weak, atomic::AtomicU32},
@@ -221,9 +222,12 @@ impl Revision {
 }
 
 impl Drain {
-    /// Waits until no request holds the revision, at most for `deadline`, then ends what still runs.
-    /// Returns whether everything had finished by itself.
+    /// Waits until no request holds the revision, at most for `deadline`, then ends what still runs. Idle instances end at
+    /// once: the next revision needs their slots. Returns whether everything had finished by itself.
     pub(crate) async fn wait(&self, deadline: Duration) -> bool {
+        for instance in self.code.idle.iter().flat_map(IdleInstances::close) {
+            tokio::spawn(instance.end());
+        }
         if tokio::time::timeout(deadline, self.idle.cancelled()).await.is_ok() {
             return true;
         }
@@ -233,13 +237,9 @@ impl Drain {
         false
     }
 
-    /// Ends the idle instances and gives the code back, off the async threads.
+    /// Ends the idle instances, side by side, and gives the code back, off the async threads.
     pub(crate) async fn retire(self) {
-        if let Some(idle) = &self.code.idle {
-            for instance in idle.close() {
-                instance.end().await;
-            }
-        }
+        join_all(self.code.idle.iter().flat_map(IdleInstances::close).map(Instance::end)).await;
         let dropped = tokio::task::spawn_blocking(move || drop(self.code));
         // Dropping cannot panic; if it did, the code is gone all the same.
         let _ = dropped.await;
@@ -255,8 +255,6 @@ async fn shrink(code: Weak<Code>, gone: CancellationToken) {
             () = tokio::time::sleep(period.max(Duration::from_millis(10))) => {}
         }
         let Some(code) = code.upgrade() else { return };
-        for instance in code.idle.iter().flat_map(IdleInstances::expired) {
-            instance.end().await;
-        }
+        join_all(code.idle.iter().flat_map(IdleInstances::expired).map(Instance::end)).await;
     }
 }

@@ -12,6 +12,10 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 /// Handles (streams, bodies, pollables…) that one instance may hold at once.
 const RESOURCES_MAX: usize = 512;
+/// Handles from which on an instance that is kept counts as one that leaks them, and is renewed instead.
+const RESOURCES_LEAKED: usize = RESOURCES_MAX / 2;
+/// Handles of the component model itself, those of a guest's own resources and of its tasks and streams included.
+const HANDLES_MAX: usize = 16 << 10;
 /// Bytes of values that one host call may take from the guest.
 const HOSTCALL_FUEL: usize = 16 << 20;
 /// Bytes of one header section that a guest may build.
@@ -36,6 +40,12 @@ impl HostState {
     pub(super) fn begin(&mut self, request_id: &str) {
         self.log.begin(request_id);
         self.outbound.begin(request_id);
+        self.memory.begin();
+    }
+
+    /// Whether the guest gathers handles that it never drops.
+    pub(super) fn leaks(&mut self) -> bool {
+        self.table.iter_mut().nth(RESOURCES_LEAKED).is_some()
     }
 }
 
@@ -84,6 +94,10 @@ pub(crate) fn new_store(
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(HOSTCALL_FUEL);
+    store.set_max_component_handles(HANDLES_MAX);
+    if let Some(table) = store.concurrent_resource_table() {
+        table.set_max_capacity(HANDLES_MAX);
+    }
     // A guest that computes gives way at every tick; whoever polls it counts its time and enforces the deadline.
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));

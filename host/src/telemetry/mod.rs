@@ -18,6 +18,7 @@ use std::{
     io::{self, IsTerminal},
     sync::OnceLock,
 };
+use tracing::warn;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How log lines look.
@@ -46,7 +47,13 @@ pub struct LogGuard {
 /// Where the thread cannot be started.
 pub fn start(format: LogFormat) -> io::Result<LogGuard> {
     let (batch, batches) = Batches::start(io::stderr())?;
-    let filter = EnvFilter::try_from_env("HOTBAY_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let (filter, refused) = match std::env::var("HOTBAY_LOG") {
+        Ok(words) => match EnvFilter::try_new(&words) {
+            Ok(filter) => (filter, None),
+            Err(error) => (EnvFilter::new(DEFAULT_FILTER), Some((words, error))),
+        },
+        Err(_) => (EnvFilter::new(DEFAULT_FILTER), None),
+    };
     let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(LOG.get_or_init(|| batch).clone());
     // An error says that a log is set up already, which is as good.
@@ -56,6 +63,9 @@ pub fn start(format: LogFormat) -> io::Result<LogGuard> {
             registry.with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()
         }
     };
+    if let Some((words, error)) = refused {
+        warn!(%error, "HOTBAY_LOG={words:?} is not understood and `{DEFAULT_FILTER}` holds; write TARGET=LEVEL,… such as hotbay=debug");
+    }
     Ok(LogGuard { _batches: batches })
 }
 

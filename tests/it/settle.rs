@@ -1,0 +1,185 @@
+//! What is believed of the files in the bay, when, and what is tried again.
+
+use hotbay_tests::{Host, How, guests};
+use std::{
+    fs,
+    os::unix::{ffi::OsStrExt, fs::symlink},
+    time::{Duration, Instant},
+};
+
+const ELSEWHERE: &str = "[[route]]\npath = \"/elsewhere\"\n[instances]\npolicy = \"reuse\"\n";
+
+async fn elsewhere() -> Host {
+    Host::builder().service("probe", &guests::revision("probe", 1)).settings("probe", ELSEWHERE).start().await
+}
+
+/// Asks for as long as `time`, so that something may go wrong in it, and requires each answer to be of the same instance.
+async fn keeps_serving(host: &Host, time: Duration) {
+    let mut connection = host.connect().await;
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        let answer = connection.get("/elsewhere").await;
+        assert_eq!(answer.status, 200, "{}", host.told());
+    }
+}
+
+/// Guards the wait for blank settings in `Swaps::settings_unsettled`: an editor or a deploy script that empties the file first.
+#[tokio::test]
+async fn settings_that_are_emptied_and_written_again_are_no_defaults() {
+    let host = elsewhere().await;
+    let mark = host.mark();
+    for blank in ["", "\n \n"] {
+        fs::write(host.bay().join("probe.toml"), blank).expect("it is emptied");
+        keeps_serving(&host, Duration::from_millis(700)).await;
+        fs::write(host.bay().join("probe.toml"), ELSEWHERE).expect("it is written");
+        keeps_serving(&host, Duration::from_millis(400)).await;
+    }
+    assert_eq!(host.since(mark).states("probe"), Vec::<String>::new(), "{}", host.told());
+    // Settings that stay empty are the defaults in the end.
+    fs::write(host.bay().join("probe.toml"), "").expect("it is emptied");
+    host.since(mark).wait_for("probe", "published").await;
+    assert_eq!((host.get("/probe").await.status, host.get("/elsewhere").await.status), (200, 404));
+}
+
+/// Guards the grace for missing settings in `Swaps::settings_unsettled`.
+#[tokio::test]
+async fn settings_that_go_and_come_back_are_no_defaults() {
+    let host = elsewhere().await;
+    let mark = host.mark();
+    fs::remove_file(host.bay().join("probe.toml")).expect("it goes");
+    keeps_serving(&host, Duration::from_millis(500)).await;
+    host.place_settings("probe", ELSEWHERE);
+    keeps_serving(&host, Duration::from_millis(800)).await;
+    assert_eq!(host.since(mark).states("probe"), Vec::<String>::new(), "{}", host.told());
+}
+
+/// Guards `is_absence` in host/src/deploy/bay.rs: a file that cannot be looked at is not a file that was removed.
+#[tokio::test]
+async fn a_file_that_cannot_be_looked_at_is_no_removal() {
+    let host = elsewhere().await;
+    let mark = host.mark();
+    let temporary = host.bay().join(".loop");
+    // A link to itself: the kernel gives up (ELOOP).
+    symlink("probe.wasm", &temporary).expect("a link");
+    fs::rename(&temporary, host.build_path("probe")).expect("a rename");
+    let rejected = host.since(mark).wait_rejected("probe").await;
+    assert!(rejected.reason.contains("probe.wasm cannot be read"), "{rejected:?}");
+    assert!(rejected.revision.is_empty(), "nothing was read: {rejected:?}");
+    keeps_serving(&host, Duration::from_millis(1500)).await;
+    let wasm = guests::revision("probe", 2);
+    fs::remove_file(host.build_path("probe")).expect("the link goes");
+    host.swap("probe", &wasm, How::Rename).await;
+}
+
+#[tokio::test]
+async fn a_link_to_nothing_is_told() {
+    let host = Host::builder().start().await;
+    symlink("nowhere.wasm", host.bay().join("lost.wasm")).expect("a link");
+    let rejected = host.wait_rejected("lost.wasm").await;
+    assert!(rejected.reason.contains("link to a file that is not there") && !rejected.remedy.is_empty(), "{rejected:?}");
+}
+
+/// A name that would write its own lines into a log or colours onto a terminal.
+#[tokio::test]
+async fn a_name_with_control_characters_is_shown_escaped() {
+    let builder = Host::builder();
+    let name = std::ffi::OsStr::from_bytes(b"a\x1b[31m\nb.wasm");
+    fs::write(builder.bay_path().join(name), "").expect("a file");
+    let host = builder.start_listening().await;
+    let told = host.log().wait("the reject", |event| event.state == "rejected").await;
+    let table = host.table().await;
+    for text in [&told.message, &told.service, &told.reason, &table] {
+        assert!(!text.contains('\u{1b}') && !text.trim_end().contains("\nb.wasm"), "{text:?}");
+    }
+    assert!(told.message.contains("\\n"), "{}", told.message);
+}
+
+/// The same bad build again, after a good one, is news.
+#[tokio::test]
+async fn a_bad_build_that_comes_back_is_told_again() {
+    let host = elsewhere().await;
+    let wasm = guests::revision("probe", 1);
+    for _ in 0..2 {
+        let mark = host.mark();
+        host.place("probe", b"half a thought", How::Rename);
+        host.since(mark).wait_rejected("probe").await;
+        host.place("probe", &wasm, How::Rename);
+        keeps_serving(&host, Duration::from_millis(100)).await;
+    }
+    // And placed anew without a good one between, since whoever copies it again wants to know.
+    for _ in 0..2 {
+        let mark = host.mark();
+        host.place("probe", b"half a thought", How::Rename);
+        host.since(mark).wait_rejected("probe").await;
+    }
+}
+
+/// Guards `Reject::transient`: a build that only lacked a slot is not remembered as a bad one.
+#[tokio::test]
+async fn what_the_host_lacked_is_tried_again() {
+    let builder = Host::builder().config("[pool]\ninstances = 1\n").service("probe", &guests::revision("probe", 1));
+    let host = builder.start().await;
+    let (request, body) = host.request("POST", "/probe/echo").writing();
+    let running = request.open().await;
+    let wasm = guests::revision("probe", 2);
+    host.place("probe", &wasm, How::Rename);
+    let rejected = host.wait_rejected("probe").await;
+    assert!(rejected.reason.contains("pool.instances"), "{rejected:?}");
+    drop(body);
+    running.whole().await.expect("a whole body");
+    host.wait_published("probe", &guests::digest(&wasm)).await;
+}
+
+/// Guards the look at the routes in `Swaps::is_rejected`, and that routes which are freed wake whoever waits for them.
+#[tokio::test]
+async fn a_service_that_lost_its_route_waits_quietly_and_gets_it() {
+    let wasm = guests::fixture("probe");
+    let host = Host::builder().service("a", &wasm).settings("a", "[[route]]\npath = \"/one\"\n").start().await;
+    fs::write(host.bay().join("b.toml"), "[[route]]\npath = \"/one\"\n").expect("settings");
+    host.place("b", &wasm, How::Rename);
+    host.wait_rejected("b").await;
+    let mark = host.mark();
+    for n in 0..3 {
+        host.swap(&format!("other-{n}"), &guests::fixture("library"), How::Rename).await;
+        host.swap("a", &guests::revision("probe", n + 1), How::Rename).await;
+    }
+    assert_eq!(host.since(mark).states("b"), Vec::<String>::new(), "nothing of its own has changed: {}", host.told());
+    host.place_settings("a", "[[route]]\npath = \"/two\"\n");
+    host.since(mark).wait_for("b", "published").await;
+}
+
+/// A service without a good revision holds its routes as well, and frees them when its settings name others.
+#[tokio::test]
+async fn routes_of_a_service_that_never_was_good_are_freed_too() {
+    let host = Host::builder()
+        .service("a", b"no wasm")
+        .settings("a", "[[route]]\npath = \"/one\"\n")
+        .service("b", &guests::fixture("probe"))
+        .settings("b", "[[route]]\npath = \"/one\"\n")
+        .start()
+        .await;
+    assert_eq!(host.get("/one").await.status, 503);
+    host.place_settings("a", "[[route]]\npath = \"/two\"\n");
+    host.wait_for("b", "published").await;
+    assert_eq!((host.get("/one").await.status, host.get("/two").await.status), (200, 503));
+}
+
+#[tokio::test]
+async fn a_removal_says_why_the_revision_drains() {
+    let host = elsewhere().await;
+    host.remove("probe");
+    let draining = host.wait_for("probe", "draining").await;
+    assert!(draining.reason.contains("removed") && draining.message.contains("removed"), "{draining:?}");
+}
+
+#[tokio::test]
+async fn a_bay_that_comes_back_is_told() {
+    let host = elsewhere().await;
+    let (bay, aside) = (host.bay().to_owned(), host.folder().join("aside"));
+    fs::rename(&bay, &aside).expect("it goes");
+    host.log().wait("that the bay is gone", |event| event.level == "ERROR" && event.message.contains("cannot be read")).await;
+    keeps_serving(&host, Duration::from_millis(1500)).await;
+    fs::rename(&aside, &bay).expect("it comes back");
+    host.log().wait("that the bay is back", |event| event.message.contains("can be read again")).await;
+    keeps_serving(&host, Duration::from_millis(100)).await;
+}
