@@ -23,9 +23,15 @@ const HEADERS: &str = "\0\0\x03\x01\0\0\0\0\x01abc";
 #[tokio::test]
 async fn a_connection_that_says_nothing_whole_is_closed() {
     let host = impatient().await;
-    for said in
-        ["", "P", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r", PREFACE, &format!("{PREFACE}{SETTINGS}{HEADERS}"), "GET / HTTP/1.1\r\nHost: "]
-    {
+    for said in [
+        "",
+        "P",
+        "PRI * HT",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r",
+        PREFACE,
+        &format!("{PREFACE}{SETTINGS}{HEADERS}"),
+        "GET / HTTP/1.1\r\nHost: ",
+    ] {
         for _ in 0..3 {
             host.raw(said).await;
         }

@@ -143,7 +143,14 @@ impl Builder {
         let folder = Arc::new(tempfile::Builder::new().prefix("hotbay-it-").tempdir().expect("a temporary folder"));
         let bay = folder.path().join("bay");
         fs::create_dir(&bay).expect("a bay");
-        Self { folder, bay, state: Some(shared_state().to_owned()), args: Vec::new(), environment: Vec::new(), wrapper: Vec::new() }
+        Self {
+            folder,
+            bay,
+            state: Some(shared_state().to_owned()),
+            args: Vec::new(),
+            environment: Vec::new(),
+            wrapper: Vec::new(),
+        }
     }
 
     /// Another bay, which need not exist.

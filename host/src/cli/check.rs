@@ -46,7 +46,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     // One instance at a time is all that a check needs.
     let pool = PoolConfig { instances: Count(1), ..PoolConfig::default() };
     let reports = runtime.block_on(async {
-        let loader = Loader::new(None, &pool, CompileConfig::default()).map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
+        let loader = Loader::new(None, &pool, CompileConfig::default())
+            .map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
         let loader = Arc::new(loader);
         let mut reports = Vec::new();
         for file in args.files {

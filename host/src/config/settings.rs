@@ -1,6 +1,8 @@
 //! A service's settings: what `NAME.toml` may say and what holds where it says nothing.
 
-use super::{ByteSize, Count, HostPattern, Methods, PathPattern, RouteSpec, ServiceName, SettingsError, Span, document, units::not_zero};
+use super::{
+    ByteSize, Count, HostPattern, Methods, PathPattern, RouteSpec, ServiceName, SettingsError, Span, document, units::not_zero,
+};
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 

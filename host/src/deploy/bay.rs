@@ -101,7 +101,8 @@ impl Bay {
                 Err(error) if is_absence(&error) => {
                     // Gone in the meantime, or a link to nothing; only the link has an entry of its own.
                     if fs::symlink_metadata(entry.path()).is_ok_and(|found| found.is_symlink()) {
-                        let reject = Reject::new("it is a link to a file that is not there", "point the link at a file, or remove it");
+                        let reject =
+                            Reject::new("it is a link to a file that is not there", "point the link at a file, or remove it");
                         view.unusable.insert(file_name, reject);
                     }
                     continue;

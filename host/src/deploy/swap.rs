@@ -109,16 +109,7 @@ impl Swaps {
         sightings: watch::Receiver<Sighting>,
         report: Option<oneshot::Sender<Standing>>,
     ) -> Self {
-        Self {
-            context,
-            name,
-            sightings,
-            report,
-            current: None,
-            rejected: None,
-            had_settings: false,
-            settings_gone: None,
-        }
+        Self { context, name, sightings, report, current: None, rejected: None, had_settings: false, settings_gone: None }
     }
 
     /// Follows the files until both are gone for good, or until the host ends: then what serves is returned.

@@ -78,7 +78,9 @@ impl Cache {
             _ => Err(error),
         });
         scratch
-            .inspect_err(|error| warn!(%error, "the compile cache cannot be written; this build is compiled again at the next start"))
+            .inspect_err(
+                |error| warn!(%error, "the compile cache cannot be written; this build is compiled again at the next start"),
+            )
             .ok()
     }
 
@@ -353,7 +355,7 @@ mod tests {
         File::create(&path).unwrap();
         assert_eq!(found.metadata().unwrap().len(), 12);
         found.rewind().unwrap();
-        assert_eq!(std::io::read_to_string(found).unwrap(), "machine code");
+        assert_eq!(io::read_to_string(found).unwrap(), "machine code");
     }
 
     #[test]

@@ -158,10 +158,9 @@ impl Loader {
                 "make the component smaller, or raise compile.timeout and compile.memory in hotbay.toml",
             ),
             // The child limits its own memory, so a kill comes from outside: the kernel that is out of memory, or a person.
-            CompileError::Killed(_) => Reject::transient(
-                error.to_string(),
-                "see to the host: free memory; hotbay tries again by itself",
-            ),
+            CompileError::Killed(_) => {
+                Reject::transient(error.to_string(), "see to the host: free memory; hotbay tries again by itself")
+            }
             CompileError::Output(_) | CompileError::Host(_) => Reject::transient(
                 error.to_string(),
                 "see to the host: free memory, disk, processes and file descriptors; hotbay tries again by itself",

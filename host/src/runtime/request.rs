@@ -49,7 +49,8 @@ where
     if body.is_end_stream() {
         return (Empty::new().map_err(|never| match never {}).boxed_unsync(), Inbound(None));
     }
-    let seen = Arc::new(Seen { cut: AtomicBool::new(false), broken: AtomicBool::new(false), progress: Arc::new(Progress::new()) });
+    let seen =
+        Arc::new(Seen { cut: AtomicBool::new(false), broken: AtomicBool::new(false), progress: Arc::new(Progress::new()) });
     (Bounded { body, left: limit, seen: seen.clone() }.boxed_unsync(), Inbound(Some(seen)))
 }
 
