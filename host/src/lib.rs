@@ -23,7 +23,7 @@ use deploy::{Deployer, Events, Parts, Standing};
 use registry::Registry;
 use runtime::Loader;
 use shutdown::Shutdown;
-use std::{fs, io, sync::Arc};
+use std::{fs, io, sync::Arc, time::Instant};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
@@ -114,16 +114,18 @@ impl Host {
                 started(&standings);
             }
         });
-        let edge = Arc::new(http::Edge::new(registry, config.http.clone(), config.dev));
+        let edge = Arc::new(http::Edge::new(registry.clone(), config.http.clone(), config.dev));
         http::serve(listeners.public, edge, shutdown.clone()).await;
+        let ending = Instant::now();
         match shutdown.finished(config.drain.0).await {
             0 => info!("everything has finished"),
-            left => warn!(connections = left, "the drain deadline is over; what still runs is ended"),
+            left => warn!(left, "the drain deadline is over; what still runs is ended"),
         }
         loading.abort();
         // It ends by itself at the shutdown; a panic in it was logged.
         if let Ok(followers) = deploying.await {
-            followers.retire().await;
+            registry.clear();
+            followers.retire(config.drain.0.saturating_sub(ending.elapsed())).await;
         }
         Ok(())
     }

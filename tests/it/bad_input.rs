@@ -310,7 +310,8 @@ async fn things_that_are_no_files_are_told() {
     assert!(host.wait_rejected("huge").await.reason.contains("allowed"));
     std::os::unix::fs::symlink("nowhere", host.build_path("dangling")).expect("a link");
     host.swap("fence", &guests::revision("probe", 1), How::Rename).await;
-    assert_eq!(host.get("/dangling").await.status, 404, "a link to nothing is nothing");
+    assert!(host.wait_rejected("dangling").await.reason.contains("link to a file that is not there"));
+    assert_eq!(host.get("/dangling").await.status, 503, "it may still come");
     assert_unharmed(&host, "things that are no files").await;
 }
 

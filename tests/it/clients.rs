@@ -52,6 +52,7 @@ async fn a_connection_that_waits_for_its_guest_stays() {
         let mut connection = if h2 { host.connect_h2().await } else { host.connect().await };
         assert_eq!(connection.get("/probe/sleep?ms=1500").await.status, 200, "h2: {h2}");
         assert!(connection.get("/probe/drip?count=2&ms=900").await.text().contains("line 1"), "h2: {h2}");
+        assert_eq!(connection.get("/probe/marker").await.status, 200, "h2: {h2}: it was not shown out");
     }
 }
 
@@ -106,6 +107,54 @@ async fn a_guest_may_work_on_after_the_last_byte() {
     }
 }
 
+/// Guards `Followers::retire`: a guest that works on after its last byte is waited for, as a request is.
+#[tokio::test]
+async fn a_guest_that_works_on_is_waited_for_at_the_end() {
+    let mut host = Host::builder().service("probe", &guests::fixture("probe")).start().await;
+    assert_eq!(host.get("/probe/after?bytes=300000&ms=1500").await.body.len(), 300_000);
+    host.signal(Signal::TERM);
+    assert_eq!(host.exit_status().await.code(), Some(0));
+    host.log().wait("the guest's last words", |event| event.message.contains("done after the body")).await;
+}
+
+/// A response without a body is whole with its head, however long its guest works on.
+#[tokio::test]
+async fn a_guest_may_work_on_after_a_head_alone() {
+    let host = Host::builder().service("probe", &guests::fixture("probe")).start().await;
+    for (method, h2) in [("HEAD", false), ("HEAD", true)] {
+        let id = format!("head-{h2}");
+        let request = host.request(method, "/probe/after?bytes=300000&ms=200").header("x-request-id", &id);
+        assert_eq!(if h2 { request.h2() } else { request }.send().await.status, 200);
+        host.log()
+            .wait("the guest's last words", |event| event.request_id == id && event.message.contains("done after the body"))
+            .await;
+        assert_eq!(host.log().wait_request(&id).await.message, "request");
+    }
+}
+
+/// Guards the low-water mark in `Watched::of`: a client that reads slowly is not silent.
+#[tokio::test]
+async fn a_client_that_reads_slowly_gets_everything() {
+    let host = impatient().await;
+    let ask = "GET /probe/stream?bytes=6000000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(32 << 10).expect("a small buffer");
+    socket.connect(&host.address().into()).expect("a connection");
+    socket.set_nonblocking(true).expect("a mode");
+    let mut slow = tokio::net::TcpStream::from_std(socket.into()).expect("a stream");
+    slow.write_all(ask.as_bytes()).await.expect("it is sent");
+    let (mut read, mut block) = (0, vec![0; 64 << 10]);
+    let mut turns = tokio::time::interval(std::time::Duration::from_millis(60));
+    loop {
+        turns.tick().await;
+        match slow.read(&mut block).await.expect("it is not cut") {
+            0 => break,
+            len => read += len,
+        }
+    }
+    assert!(read > 6_000_000, "{read} bytes");
+}
+
 /// A body that breaks off is the client's doing, whatever the guest makes of it.
 #[tokio::test]
 async fn a_broken_body_is_the_clients_fault() {
@@ -117,7 +166,6 @@ async fn a_broken_body_is_the_clients_fault() {
     assert_eq!(line.level, "INFO", "{line:?}");
 }
 
-/// What has arrived before the signal is answered, though the connection is new.
 #[tokio::test]
 async fn a_stalling_client_holds_up_no_end() {
     let mut host = Host::builder().service("probe", &guests::fixture("probe")).start().await;

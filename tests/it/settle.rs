@@ -13,7 +13,7 @@ async fn elsewhere() -> Host {
     Host::builder().service("probe", &guests::revision("probe", 1)).settings("probe", ELSEWHERE).start().await
 }
 
-/// Asks for as long as `time`, so that something may go wrong in it, and requires each answer to be of the same instance.
+/// Asks for as long as `time`, so that something may go wrong in it.
 async fn keeps_serving(host: &Host, time: Duration) {
     let mut connection = host.connect().await;
     let begun = Instant::now();
@@ -28,7 +28,7 @@ async fn keeps_serving(host: &Host, time: Duration) {
 async fn settings_that_are_emptied_and_written_again_are_no_defaults() {
     let host = elsewhere().await;
     let mark = host.mark();
-    for blank in ["", "\n \n"] {
+    for blank in ["", "\n \n", "# routes\n\n# to come"] {
         fs::write(host.bay().join("probe.toml"), blank).expect("it is emptied");
         keeps_serving(&host, Duration::from_millis(700)).await;
         fs::write(host.bay().join("probe.toml"), ELSEWHERE).expect("it is written");
@@ -75,8 +75,21 @@ async fn a_file_that_cannot_be_looked_at_is_no_removal() {
 async fn a_link_to_nothing_is_told() {
     let host = Host::builder().start().await;
     symlink("nowhere.wasm", host.bay().join("lost.wasm")).expect("a link");
-    let rejected = host.wait_rejected("lost.wasm").await;
+    let rejected = host.wait_rejected("lost").await;
     assert!(rejected.reason.contains("link to a file that is not there") && !rejected.remedy.is_empty(), "{rejected:?}");
+}
+
+/// A link whose target is away for longer than the grace, as while a folder of settings is switched.
+#[tokio::test]
+async fn settings_that_link_to_nothing_are_no_defaults() {
+    let host = elsewhere().await;
+    let mark = host.mark();
+    let temporary = host.bay().join(".link");
+    symlink("nowhere.toml", &temporary).expect("a link");
+    fs::rename(&temporary, host.bay().join("probe.toml")).expect("a rename");
+    let rejected = host.since(mark).wait_rejected("probe").await;
+    assert!(rejected.reason.contains("probe.toml cannot be read"), "{rejected:?}");
+    keeps_serving(&host, Duration::from_millis(1500)).await;
 }
 
 /// A name that would write its own lines into a log or colours onto a terminal.

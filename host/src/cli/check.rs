@@ -89,7 +89,13 @@ fn settings(file: &Path) -> Result<(ServiceName, Settings), Reject> {
     let name = match BayFile::of(&file_name) {
         BayFile::Build(name) => name,
         BayFile::Misnamed(error) => return Err(Reject::new(error.to_string(), error.remedy())),
-        BayFile::Settings(_) | BayFile::Ignored => {
+        BayFile::Settings(name) => {
+            return Err(Reject::new(
+                "it is the settings of a service and no build",
+                format!("check {name}.wasm: the settings beside it are checked with it"),
+            ));
+        }
+        BayFile::Ignored => {
             let shown = file_name.escape_debug();
             return Err(Reject::new(format!("the bay takes no build of the name `{shown}`"), "call it NAME.wasm"));
         }
@@ -133,7 +139,7 @@ impl Report {
     }
 
     fn text(&self) -> String {
-        let mut lines = vec![self.file.display().to_string()];
+        let mut lines = vec![self.file.to_string_lossy().escape_debug().to_string()];
         let mut line = |label: &str, value: Option<String>| lines.extend(value.map(|value| format!("  {label:8} {value}")));
         let list = |names: &[String]| (!names.is_empty()).then(|| names.join("\n           "));
         line("file", self.file_kind.map(|kind| kind.to_string()));

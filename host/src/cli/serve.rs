@@ -41,6 +41,9 @@ impl Args {
             None => HostConfig::default(),
             Some(path) => {
                 let shown = path.display();
+                if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+                    return Err(format!("{shown} is no regular file; name a file of settings with --config"));
+                }
                 let text = fs::read_to_string(path).map_err(|error| {
                     format!("{shown} cannot be read: {error}; name a file that is there with --config, or leave it out")
                 })?;

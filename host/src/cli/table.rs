@@ -29,10 +29,18 @@ pub(super) fn services(standings: &[(String, Standing)], bound: SocketAddr) -> S
             Standing::Gone => Ok(()),
         };
     }
-    let example = standings.iter().find_map(|(name, standing)| match standing {
+    let served = standings.iter().filter_map(|(name, standing)| match standing {
         Standing::Published { kind, routes, .. } if *kind != Kind::Library => Some((name, routes)),
         _ => None,
     });
+    // A route that can be asked as it stands, where there is one.
+    let plain = |(name, routes): &(&String, &Vec<RouteSpec>)| {
+        are_default(name, routes)
+            || routes
+                .first()
+                .is_some_and(|route| !route.path.written().contains('{') && route.methods.contains(&http::Method::GET))
+    };
+    let example = served.clone().find(plain).or_else(|| served.clone().next());
     let _ = match example {
         Some((name, routes)) => writeln!(text, "try: {}", request(name, routes, bound)),
         None if standings.is_empty() => writeln!(text, "no service yet: put a NAME.wasm into the bay"),

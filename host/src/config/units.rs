@@ -52,7 +52,7 @@ impl fmt::Debug for ByteSize {
 /// Reads a size or a length of time of which zero would make no sense.
 pub(super) fn not_zero<'de, D: Deserializer<'de>, T: Deserialize<'de> + Zero>(input: D) -> Result<T, D::Error> {
     let value = T::deserialize(input)?;
-    if value.is_zero() { Err(D::Error::custom("nothing could be served with a limit of zero")) } else { Ok(value) }
+    if value.is_zero() { Err(D::Error::custom("zero is not allowed here; write a size or a time above zero")) } else { Ok(value) }
 }
 
 /// What can be zero.

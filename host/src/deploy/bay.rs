@@ -49,6 +49,12 @@ impl Stamp {
         age.checked_sub(self.age()).filter(|left| !left.is_zero())
     }
 
+    /// How long until neither the content nor the owner and mode have changed for `age`; none where that is so already.
+    pub(super) fn until_unchanged(&self, age: Duration) -> Option<Duration> {
+        let changed = Self { modified: self.changed, ..*self };
+        changed.until_aged(age)
+    }
+
     /// How long ago the content was written. A time in the future, as a clock that jumped leaves it, counts as long ago.
     pub(super) fn age(&self) -> Duration {
         let (seconds, nanos) = self.modified;
@@ -98,15 +104,8 @@ impl Bay {
             };
             let stamp = match Stamp::of(&entry.path()) {
                 Ok(stamp) => stamp,
-                Err(error) if is_absence(&error) => {
-                    // Gone in the meantime, or a link to nothing; only the link has an entry of its own.
-                    if fs::symlink_metadata(entry.path()).is_ok_and(|found| found.is_symlink()) {
-                        let reject =
-                            Reject::new("it is a link to a file that is not there", "point the link at a file, or remove it");
-                        view.unusable.insert(file_name, reject);
-                    }
-                    continue;
-                }
+                // Gone in the meantime. A link to nothing stays: it may be on its way to another place.
+                Err(error) if is_absence(&error) && !is_link(&entry.path()) => continue,
                 // A file that cannot be looked at is not a file that is gone: the reading tells what is wrong with it.
                 Err(_) => Stamp::UNKNOWN,
             };
@@ -182,6 +181,10 @@ fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
+fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
+}
+
 /// The error with the name of the file that it is about.
 fn about(path: &Path, error: io::Error) -> io::Error {
     let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
@@ -207,9 +210,11 @@ impl Contents {
         Sighting { build: Some(self.stamp), settings: self.settings_stamp }
     }
 
-    /// Whether the settings file is there and says nothing, as one that an editor has just emptied.
+    /// Whether the settings file is there and sets nothing, as one that was just emptied or of which only the first lines are
+    /// there.
     pub(super) fn settings_are_blank(&self) -> bool {
-        self.settings.as_ref().is_some_and(|text| text.trim_ascii().is_empty())
+        let says_nothing = |line: &[u8]| line.trim_ascii().is_empty() || line.trim_ascii().starts_with(b"#");
+        self.settings.as_ref().is_some_and(|text| text.split(|byte| *byte == b'\n').all(says_nothing))
     }
 }
 
@@ -217,7 +222,10 @@ const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 
 /// Reads a file that nobody changed while it was read. One that is being written is an error of the kind `Interrupted`.
 fn read_still(path: &Path, limit: u64) -> io::Result<(Bytes, Stamp)> {
-    let before = Stamp::of(path)?;
+    let before = Stamp::of(path).map_err(|error| match is_absence(&error) && is_link(path) {
+        true => io::Error::other("it is a link to a file that is not there"),
+        false => error,
+    })?;
     if before.len > limit {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has {} bytes, {limit} are allowed", before.len)));
     }
@@ -227,7 +235,8 @@ fn read_still(path: &Path, limit: u64) -> io::Result<(Bytes, Stamp)> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
     }
     let mut content = Vec::with_capacity(usize::try_from(before.len).unwrap_or(0));
-    file.read_to_end(&mut content)?;
+    // What has grown since is seen below; it is not read to an end that may not come.
+    (&mut file).take(before.len.saturating_add(1)).read_to_end(&mut content)?;
     if Stamp::of(path)? != before || u64::try_from(content.len()).unwrap_or(u64::MAX) != before.len {
         return Err(io::Error::new(io::ErrorKind::Interrupted, "it is being written"));
     }
@@ -247,8 +256,8 @@ mod tests {
         std::os::unix::fs::symlink("nowhere", folder.path().join("f.wasm")).unwrap();
         let view = Bay { folder: folder.path().to_owned() }.scan().unwrap();
         let names: Vec<_> = view.services.keys().map(ServiceName::as_str).collect();
-        assert_eq!(names, ["a", "b"]);
-        assert_eq!(view.unusable.keys().collect::<Vec<_>>(), ["C.wasm", "f.wasm"]);
+        assert_eq!(names, ["a", "b", "f"], "a link to nothing is there, and cannot be read");
+        assert_eq!(view.unusable.keys().collect::<Vec<_>>(), ["C.wasm"]);
         let a = view.services.values().next().unwrap();
         assert!(a.build.is_some() && a.settings.is_some());
     }

@@ -35,6 +35,9 @@ use watcher::Watcher;
 /// Least time between two readings of the bay.
 const SCAN_PAUSE: Duration = Duration::from_millis(5);
 
+/// What a guest that is ended gets for its last turn, before the host goes without it.
+const LAST_TURN: Duration = Duration::from_millis(500);
+
 /// What the deployer needs of the host.
 pub struct Parts {
     /// The folder that is watched.
@@ -65,7 +68,7 @@ pub struct Deployer {
 /// The task of one service.
 struct Followed {
     sightings: watch::Sender<Sighting>,
-    /// Ends with what still serves, when the host ends.
+    /// Ends with what is needed to end what still serves, when the host ends.
     task: JoinHandle<Option<Drain>>,
 }
 
@@ -194,11 +197,17 @@ impl Deployer {
 pub struct Followers(Vec<JoinHandle<Option<Drain>>>);
 
 impl Followers {
-    /// Ends the kept instances, side by side: each is told by `lifecycle.stop`, which takes a second at most.
-    pub async fn retire(self) {
+    /// Waits for guests that work on after their last byte, at most for `left`, and ends the kept instances, side by side: each
+    /// is told by `lifecycle.stop`, which takes a second at most. Whoever else holds revisions must have let go.
+    pub async fn retire(self, left: Duration) {
         // A task that panicked was logged and has nothing left to end.
         let serving = join_all(self.0).await.into_iter().filter_map(|ended| ended.ok().flatten());
-        join_all(serving.map(Drain::retire)).await;
+        let end = async |drain: Drain| {
+            // What was ended lets go at its next turn.
+            let _ = tokio::time::timeout(left + LAST_TURN, drain.wait(left)).await;
+            drain.retire().await;
+        };
+        join_all(serving.map(end)).await;
     }
 }
 

@@ -74,7 +74,7 @@ pub(super) struct Swaps {
     report: Option<oneshot::Sender<Standing>>,
     /// What serves and what its end needs.
     current: Option<(Arc<Revision>, Drain)>,
-    /// What was rejected last, so that the same is neither tried nor told twice.
+    /// What was rejected last, so that the same is not told twice, and tried again only where the host was at fault.
     rejected: Option<Rejected>,
     /// Whether the files that were believed last had settings among them, and since when those are missing.
     had_settings: bool,
@@ -88,8 +88,9 @@ struct Rejected {
     settings: Option<Bytes>,
     reason: String,
     contested: bool,
-    /// When to try the same again, and how long that was waited for; none where the build itself is at fault.
-    retry: Option<(Instant, Duration)>,
+    /// How often the same was tried again, and when to do so next; never where the build itself is at fault.
+    tries: u32,
+    retry: Option<Instant>,
 }
 
 /// What one attempt came to.
@@ -98,6 +99,8 @@ enum Attempt {
     Settled,
     /// The files changed, or may have: look again after so long.
     Again(Duration),
+    /// It is served, but so young that it may have changed without its stamp having done so.
+    Recheck,
     /// The build is not there.
     Gone,
 }
@@ -141,6 +144,7 @@ impl Swaps {
                 Attempt::Settled => self.changed(&mut routes).await,
                 // Reading a large file again and again while it is copied would take a core: half of one at most.
                 Attempt::Again(pause) => self.pause(begun.elapsed().min(WRITING_PAUSE_MAX), pause).await,
+                Attempt::Recheck => self.pause(Duration::ZERO, CLOCK_GRAIN).await,
                 // The file went between the scan and the reading, or the whole bay did: the next scan has the say.
                 Attempt::Gone if sighting.build.is_some() => {
                     missing = (missing * 2).min(WRITING_PAUSE_MAX);
@@ -161,7 +165,7 @@ impl Swaps {
     /// False: nobody tells of changes any more.
     async fn changed(&mut self, routes: &mut watch::Receiver<u64>) -> bool {
         let contested = self.rejected.as_ref().is_some_and(|rejected| rejected.contested);
-        let retry = self.rejected.as_ref().and_then(|rejected| rejected.retry).map(|(at, _)| at);
+        let retry = self.rejected.as_ref().and_then(|rejected| rejected.retry);
         tokio::select! {
             changed = self.sightings.changed() => changed.is_ok(),
             _ = routes.changed(), if contested => true,
@@ -230,7 +234,7 @@ impl Swaps {
             }
         };
         self.publish(loaded, drained, files);
-        if stamp.age() < detected.elapsed() + CLOCK_GRAIN { Attempt::Again(CLOCK_GRAIN) } else { Attempt::Settled }
+        if stamp.age() < detected.elapsed() + CLOCK_GRAIN { Attempt::Recheck } else { Attempt::Settled }
     }
 
     async fn read(&self) -> io::Result<Contents> {
@@ -255,6 +259,10 @@ impl Swaps {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Attempt::Gone,
             io::ErrorKind::Interrupted => Attempt::Again(WRITING_PAUSE),
+            // A file that is still growing or whose owner or mode is about to be set is not an error yet.
+            _ if self.sightings.borrow().build.and_then(|stamp| stamp.until_unchanged(SETTLED)).is_some() => {
+                Attempt::Again(SETTLED)
+            }
             _ => {
                 let reject = Reject::transient(error.to_string(), UNREADABLE_REMEDY);
                 // Nothing was read, so nothing tells this state from the next but the reason and the files' stamps.
@@ -278,7 +286,7 @@ impl Swaps {
         let Some(rejected) = &self.rejected else {
             return false;
         };
-        let due = rejected.retry.is_some_and(|(at, _)| at <= Instant::now());
+        let due = rejected.retry.is_some_and(|at| at <= Instant::now());
         if rejected.sighting != contents.sighting() || due {
             return false;
         }
@@ -338,16 +346,17 @@ impl Swaps {
                 &reject.remedy,
             );
         }
-        let retry = reject.transient.then(|| {
-            let last = same.and_then(|last| last.retry);
-            let pause = last.map_or(RETRY_PAUSE, |(_, pause)| (pause * 2).min(RETRY_PAUSE_MAX));
-            (Instant::now() + pause, pause)
+        let tries = same.map_or(0, |last| last.tries.saturating_add(1));
+        let retry = (tries < reject.retries).then(|| {
+            let pause = RETRY_PAUSE.saturating_mul(1_u32.checked_shl(tries).unwrap_or(u32::MAX)).min(RETRY_PAUSE_MAX);
+            Instant::now() + pause
         });
-        if self.current.is_none() {
+        // Where nothing could be read, what its settings said before still holds.
+        if self.current.is_none() && (digest.is_some() || !self.context.registry.knows(&self.name)) {
             let changed = self.context.registry.mark_down([(self.name.clone(), self.routes(settings.as_ref()))]);
             self.routes_changed(changed);
         }
-        self.rejected = Some(Rejected { sighting, digest, settings, reason: reject.reason.clone(), contested, retry });
+        self.rejected = Some(Rejected { sighting, digest, settings, reason: reject.reason.clone(), contested, tries, retry });
         self.report(|| Standing::Rejected(reject));
     }
 
@@ -373,12 +382,13 @@ impl Swaps {
         }
     }
 
-    /// Lets the revision finish what it has, beside the next swap. Not tracked by the shutdown: the connections are.
+    /// Lets the revision finish what it has, beside the next swap. Its idle instances end at once: the next one needs their slots.
     fn retire(&self, old: Arc<Revision>, drained: Drain, reason: Option<&str>) {
         let (context, name, revision) = (self.context.clone(), self.name.clone(), old.digest().short());
         drop(old);
+        drained.end_idle();
         context.events.draining(&name, &revision, reason);
-        tokio::spawn(async move {
+        self.context.shutdown.track(async move {
             let begun = Instant::now();
             let finished = drained.wait(context.drain).await;
             drained.retire().await;

@@ -146,6 +146,9 @@ async fn until_its_end<C: Future<Output = hyper::Result<()>>>(
     graceful_shutdown(connection.as_mut());
     tokio::select! {
         ended = connection => ended,
-        () = activity.silent(FAREWELL) => Ok(()),
+        () = activity.silent(FAREWELL) => {
+            debug!(limit = ?silence, "a connection was closed whose client neither asked nor took anything");
+            Ok(())
+        }
     }
 }

@@ -33,9 +33,9 @@ pub(super) struct Record {
     pub(super) status: Option<StatusCode>,
     /// Why there was no response of a guest, or why it broke off.
     pub(super) reason: Option<String>,
-    /// Bytes of the response body that went out.
+    /// Bytes of the response body that were handed to the connection.
     pub(super) sent: u64,
-    /// Whether the response went out to its end, or broke off by the guest's fault.
+    /// Whether the response was handed over to its end, or broke off by the guest's fault.
     pub(super) ended: bool,
     /// The request counts as one of its connection's for as long.
     pub(super) active: Active,

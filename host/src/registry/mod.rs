@@ -38,19 +38,31 @@ pub struct Registry {
 
 /// Another service owns a route already.
 #[derive(Debug, thiserror::Error)]
-#[error("its route `{route}` collides with the route `{theirs}` of service `{owner}`, which was there earlier and keeps it")]
+#[error("its route `{route}` collides with {}", self.whose())]
 pub struct Conflict {
     route: String,
     theirs: String,
-    owner: ServiceName,
+    /// None where both are in the same settings.
+    owner: Option<ServiceName>,
+}
+
+impl Conflict {
+    fn whose(&self) -> String {
+        match &self.owner {
+            Some(owner) => format!("the route `{}` of service `{owner}`, which was there earlier and keeps it", self.theirs),
+            None => format!("its own route `{}`", self.theirs),
+        }
+    }
 }
 
 impl From<Conflict> for Reject {
     fn from(conflict: Conflict) -> Self {
-        let remedy = format!(
-            "change `path`, `host` or `methods` in one of the two settings files, or take `{}` out of the bay",
-            conflict.owner
-        );
+        let remedy = match &conflict.owner {
+            Some(owner) => {
+                format!("change `path`, `host` or `methods` in one of the two settings files, or take `{owner}` out of the bay")
+            }
+            None => "take one of the two out of its settings, or change its `path`, `host` or `methods`".to_owned(),
+        };
         Self::new(conflict.to_string(), remedy)
     }
 }
@@ -80,7 +92,7 @@ impl Registry {
         collision(&services, &name, &routes)?;
         let before = services.insert(name, Entry { serving: Serving::Up(revision), routes: routes.clone() });
         self.store(&services);
-        Ok(before.is_none_or(|before| before.routes != routes))
+        Ok(before.map_or(!routes.is_empty(), |before| before.routes != routes))
     }
 
     /// Whether `name` could publish `routes` at this moment.
@@ -102,7 +114,14 @@ impl Registry {
             if before.is_some_and(|entry| matches!(entry.serving, Serving::Up(_))) {
                 continue;
             }
-            routes.retain(|route| collision(&services, &name, std::slice::from_ref(route)).is_ok());
+            let claimed = std::mem::take(&mut routes);
+            for route in claimed {
+                routes.push(route);
+                // The last one falls to another service, or to one of its own before it.
+                if collision(&services, &name, &routes).is_err() {
+                    routes.pop();
+                }
+            }
             if before.is_none_or(|before| *before.routes != *routes) {
                 services.insert(name.clone(), Entry { serving: Serving::Down(name), routes: routes.into() });
                 changed = true;
@@ -114,14 +133,26 @@ impl Registry {
         changed
     }
 
-    /// Takes the service out. Returns whether it was there.
+    /// Takes the service out. Returns whether that freed routes.
     pub fn remove(&self, name: &ServiceName) -> bool {
         let mut services = self.services();
-        let removed = services.remove(name).is_some();
-        if removed {
-            self.store(&services);
-        }
-        removed
+        let Some(removed) = services.remove(name) else {
+            return false;
+        };
+        self.store(&services);
+        !removed.routes.is_empty()
+    }
+
+    /// Whether the service is here, with a good revision or without.
+    pub fn knows(&self, name: &ServiceName) -> bool {
+        self.services().contains_key(name)
+    }
+
+    /// Lets go of all revisions: the host ends, and nobody asks any more.
+    pub fn clear(&self) {
+        let mut services = self.services();
+        services.clear();
+        self.store(&services);
     }
 
     /// From now on a request without a route is a 404: everything that was in the bay at the start has been decided.
@@ -159,7 +190,11 @@ fn collision(services: &BTreeMap<ServiceName, Entry>, name: &ServiceName, mine: 
         let others = others.flat_map(|(owner, entry)| entry.routes.iter().map(move |route| (owner, route)));
         for (owner, theirs) in earlier.chain(others) {
             if route.host == theirs.host && collide(route, theirs) {
-                return Err(Conflict { route: route.to_string(), theirs: theirs.to_string(), owner: owner.clone() });
+                return Err(Conflict {
+                    route: route.to_string(),
+                    theirs: theirs.to_string(),
+                    owner: (owner != name).then(|| owner.clone()),
+                });
             }
         }
     }

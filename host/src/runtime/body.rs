@@ -1,10 +1,10 @@
 //! A response body on its way out: whole, or streamed while the guest still writes it.
 
 use super::{fault::Fault, progress::Progress, running::Running};
-use crate::config::{ByteSize, Span};
+use crate::config::{ByteSize, ServiceName, Span};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use std::{
     collections::VecDeque,
     pin::Pin,
@@ -13,6 +13,7 @@ use std::{
 };
 use tokio::time::Sleep;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tracing::warn;
 use wasmtime_wasi_http::WasiBody;
 
 /// The body of a guest's response. Dropping it ends the guest, unless the client has all of it.
@@ -49,8 +50,11 @@ pub(super) struct Stream {
     pub(super) rest: WasiBody,
     pub(super) progress: Arc<Progress>,
     pub(super) sent: u64,
-    /// What `content-length` says.
+    /// What `content-length` says of the body that is sent.
     pub(super) promised: Option<u64>,
+    /// Whether no body is sent, whatever the guest makes of one: to HEAD, with 204 and 304.
+    pub(super) bodiless: bool,
+    pub(super) service: ServiceName,
     pub(super) limit: ByteSize,
 }
 
@@ -128,15 +132,22 @@ impl Following {
                 let len = frame.data_ref().map_or(0, Bytes::len);
                 self.stream.sent = self.stream.sent.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
                 if self.stream.sent > self.stream.limit.0 {
-                    self.over = true;
+                    // This frame does not go out, so the response is not whole, whatever its length.
+                    (self.over, self.stream.promised) = (true, None);
                     return Poll::Ready(Some(Err(Fault::ResponseTooLarge(self.stream.limit))));
+                }
+                if let Some(promised) = self.stream.promised.filter(|promised| *promised < self.stream.sent) {
+                    self.over = true;
+                    return Poll::Ready(Some(Err(wrong_length(promised, self.stream.sent))));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             // A body without an end looks the same as one whose guest trapped: only the guest's own end tells them apart.
             Poll::Ready(None) => self.poll_guest(cx).map(|()| {
                 self.over = true;
-                self.take_fault().map(Err)
+                let wrong = self.stream.promised.filter(|promised| *promised != self.stream.sent && !self.stream.bodiless);
+                let fault = self.take_fault().or_else(|| Some(wrong_length(wrong?, self.stream.sent)));
+                fault.map(Err)
             }),
             Poll::Ready(Some(Err(error))) => {
                 self.over = true;
@@ -181,9 +192,9 @@ impl Following {
         }
     }
 
-    /// Whether the client has all that `content-length` promised. Over HTTP/1.1 nobody asks for more than that.
+    /// Whether the client has all that the head promised. Over HTTP/1.1 nobody asks for more than that.
     fn is_complete(&self) -> bool {
-        self.stream.promised.is_some_and(|promised| promised == self.stream.sent)
+        self.stream.bodiless || self.stream.promised == Some(self.stream.sent)
     }
 }
 
@@ -193,9 +204,33 @@ impl Drop for Following {
         if self.is_complete()
             && let Guest::AtWork(task) = std::mem::replace(&mut self.guest, Guest::Ended(None))
         {
-            drop(task.detach());
+            let service = self.stream.service.clone();
+            let (progress, mut left) = (self.stream.progress.clone(), self.stream.limit.0);
+            let task = task.detach();
+            let mut rest = std::mem::take(&mut self.stream.rest);
+            // What nobody is sent is taken all the same: a guest that writes a body for HEAD must not fail over it.
+            let discard = async move {
+                while let Some(Ok(frame)) = rest.frame().await {
+                    progress.note();
+                    left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len().try_into().unwrap_or(u64::MAX)));
+                    if left == 0 {
+                        return;
+                    }
+                }
+            };
+            tokio::spawn(async move {
+                let ((), ended) = tokio::join!(discard, task);
+                if let Ok(Err(fault)) = ended {
+                    warn!(target: "hotbay::request", %service, reason = %fault, "a guest failed after the last byte of its response");
+                }
+            });
         }
     }
+}
+
+/// A body that is longer or shorter than its head says.
+pub(super) fn wrong_length(promised: u64, sent: u64) -> Fault {
+    Fault::Protocol(format!("content-length says {promised}, the body has {sent} bytes"))
 }
 
 impl Body for GuestBody {

@@ -94,6 +94,14 @@ impl Cache {
     }
 }
 
+/// A copy of `artifact` in memory.
+pub(crate) fn in_memory(artifact: &File) -> io::Result<File> {
+    let (mut from, mut to) = (artifact.try_clone()?, memory()?);
+    from.rewind()?;
+    io::copy(&mut from, &mut to)?;
+    Ok(to)
+}
+
 /// A file in memory, for where the disk takes none.
 pub(crate) fn memory() -> io::Result<File> {
     Ok(rustix::fs::memfd_create("hotbay-artifact", rustix::fs::MemfdFlags::CLOEXEC)?.into())
@@ -115,7 +123,13 @@ impl Folder {
 
     /// Makes the folder anew, and the key beside it, so that what is kept from now on is trusted after a restart.
     fn make(&self) -> io::Result<()> {
-        make_private(&self.path)?;
+        // Only these two: where the bay around them is gone as well, it may be on its way back.
+        for folder in [self.path.parent().unwrap_or(&self.path), &self.path] {
+            match DirBuilder::new().mode(0o700).create(folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => refuse_unless_own(&fs::metadata(folder)?)?,
+            }
+        }
         self.size.store(0, Ordering::Relaxed);
         let key_file = self.path.with_file_name(KEY_FILE);
         if key_file.exists() { Ok(()) } else { write_key(&key_file, &self.key) }
@@ -142,9 +156,10 @@ impl Folder {
 
     /// A copy of the artifact at `path`, which nobody else can reach.
     fn open_checked(&self, path: &Path) -> io::Result<File> {
-        let mut file = OpenOptions::new().read(true).custom_flags(NOFOLLOW).open(path)?;
-        refuse_unless_own(&file.metadata()?)?;
-        let sealed = fs::read(Self::seal(path)).map_err(|error| io::Error::other(format!("no seal: {error}")))?;
+        let mut file = open_own(path)?;
+        let no_seal = |error: io::Error| io::Error::other(format!("no seal: {error}"));
+        let mut sealed = [0; 32];
+        open_own(&Self::seal(path)).and_then(|mut seal| seal.read_exact(&mut sealed)).map_err(no_seal)?;
         // The time of its last use, for `prune`; an artifact that cannot be marked is only removed earlier.
         let _ = file.set_modified(SystemTime::now());
         let on_disk = tempfile::tempfile_in(&self.path).and_then(|copy| self.copy(&mut file, copy, path));
@@ -224,6 +239,14 @@ impl Folder {
     }
 }
 
+/// Opens a regular file of our own, which is no link and which nobody else may write.
+fn open_own(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(NOFOLLOW | NONBLOCK).open(path)?;
+    let found = file.metadata()?;
+    refuse_unless_own(&found)?;
+    if found.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+}
+
 fn make_private(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
@@ -238,6 +261,8 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 
 /// `O_NOFOLLOW`: a link planted in the cache is not followed.
 const NOFOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+/// `O_NONBLOCK`: a pipe planted in the cache is not waited for.
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 
 /// Refuses what another user owns or may write.
 fn refuse_unless_own(found: &fs::Metadata) -> io::Result<()> {
@@ -253,9 +278,12 @@ fn refuse_unless_own(found: &fs::Metadata) -> io::Result<()> {
 
 /// Reads the key, or makes one at the first start.
 fn key(path: &Path) -> io::Result<[u8; 32]> {
-    match OpenOptions::new().read(true).custom_flags(NOFOLLOW).open(path) {
+    match open_own(path) {
         Ok(mut file) => {
-            refuse_unless_own(&file.metadata()?)?;
+            let mode = file.metadata()?.mode();
+            if mode & 0o077 != 0 {
+                return Err(io::Error::other(format!("others may read {KEY_FILE} (mode {:o})", mode & 0o777)));
+            }
             let mut key = [0; 32];
             match file.read_exact(&mut key) {
                 Ok(()) => Ok(key),

@@ -63,6 +63,9 @@ pub(crate) enum CompileError {
     /// The child could not write the artifact.
     #[error("the artifact could not be written: {0}")]
     Output(String),
+    /// The artifact is there and does not load.
+    #[error("the compiled code does not load: {0}")]
+    Map(String),
     /// The host could not run the child.
     #[error("the compiling process could not be run: {0}")]
     Host(#[from] io::Error),
@@ -131,7 +134,7 @@ impl Compiler {
             None if status.signal() == Some(SIGKILL) => Err(CompileError::Killed(status)),
             _ => Err(CompileError::Died {
                 status,
-                words: said.lines().last().unwrap_or("it said nothing").to_owned(),
+                words: said.lines().rfind(|line| !line.starts_with("note: ")).unwrap_or("it said nothing").to_owned(),
                 memory: self.config.memory,
             }),
         }

@@ -47,7 +47,7 @@ pub(crate) async fn invoke<L: Send + 'static>(
 ) -> Result<Response<GuestBody>, Fault> {
     let limits = revision.settings().limits;
     let bodiless = request.method() == Method::HEAD;
-    let expired = revision.expired().clone();
+    let (expired, service) = (revision.expired().clone(), revision.service().clone());
     let (sender, receiver) = oneshot::channel();
     let guest: GuestCall = match &revision.code.linked {
         Linked::Http(..) => Box::pin(proxy::drive(revision.clone(), request, call, sender)),
@@ -82,7 +82,9 @@ pub(crate) async fn invoke<L: Send + 'static>(
                 rest: body,
                 progress: inbound.progress(),
                 sent: 0,
-                promised: content_length(&parts),
+                promised: content_length(&parts).filter(|_| !bodiless),
+                bodiless: bodiless || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED),
+                service,
                 limit: limits.response_body,
             };
             Ok(Response::from_parts(parts, stream.follow(running, expired, limits.stream_idle, lease)))

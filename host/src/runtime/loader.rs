@@ -27,6 +27,9 @@ pub enum Stage {
     Warming,
 }
 
+/// How often a build is tried again whose compiling process was killed from outside.
+const KILLED_MAX: u32 = 3;
+
 /// Why a build or its settings will not serve, and what to do.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{reason}")]
@@ -35,19 +38,19 @@ pub struct Reject {
     pub reason: String,
     /// What to do about it.
     pub remedy: String,
-    /// Whether the host lacked something, so that the same build may do later.
-    pub transient: bool,
+    /// How often the same is worth another attempt: never where the build is at fault, again and again where the host is.
+    pub retries: u32,
 }
 
 impl Reject {
     /// The build, its settings or its name is at fault.
     pub fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { reason: reason.into(), remedy: remedy.into(), transient: false }
+        Self { reason: reason.into(), remedy: remedy.into(), retries: 0 }
     }
 
     /// The host is at fault: worth another attempt with the same files.
     pub fn transient(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { transient: true, ..Self::new(reason, remedy) }
+        Self { retries: u32::MAX, ..Self::new(reason, remedy) }
     }
 }
 
@@ -116,6 +119,8 @@ impl Loader {
         enter(Stage::Linking);
         let linked = self.linkers.link(&component, flavour)?;
         let (revision, drained) = Revision::new(service.clone(), *build.digest(), settings, &component, linked);
+        // The revision's own is the last, and is let go off the async threads.
+        drop(component);
         enter(Stage::Warming);
         if let Err(fault) = revision.warm().await {
             drop(revision);
@@ -157,11 +162,17 @@ impl Loader {
                 error.to_string(),
                 "make the component smaller, or raise compile.timeout and compile.memory in hotbay.toml",
             ),
-            // The child limits its own memory, so a kill comes from outside: the kernel that is out of memory, or a person.
-            CompileError::Killed(_) => {
-                Reject::transient(error.to_string(), "see to the host: free memory; hotbay tries again by itself")
-            }
-            CompileError::Output(_) | CompileError::Host(_) => Reject::transient(
+            // The child limits its own memory, so a kill comes from outside: the kernel that is out of memory, or a person. A
+            // build that does it each time must not do it for ever.
+            CompileError::Killed(_) => Reject {
+                retries: KILLED_MAX,
+                ..Reject::new(
+                    error.to_string(),
+                    "free memory, or lower compile.memory in hotbay.toml; after three attempts hotbay waits for the file to be \
+                     placed again",
+                )
+            },
+            CompileError::Map(_) | CompileError::Output(_) | CompileError::Host(_) => Reject::transient(
                 error.to_string(),
                 "see to the host: free memory, disk, processes and file descriptors; hotbay tries again by itself",
             ),
@@ -171,7 +182,7 @@ impl Loader {
     fn cached(&self, digest: &Digest) -> Option<(Component, Flavour)> {
         self.compatibility.iter().find_map(|(flavour, compatibility)| {
             let file = self.cache.find(digest, *flavour, compatibility)?;
-            self.map(&file, *flavour)
+            self.map_anywhere(&file, *flavour)
                 .inspect_err(|error| warn!(%digest, %error, "a cached artifact does not load and is compiled again"))
                 .ok()
                 .map(|component| (component, *flavour))
@@ -179,7 +190,9 @@ impl Loader {
     }
 
     async fn compile(self: &Arc<Self>, build: &Build) -> Result<(Component, Flavour), CompileError> {
-        let (artifact, flavour) = match self.cache.scratch() {
+        let loader = self.clone();
+        let scratch = blocking(move || Ok(loader.cache.scratch())).await?;
+        let (artifact, flavour) = match scratch {
             Some(scratch) => match self.compiler.compile(build.wasm.clone(), scratch.try_clone()?).await {
                 Ok(flavour) => (scratch, flavour),
                 Err(CompileError::Output(error)) => {
@@ -190,7 +203,9 @@ impl Loader {
             },
             None => self.compile_in_memory(build).await?,
         };
-        let component = self.map(&artifact, flavour).map_err(|error| io::Error::other(format!("{error:#}")))?;
+        let (loader, mapped) = (self.clone(), artifact.try_clone()?);
+        let component = blocking(move || Ok(loader.map_anywhere(&mapped, flavour))).await?;
+        let component = component.map_err(|error| CompileError::Map(format!("{error:#}")))?;
         // Sealing a copy for the next time is not waited for: the swap does not need it.
         let (loader, digest) = (self.clone(), *build.digest());
         tokio::task::spawn_blocking(move || {
@@ -212,6 +227,14 @@ impl Loader {
         Ok((artifact, flavour))
     }
 
+    /// Maps an artifact where it is, or from memory: a disk that is mounted noexec holds code and lets nobody run it.
+    fn map_anywhere(&self, artifact: &File, flavour: Flavour) -> wasmtime::Result<Component> {
+        self.map(artifact, flavour).or_else(|error| {
+            let copied = cache::in_memory(artifact).map_err(|_| error)?;
+            self.map(&copied, flavour)
+        })
+    }
+
     /// Maps an artifact that has no name, so that nobody can change it under the host: a page that is cut off a mapped file kills
     /// whoever reads it.
     fn map(&self, file: &File, flavour: Flavour) -> wasmtime::Result<Component> {
@@ -226,6 +249,11 @@ impl Loader {
             Component::deserialize_file(self.engines.get(flavour), path)
         }
     }
+}
+
+/// Runs what waits for the disk off the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 /// A build that cannot even be instantiated.

@@ -27,8 +27,13 @@ pub(super) async fn drive(
     if let Some(idle) = &revision.code.idle
         && let Some(ended) = idle.give_back(instance)
     {
-        // The client has no reason to wait for that.
-        tokio::spawn(ended.end());
+        // The client has no reason to wait for that. The permit goes with it: who stops slowly is not given more to stop.
+        let lease = revision.permits().clone().acquire_owned();
+        tokio::spawn(async move {
+            let _lease = lease.await;
+            ended.end().await;
+            drop(revision);
+        });
     }
     Ok(())
 }

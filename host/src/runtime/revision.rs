@@ -222,12 +222,16 @@ impl Revision {
 }
 
 impl Drain {
-    /// Waits until no request holds the revision, at most for `deadline`, then ends what still runs. Idle instances end at
-    /// once: the next revision needs their slots. Returns whether everything had finished by itself.
-    pub(crate) async fn wait(&self, deadline: Duration) -> bool {
+    /// Ends the idle instances, in the background, and keeps no more of them.
+    pub(crate) fn end_idle(&self) {
         for instance in self.code.idle.iter().flat_map(IdleInstances::close) {
             tokio::spawn(instance.end());
         }
+    }
+
+    /// Waits until no request holds the revision, at most for `deadline`, then ends what still runs. Returns whether everything
+    /// had finished by itself.
+    pub(crate) async fn wait(&self, deadline: Duration) -> bool {
         if tokio::time::timeout(deadline, self.idle.cancelled()).await.is_ok() {
             return true;
         }
@@ -255,6 +259,9 @@ async fn shrink(code: Weak<Code>, gone: CancellationToken) {
             () = tokio::time::sleep(period.max(Duration::from_millis(10))) => {}
         }
         let Some(code) = code.upgrade() else { return };
-        join_all(code.idle.iter().flat_map(IdleInstances::expired).map(Instance::end)).await;
+        let expired: Vec<_> = code.idle.iter().flat_map(IdleInstances::expired).collect();
+        // Not held while guests stop: whoever retires the code must be the last to let go of it.
+        drop(code);
+        join_all(expired.into_iter().map(Instance::end)).await;
     }
 }
