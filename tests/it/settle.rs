@@ -1,6 +1,6 @@
 //! What is believed of the files in the bay, when, and what is tried again.
 
-use hotbay_tests::{Host, How, guests};
+use hotbay_tests::{Event, Host, How, guests};
 use std::{
     fs,
     os::unix::{ffi::OsStrExt, fs::symlink},
@@ -53,16 +53,21 @@ async fn settings_that_go_and_come_back_are_no_defaults() {
     assert_eq!(host.since(mark).states("probe"), Vec::<String>::new(), "{}", host.told());
 }
 
+/// Puts a link in the place of a file in the bay, as one change, and waits until that is told.
+async fn replaced_by_a_link(host: &Host, file: &str, target: &str) -> Event {
+    let mark = host.mark();
+    let temporary = host.bay().join(".link");
+    symlink(target, &temporary).expect("a link");
+    fs::rename(&temporary, host.bay().join(file)).expect("a rename");
+    host.since(mark).wait_rejected("probe").await
+}
+
 /// Guards `is_absence` in host/src/deploy/bay.rs: a file that cannot be looked at is not a file that was removed.
 #[tokio::test]
 async fn a_file_that_cannot_be_looked_at_is_no_removal() {
     let host = elsewhere().await;
-    let mark = host.mark();
-    let temporary = host.bay().join(".loop");
     // A link to itself: the kernel gives up (ELOOP).
-    symlink("probe.wasm", &temporary).expect("a link");
-    fs::rename(&temporary, host.build_path("probe")).expect("a rename");
-    let rejected = host.since(mark).wait_rejected("probe").await;
+    let rejected = replaced_by_a_link(&host, "probe.wasm", "probe.wasm").await;
     assert!(rejected.reason.contains("probe.wasm cannot be read"), "{rejected:?}");
     assert!(rejected.revision.is_empty(), "nothing was read: {rejected:?}");
     keeps_serving(&host, Duration::from_millis(1500)).await;
@@ -83,11 +88,7 @@ async fn a_link_to_nothing_is_told() {
 #[tokio::test]
 async fn settings_that_link_to_nothing_are_no_defaults() {
     let host = elsewhere().await;
-    let mark = host.mark();
-    let temporary = host.bay().join(".link");
-    symlink("nowhere.toml", &temporary).expect("a link");
-    fs::rename(&temporary, host.bay().join("probe.toml")).expect("a rename");
-    let rejected = host.since(mark).wait_rejected("probe").await;
+    let rejected = replaced_by_a_link(&host, "probe.toml", "nowhere.toml").await;
     assert!(rejected.reason.contains("probe.toml cannot be read"), "{rejected:?}");
     keeps_serving(&host, Duration::from_millis(1500)).await;
 }

@@ -133,11 +133,7 @@ impl Bay {
 
     /// The settings of a service, if it has a file of them.
     pub(super) fn read_settings(&self, name: &ServiceName) -> io::Result<Option<(Bytes, Stamp)>> {
-        match read_still(&self.settings_path(name), SETTINGS_MAX) {
-            Ok(read) => Ok(Some(read)),
-            Err(error) if is_absence(&error) => Ok(None),
-            Err(error) => Err(about(&self.settings_path(name), error)),
-        }
+        read_settings_text(&self.settings_path(name))
     }
 }
 
@@ -155,12 +151,17 @@ pub fn read_build(path: &Path) -> io::Result<(Build, Stamp)> {
 /// # Errors
 /// The reason and the remedy.
 pub fn read_settings_at(name: &ServiceName, path: &Path) -> Result<Settings, Reject> {
-    let text = match read_still(path, SETTINGS_MAX) {
-        Ok((text, _)) => Some(text),
-        Err(error) if is_absence(&error) => None,
-        Err(error) => return Err(Reject::new(about(path, error).to_string(), UNREADABLE_REMEDY)),
-    };
-    parse_settings(name, text.as_ref())
+    let read = read_settings_text(path).map_err(|error| Reject::new(error.to_string(), UNREADABLE_REMEDY))?;
+    parse_settings(name, read.map(|(text, _)| text).as_ref())
+}
+
+/// The text of the settings file at `path`, if it is there.
+fn read_settings_text(path: &Path) -> io::Result<Option<(Bytes, Stamp)>> {
+    match read_still(path, SETTINGS_MAX) {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if is_absence(&error) => Ok(None),
+        Err(error) => Err(about(path, error)),
+    }
 }
 
 /// The settings in the text of `NAME.toml`, or the defaults where there is none.

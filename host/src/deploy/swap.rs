@@ -84,8 +84,6 @@ pub(super) struct Swaps {
 struct Rejected {
     /// The files as they were. The same content placed anew is a new attempt: whoever places it wants one.
     sighting: Sighting,
-    digest: Option<Digest>,
-    settings: Option<Bytes>,
     reason: String,
     contested: bool,
     /// How often the same was tried again, and when to do so next; never where the build itself is at fault.
@@ -140,21 +138,17 @@ impl Swaps {
                 Some(_) => self.attempt().await,
                 None => Attempt::Gone,
             };
+            let vanished = sighting.build.is_some() && matches!(attempt, Attempt::Gone);
+            missing = if vanished { (missing * 2).min(WRITING_PAUSE_MAX) } else { WRITING_PAUSE };
             let goes_on = match attempt {
                 Attempt::Settled => self.changed(&mut routes).await,
                 // Reading a large file again and again while it is copied would take a core: half of one at most.
                 Attempt::Again(pause) => self.pause(begun.elapsed().min(WRITING_PAUSE_MAX), pause).await,
                 Attempt::Recheck => self.pause(Duration::ZERO, CLOCK_GRAIN).await,
                 // The file went between the scan and the reading, or the whole bay did: the next scan has the say.
-                Attempt::Gone if sighting.build.is_some() => {
-                    missing = (missing * 2).min(WRITING_PAUSE_MAX);
-                    self.pause(Duration::ZERO, missing).await
-                }
+                Attempt::Gone if vanished => self.pause(Duration::ZERO, missing).await,
                 Attempt::Gone => self.gone().await,
             };
-            if sighting.build.is_none() {
-                missing = WRITING_PAUSE;
-            }
             if !goes_on {
                 return;
             }
@@ -333,9 +327,7 @@ impl Swaps {
 
     fn reject(&mut self, reject: Reject, files: Files, contested: bool) {
         let Files { sighting, digest, settings, detected } = files;
-        let same = self.rejected.as_ref().filter(|last| {
-            last.sighting == sighting && last.digest == digest && last.settings == settings && last.reason == reject.reason
-        });
+        let same = self.rejected.as_ref().filter(|last| last.sighting == sighting && last.reason == reject.reason);
         if same.is_none() {
             let revision = digest.map(|digest| digest.short());
             self.context.events.rejected(
@@ -356,7 +348,7 @@ impl Swaps {
             let changed = self.context.registry.mark_down([(self.name.clone(), self.routes(settings.as_ref()))]);
             self.routes_changed(changed);
         }
-        self.rejected = Some(Rejected { sighting, digest, settings, reason: reject.reason.clone(), contested, tries, retry });
+        self.rejected = Some(Rejected { sighting, reason: reject.reason.clone(), contested, tries, retry });
         self.report(|| Standing::Rejected(reject));
     }
 

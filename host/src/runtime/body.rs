@@ -7,6 +7,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use std::{
     collections::VecDeque,
+    fmt::Display,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -229,7 +230,7 @@ impl Drop for Following {
 }
 
 /// A body that is longer or shorter than its head says.
-pub(super) fn wrong_length(promised: u64, sent: u64) -> Fault {
+pub(super) fn wrong_length(promised: impl Display, sent: u64) -> Fault {
     Fault::Protocol(format!("content-length says {promised}, the body has {sent} bytes"))
 }
 

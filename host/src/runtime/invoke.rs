@@ -5,7 +5,7 @@
 //! first byte goes out: no task, no wake-up across threads, a known length, and the instance is free again at once.
 
 use super::{
-    body::{GuestBody, Stream},
+    body::{GuestBody, Stream, wrong_length},
     call::Call,
     cgi,
     engine::TICK,
@@ -47,7 +47,7 @@ pub(crate) async fn invoke<L: Send + 'static>(
 ) -> Result<Response<GuestBody>, Fault> {
     let limits = revision.settings().limits;
     let bodiless = request.method() == Method::HEAD;
-    let (expired, service) = (revision.expired().clone(), revision.service().clone());
+    let expired = revision.expired().clone();
     let (sender, receiver) = oneshot::channel();
     let guest: GuestCall = match &revision.code.linked {
         Linked::Http(..) => Box::pin(proxy::drive(revision.clone(), request, call, sender)),
@@ -84,7 +84,7 @@ pub(crate) async fn invoke<L: Send + 'static>(
                 sent: 0,
                 promised: content_length(&parts).filter(|_| !bodiless),
                 bodiless: bodiless || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED),
-                service,
+                service: revision.service().clone(),
                 limit: limits.response_body,
             };
             Ok(Response::from_parts(parts, stream.follow(running, expired, limits.stream_idle, lease)))
@@ -163,15 +163,16 @@ fn gather(running: &mut Running, body: &mut WasiBody, cx: &mut Context<'_>) -> G
 /// A response that is all there: one buffer and its length, or its few frames where it has trailers.
 fn whole(mut parts: http::response::Parts, frames: Vec<Frame<Bytes>>, limit: u64) -> Result<Response<GuestBody>, Fault> {
     let trailers = frames.iter().any(Frame::is_trailers);
-    let size: usize = frames.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
-    if u64::try_from(size).unwrap_or(u64::MAX) > limit {
+    let len: usize = frames.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
+    let size = u64::try_from(len).unwrap_or(u64::MAX);
+    if size > limit {
         return Err(Fault::ResponseTooLarge(ByteSize(limit)));
     }
     if let Some(promised) = parts.headers.get(header::CONTENT_LENGTH)
         && promised.as_bytes() != size.to_string().as_bytes()
     {
         let promised = String::from_utf8_lossy(promised.as_bytes());
-        return Err(Fault::Protocol(format!("content-length says {promised}, the body has {size} bytes")));
+        return Err(wrong_length(promised, size));
     }
     // The body says its own length; a header would only be compared with it, and over HTTP/1.1 it would keep the trailers back.
     parts.headers.remove(header::CONTENT_LENGTH);
@@ -183,7 +184,7 @@ fn whole(mut parts: http::response::Parts, frames: Vec<Frame<Bytes>>, limit: u64
     let bytes = match data.next() {
         None => first,
         Some(second) => {
-            let mut joined = BytesMut::with_capacity(size);
+            let mut joined = BytesMut::with_capacity(len);
             [first, second].into_iter().chain(data).for_each(|chunk| joined.extend_from_slice(&chunk));
             joined.freeze()
         }
