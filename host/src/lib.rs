@@ -16,10 +16,11 @@ pub mod http;
 pub mod registry;
 pub mod runtime;
 pub mod shutdown;
+pub mod state;
 pub mod telemetry;
 
 use config::HostConfig;
-use deploy::{Deployer, Events, Parts, Standing};
+use deploy::{Deployer, Events, Parts, Standing, history::History};
 use registry::Registry;
 use runtime::Loader;
 use shutdown::Shutdown;
@@ -100,6 +101,7 @@ impl Host {
             drain: config.drain.0,
             registry: registry.clone(),
             loader,
+            history: Arc::new(History::open(&config.state_dir(), &config.bay, config.history.clone())),
             events: Arc::new(Events::new()),
             shutdown: shutdown.clone(),
         };

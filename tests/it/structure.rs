@@ -8,16 +8,17 @@ use std::{
 };
 
 /// What each module of the host may name, from the top down. `lib.rs` and the binary stand above and may name all of them.
-const MODULES: [(&str, &[&str]); 9] = [
+const MODULES: [(&str, &[&str]); 10] = [
     ("http", &["dispatch", "registry", "runtime", "config", "shutdown", "telemetry"]),
     ("dispatch", &["registry", "runtime", "config"]),
-    ("deploy", &["registry", "runtime", "config", "shutdown", "telemetry"]),
+    ("deploy", &["registry", "runtime", "config", "shutdown", "state", "telemetry"]),
     ("registry", &["runtime", "config"]),
-    ("runtime", &["capabilities", "config", "telemetry"]),
+    ("runtime", &["capabilities", "config", "state", "telemetry"]),
     ("capabilities", &["config", "telemetry"]),
     ("config", &[]),
     ("telemetry", &[]),
     ("shutdown", &[]),
+    ("state", &[]),
 ];
 
 /// Crates that only some modules may name, so that the rest reads like a host and not like a binding.

@@ -15,12 +15,16 @@ pub(super) fn services(standings: &[(String, Standing)], bound: SocketAddr) -> S
     let _ = writeln!(text, "{:width$}  {:12}  ROUTES", "SERVICE", "REVISION");
     for (name, standing) in standings {
         let _ = match standing {
-            Standing::Published { revision, kind, routes } => {
+            Standing::Published { revision, kind, routes, instead_of } => {
                 let routes = match kind {
                     Kind::Library => "none: a library for other services".to_owned(),
                     _ => shown(name, routes),
                 };
-                writeln!(text, "{name:width$}  {revision:12}  {routes}")
+                let _ = writeln!(text, "{name:width$}  {revision:12}  {routes}");
+                let indent = " ".repeat(width + 2);
+                instead_of.as_ref().map_or(Ok(()), |reject| {
+                    writeln!(text, "{indent}last good     {}\n{indent}remedy        {}", reject.reason, reject.remedy)
+                })
             }
             Standing::Rejected(reject) => {
                 let indent = " ".repeat(width + 2);

@@ -27,6 +27,8 @@ pub struct HostConfig {
     pub compile: CompileConfig,
     /// The pool that instances are taken from.
     pub pool: PoolConfig,
+    /// What is kept of revisions that were good once.
+    pub history: HistoryConfig,
 }
 
 impl Default for HostConfig {
@@ -41,6 +43,7 @@ impl Default for HostConfig {
             http: HttpConfig::default(),
             compile: CompileConfig::default(),
             pool: PoolConfig::default(),
+            history: HistoryConfig::default(),
         }
     }
 }
@@ -117,6 +120,22 @@ pub struct PoolConfig {
 impl Default for PoolConfig {
     fn default() -> Self {
         Self { instances: Count(1000), keep_resident: ByteSize::mib(8) }
+    }
+}
+
+/// `[history]`: the revisions that can be gone back to, in the state folder.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistoryConfig {
+    /// Revisions of a service that are kept beside the serving one.
+    pub keep: Count,
+    /// Bytes of builds that are kept of all services; above it the oldest go, but never one that serves.
+    pub size: ByteSize,
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        Self { keep: Count(10), size: ByteSize(1 << 30) }
     }
 }
 

@@ -1,7 +1,8 @@
 //! A service's settings: what `NAME.toml` may say and what holds where it says nothing.
 
 use super::{
-    ByteSize, Count, HostPattern, Methods, PathPattern, RouteSpec, ServiceName, SettingsError, Span, document, units::not_zero,
+    ByteSize, Count, HostPattern, Methods, PathPattern, RouteSpec, ServiceName, SettingsError, Share, Span, document,
+    units::not_zero,
 };
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
@@ -15,6 +16,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How its instances live.
     pub instances: InstancePolicy,
+    /// When the host goes back to the revision before.
+    pub rollback: RollbackPolicy,
 }
 
 /// `[limits]`: each one is enforced.
@@ -76,6 +79,24 @@ pub enum InstancePolicy {
     },
 }
 
+/// `[rollback]`: when a revision that was just published fails so often that the host goes back to the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RollbackPolicy {
+    /// Share of the requests that ended in a fault which the host saw: a trap, a limit, a broken protocol.
+    pub faults: Share,
+    /// Requests that there must have been.
+    pub min_requests: Count,
+    /// How long after a publication the revision is watched; zero: not at all.
+    pub window: Span,
+}
+
+impl Default for RollbackPolicy {
+    fn default() -> Self {
+        Self { faults: Share::percent(50), min_requests: Count(20), window: Span(Duration::from_secs(30)) }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -85,6 +106,8 @@ struct Raw {
     limits: Limits,
     #[serde(default)]
     instances: RawInstances,
+    #[serde(default)]
+    rollback: RollbackPolicy,
 }
 
 #[derive(Deserialize)]
@@ -112,7 +135,12 @@ enum RawPolicy {
 impl Settings {
     /// What holds for service `name` without a settings file.
     pub fn defaults(name: &ServiceName) -> Self {
-        Self { routes: default_routes(name), limits: Limits::default(), instances: InstancePolicy::Fresh }
+        Self {
+            routes: default_routes(name),
+            limits: Limits::default(),
+            instances: InstancePolicy::Fresh,
+            rollback: RollbackPolicy::default(),
+        }
     }
 
     /// Reads the text of `NAME.toml`.
@@ -123,7 +151,7 @@ impl Settings {
             RawPolicy::Fresh => InstancePolicy::Fresh,
             RawPolicy::Reuse => InstancePolicy::Reuse { max_requests: raw.instances.max_requests.0, idle: raw.instances.idle.0 },
         };
-        Ok(Self { routes, limits: raw.limits, instances })
+        Ok(Self { routes, limits: raw.limits, instances, rollback: raw.rollback })
     }
 }
 

@@ -135,6 +135,35 @@ impl TryFrom<i64> for Count {
     }
 }
 
+/// A share from above 0 to 1, kept in millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Share(u32);
+
+impl Share {
+    /// `percent` of 100.
+    pub const fn percent(percent: u32) -> Self {
+        Self(percent * 10_000)
+    }
+
+    /// Whether `part` of `whole` is this share or more.
+    pub fn is_reached_by(self, part: u64, whole: u64) -> bool {
+        whole > 0 && u128::from(part) * 1_000_000 >= u128::from(self.0) * u128::from(whole)
+    }
+}
+
+impl TryFrom<f64> for Share {
+    type Error = String;
+
+    fn try_from(share: f64) -> Result<Self, String> {
+        if !(share > 0.0 && share <= 1.0) {
+            return Err(format!("{share} is no share; write a number above 0 and up to 1, such as 0.5 for half"));
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a million, as was checked")]
+        Ok(Self((share * 1_000_000.0).ceil() as u32))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 use crate::{
     config::{BayFile, ServiceName, Settings},
     runtime::{Build, Reject},
+    state::{remove_if_there, sweep, write_shared},
 };
 use bytes::Bytes;
 use std::{
@@ -131,6 +132,39 @@ impl Bay {
         Ok(Contents { build, stamp, settings, settings_stamp })
     }
 
+    /// Writes the files of a service, each whole: its settings first, or their removal, then its build.
+    pub(super) fn write(&self, name: &ServiceName, change: &Written) -> io::Result<()> {
+        let about = |path: &Path, error: io::Error| {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            io::Error::new(error.kind(), format!("{file} cannot be written into the bay: {error}"))
+        };
+        let (build, settings) = (self.build_path(name), self.settings_path(name));
+        match &change.settings {
+            Some(Some(text)) => write_shared(&settings, text),
+            Some(None) => remove_if_there(&settings),
+            None => Ok(()),
+        }
+        .map_err(|error| about(&settings, error))?;
+        match &change.build {
+            Some(wasm) => write_shared(&build, wasm.wasm()).map_err(|error| about(&build, error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the files of a service out. Returns whether there were any.
+    pub(super) fn remove(&self, name: &ServiceName) -> io::Result<bool> {
+        // The build first: settings without a build serve nobody, a build without its settings might.
+        let files = [self.build_path(name), self.settings_path(name)];
+        let there = files.iter().any(|file| fs::symlink_metadata(file).is_ok());
+        files.iter().try_for_each(|file| remove_if_there(file))?;
+        Ok(there)
+    }
+
+    /// Removes what a crash of the host left half written.
+    pub(super) fn sweep(&self) -> io::Result<()> {
+        sweep(&self.folder)
+    }
+
     /// The settings of a service, if it has a file of them.
     pub(super) fn read_settings(&self, name: &ServiceName) -> io::Result<Option<(Bytes, Stamp)>> {
         read_settings_text(&self.settings_path(name))
@@ -195,6 +229,15 @@ fn about(path: &Path, error: io::Error) -> io::Error {
 /// A file's name as a line of a log or a terminal may hold it.
 fn printable(file_name: &str) -> String {
     file_name.escape_debug().to_string()
+}
+
+/// What of a service's files is to be written.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// The build, unless it stays as it is.
+    pub(super) build: Option<Build>,
+    /// The settings or their removal, unless they stay as they are.
+    pub(super) settings: Option<Option<Bytes>>,
 }
 
 /// What was in the files of a service.

@@ -1,13 +1,14 @@
 //! What happens to revisions: one typed event and one log line for each state.
 
-use crate::config::ServiceName;
+use super::history::Came;
+use crate::{config::ServiceName, runtime::Reject};
 use std::{
     fmt,
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 use tokio::sync::broadcast;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Events that a slow reader may be behind before it loses some.
 const RING: usize = 1024;
@@ -33,6 +34,8 @@ pub enum State {
     Retired,
     /// It will not serve.
     Rejected,
+    /// It served, failed, and the host went back to the one before.
+    RolledBack,
 }
 
 impl State {
@@ -48,6 +51,7 @@ impl State {
             Self::Draining => "draining",
             Self::Retired => "retired",
             Self::Rejected => "rejected",
+            Self::RolledBack => "rolled-back",
         }
     }
 }
@@ -101,6 +105,30 @@ impl Events {
     pub(super) fn state(&self, service: &ServiceName, revision: Option<&str>, state: State, took: Duration) {
         info!(target: "hotbay::swap", service = %service, revision, %state, took_us = micros(took), "{service} {state}");
         self.send(service.as_str(), revision, state, took, None, None);
+    }
+
+    /// A publication. `reason` says why, where it is not what lies in the bay.
+    pub(super) fn published(&self, service: &ServiceName, revision: &str, took: Duration, came: Came, reason: Option<&str>) {
+        let (state, took_us, name) = (State::Published, micros(took), came.as_str());
+        match reason {
+            None => info!(target: "hotbay::swap", %service, revision, %state, took_us, came = name, "{service} published"),
+            Some(reason) => {
+                error!(target: "hotbay::swap", %service, revision, %state, took_us, came = name, reason, "{service} published ({name}): {reason}");
+            }
+        }
+        self.send(service.as_str(), Some(revision), state, took, reason, None);
+    }
+
+    /// A revision that the host goes back from.
+    pub(super) fn rolled_back(&self, service: &ServiceName, revision: &str, served: Duration, reason: &str, remedy: &str) {
+        let state = State::RolledBack;
+        error!(target: "hotbay::swap", %service, revision, %state, took_us = micros(served), reason, remedy, "{service} rolled-back: {reason}; {remedy}");
+        self.send(service.as_str(), Some(revision), state, served, Some(reason), Some(remedy));
+    }
+
+    /// The last good revision of the history does not serve either.
+    pub(super) fn last_good_fails(&self, service: &ServiceName, reject: &Reject) {
+        error!(target: "hotbay::swap", %service, reason = reject.reason, remedy = reject.remedy, "{service} has no good revision: the last good one does not serve either: {reject}");
     }
 
     /// A build, settings or a file that will not serve. `service` is the file's name where there is no service of that name.

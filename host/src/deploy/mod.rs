@@ -1,13 +1,18 @@
 //! The swap: what is in the bay becomes what is served.
 
 mod bay;
+mod carry_out;
 mod event;
+pub mod history;
+mod orders;
+mod publication;
 mod swap;
 mod watcher;
 
 pub use bay::{UNREADABLE_REMEDY, read_build, read_settings_at};
 pub use event::{Event, Events, State};
-pub use swap::Standing;
+pub use orders::{Change, Done, OrderError, Orders, Published};
+pub use publication::Standing;
 
 use crate::{
     config::ServiceName,
@@ -17,6 +22,8 @@ use crate::{
 };
 use bay::{Bay, BayView, Sighting, parse_settings};
 use futures::{FutureExt, StreamExt, future::join_all, stream::FuturesOrdered};
+use history::History;
+use orders::Order;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -26,7 +33,11 @@ use std::{
 };
 use swap::{SwapContext, Swaps};
 use tokio::{
-    sync::{Notify, oneshot, watch},
+    sync::{
+        Notify,
+        mpsc::{self, error::TrySendError},
+        oneshot, watch,
+    },
     task::JoinHandle,
 };
 use tracing::{error, info};
@@ -50,6 +61,8 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// What makes revisions of builds.
     pub loader: Arc<Loader>,
+    /// What was good once.
+    pub history: Arc<History>,
     /// Where events go.
     pub events: Arc<Events>,
     /// When to stop.
@@ -60,6 +73,7 @@ pub struct Parts {
 pub struct Deployer {
     context: Arc<SwapContext>,
     watcher: Watcher,
+    orders: (Orders, mpsc::Receiver<(ServiceName, Order)>),
     services: BTreeMap<ServiceName, Followed>,
     unusable: BTreeSet<String>,
     unreadable: bool,
@@ -68,6 +82,7 @@ pub struct Deployer {
 /// The task of one service.
 struct Followed {
     sightings: watch::Sender<Sighting>,
+    orders: mpsc::Sender<Order>,
     /// Ends with what is needed to end what still serves, when the host ends.
     task: JoinHandle<Option<Drain>>,
 }
@@ -78,7 +93,7 @@ impl Deployer {
     /// # Errors
     /// Where the bay cannot be read.
     pub fn start(parts: Parts) -> io::Result<(Self, Start)> {
-        let Parts { bay, rescan, drain, registry, loader, events, shutdown } = parts;
+        let Parts { bay, rescan, drain, registry, loader, history, events, shutdown } = parts;
         let hint = Arc::new(Notify::new());
         let watcher = Watcher::new(bay.clone(), rescan, hint.clone());
         let context = SwapContext {
@@ -86,16 +101,30 @@ impl Deployer {
             bay: Bay { folder: bay },
             registry,
             loader,
+            history,
             events,
             shutdown,
             drain,
             routes_changed: watch::channel(0).0,
         };
-        let mut deployer =
-            Self { context: Arc::new(context), watcher, services: BTreeMap::new(), unusable: BTreeSet::new(), unreadable: false };
-        let view = deployer.context.bay.scan()?;
+        context.make_good();
+        let view = context.bay.scan()?;
+        context.history.missing(&view.services.keys().map(ServiceName::to_string).collect());
+        let mut deployer = Self {
+            context: Arc::new(context),
+            watcher,
+            orders: Orders::new(),
+            services: BTreeMap::new(),
+            unusable: BTreeSet::new(),
+            unreadable: false,
+        };
         let start = deployer.first(view);
         Ok((deployer, start))
+    }
+
+    /// Gives orders to this deployer, which carries them out once it runs.
+    pub fn orders(&self) -> Orders {
+        self.orders.0.clone()
     }
 
     /// Follows the bay until the shutdown begins. What serves by then goes on serving until [`Followers::retire`].
@@ -103,7 +132,13 @@ impl Deployer {
         let shutdown = self.context.shutdown.clone();
         let follow = async {
             loop {
-                self.watcher.next().await;
+                tokio::select! {
+                    () = self.watcher.next() => {}
+                    Some((name, order)) = self.orders.1.recv() => {
+                        self.hand_over(name, order);
+                        continue;
+                    }
+                }
                 self.look().await;
                 // A storm of changes is read in steps; a single change is read at once.
                 tokio::time::sleep(SCAN_PAUSE).await;
@@ -177,9 +212,24 @@ impl Deployer {
     }
 
     fn add(&mut self, name: ServiceName, sighting: Sighting, report: Option<oneshot::Sender<Standing>>) {
-        let (sightings, receiver) = watch::channel(sighting);
-        let task = tokio::spawn(Swaps::new(self.context.clone(), name.clone(), receiver, report).run());
-        self.services.insert(name, Followed { sightings, task });
+        let (sightings, seen) = watch::channel(sighting);
+        let (orders, queue) = orders::queue();
+        let task = tokio::spawn(Swaps::new(self.context.clone(), name.clone(), seen, queue, report).run());
+        self.services.insert(name, Followed { sightings, orders, task });
+    }
+
+    /// Gives an order to the task of its service, which begins with it where the service is new.
+    fn hand_over(&mut self, name: ServiceName, order: Order) {
+        if self.services.get(&name).is_none_or(|followed| followed.orders.is_closed()) {
+            self.add(name.clone(), Sighting::default(), None);
+        }
+        let Some(followed) = self.services.get(&name) else { return };
+        match followed.orders.try_send(order) {
+            Ok(()) => {}
+            Err(TrySendError::Full(order)) => drop(order.reply.send(Err(OrderError::Busy))),
+            // Its task ended just now, with the service.
+            Err(TrySendError::Closed(order)) => drop(order.reply.send(Err(OrderError::UnknownService(name)))),
+        }
     }
 
     fn tell_unusable(&mut self, unusable: BTreeMap<String, Reject>) {

@@ -1,13 +1,17 @@
-//! The swaps of one service, one after another: read, load, publish, drain. The newest state of the files wins.
+//! The swaps of one service, one after another: what the files in the bay say, or what was ordered. The newest state of the files
+//! wins.
 
 use super::{
-    bay::{Bay, Contents, Sighting, UNREADABLE_REMEDY, parse_settings},
+    bay::{Bay, Contents, Sighting, UNREADABLE_REMEDY, Written, parse_settings},
     event::{Events, State},
+    history::{Came, Files, History},
+    orders::Order,
+    publication::{Current, Rejected, Standing},
 };
 use crate::{
-    config::{RouteSpec, ServiceName, Settings},
+    config::ServiceName,
     registry::Registry,
-    runtime::{Build, Digest, Drain, Kind, Loader, Reject, Revision, Stage},
+    runtime::{Build, Digest, Drain, Loader, Reject, Revision, Stage},
     shutdown::Shutdown,
 };
 use bytes::Bytes;
@@ -16,7 +20,8 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tracing::{error, info, warn};
 
 /// A file that goes and comes back within this is a swap and no removal.
 const REMOVAL_GRACE: Duration = Duration::from_secs(1);
@@ -29,9 +34,6 @@ const CLOCK_GRAIN: Duration = Duration::from_millis(20);
 /// Between two looks at a file that is being written, the least and the most.
 const WRITING_PAUSE: Duration = Duration::from_millis(20);
 const WRITING_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Between two attempts with a build that failed for want of something of the host's, the least and the most.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// What the swaps of all services share.
 pub(super) struct SwapContext {
@@ -40,6 +42,7 @@ pub(super) struct SwapContext {
     pub(super) hint: Arc<Notify>,
     pub(super) registry: Arc<Registry>,
     pub(super) loader: Arc<Loader>,
+    pub(super) history: Arc<History>,
     pub(super) events: Arc<Events>,
     pub(super) shutdown: Shutdown,
     pub(super) drain: Duration,
@@ -47,48 +50,62 @@ pub(super) struct SwapContext {
     pub(super) routes_changed: watch::Sender<u64>,
 }
 
-/// How the first attempt of a service ended.
-#[derive(Debug, Clone)]
-pub enum Standing {
-    /// Its revision serves.
-    Published {
-        /// 12 hex digits of the digest.
-        revision: String,
-        /// How it is served.
-        kind: Kind,
-        /// Where it answers, unless it is a library.
-        routes: Vec<RouteSpec>,
-    },
-    /// It will not serve.
-    Rejected(Reject),
-    /// Its files were gone before they could be read.
-    Gone,
+impl SwapContext {
+    /// Finishes what a crash left half done in the bay.
+    pub(super) fn make_good(&self) {
+        if let Err(error) = self.bay.sweep() {
+            warn!(bay = %self.bay.folder.display(), %error, "what a crash may have left in the bay could not be removed");
+        }
+        for (name, files) in self.history.unfinished() {
+            let write = || {
+                let service = ServiceName::parse(&name).map_err(io::Error::other)?;
+                let build = Some(self.history.build(&files.digest)?);
+                self.bay.write(&service, &Written { build, settings: Some(files.settings.map(Bytes::from)) })
+            };
+            match write() {
+                Ok(()) => info!(
+                    service = name,
+                    revision = files.digest.short(),
+                    "a change of the bay that a crash had cut was finished"
+                ),
+                Err(error) => error!(service = name, %error, "a change of the bay that a crash had cut could not be finished"),
+            }
+            self.history.settled(&name);
+        }
+    }
 }
 
 /// One service's swaps.
 pub(super) struct Swaps {
-    context: Arc<SwapContext>,
-    name: ServiceName,
-    sightings: watch::Receiver<Sighting>,
+    pub(super) context: Arc<SwapContext>,
+    pub(super) name: ServiceName,
+    pub(super) sightings: watch::Receiver<Sighting>,
+    orders: mpsc::Receiver<Order>,
     /// Told how the first attempt ends.
-    report: Option<oneshot::Sender<Standing>>,
-    /// What serves and what its end needs.
-    current: Option<(Arc<Revision>, Drain)>,
+    pub(super) report: Option<oneshot::Sender<Standing>>,
+    /// What serves.
+    pub(super) current: Option<Current>,
     /// What was rejected last, so that the same is not told twice, and tried again only where the host was at fault.
-    rejected: Option<Rejected>,
+    pub(super) rejected: Option<Rejected>,
     /// Whether the files that were believed last had settings among them, and since when those are missing.
     had_settings: bool,
     settings_gone: Option<Instant>,
 }
 
-struct Rejected {
-    /// The files as they were. The same content placed anew is a new attempt: whoever places it wants one.
-    sighting: Sighting,
-    reason: String,
-    contested: bool,
-    /// How often the same was tried again, and when to do so next; never where the build itself is at fault.
-    tries: u32,
-    retry: Option<Instant>,
+/// A build and its settings on their way to being served.
+pub(super) struct Candidate {
+    pub(super) build: Build,
+    pub(super) settings: Option<Bytes>,
+    /// When it was seen or ordered.
+    pub(super) detected: Instant,
+}
+
+impl Candidate {
+    /// What the history calls it. Settings that are no UTF-8 make no revision.
+    pub(super) fn files(&self) -> Files {
+        let text = |text: &Bytes| String::from_utf8_lossy(text).into_owned();
+        Files { digest: *self.build.digest(), settings: self.settings.as_ref().map(text) }
+    }
 }
 
 /// What one attempt came to.
@@ -108,9 +125,10 @@ impl Swaps {
         context: Arc<SwapContext>,
         name: ServiceName,
         sightings: watch::Receiver<Sighting>,
+        orders: mpsc::Receiver<Order>,
         report: Option<oneshot::Sender<Standing>>,
     ) -> Self {
-        Self { context, name, sightings, report, current: None, rejected: None, had_settings: false, settings_gone: None }
+        Self { context, name, sightings, orders, report, current: None, rejected: None, had_settings: false, settings_gone: None }
     }
 
     /// Follows the files until both are gone for good, or until the host ends: then what serves is returned.
@@ -122,16 +140,21 @@ impl Swaps {
             () = self.follow() => {}
         }
         let current = self.current.take();
-        // Files that came back just now were told to a task that no longer listens; the next look finds that it has ended.
+        // Files that came back just now, or an order, were told to a task that no longer listens; the next look finds that it has
+        // ended.
         drop(self);
         context.hint.notify_one();
-        current.map(|(_, drain)| drain)
+        current.map(|current| current.drain)
     }
 
     async fn follow(&mut self) {
         let mut routes = self.context.routes_changed.subscribe();
         let mut missing = WRITING_PAUSE;
         loop {
+            // Orders were given after the files that are seen now were placed, or they would not be waiting.
+            while let Ok(order) = self.orders.try_recv() {
+                self.carry_out(order).await;
+            }
             let begun = Instant::now();
             let sighting = *self.sightings.borrow_and_update();
             let attempt = match sighting.build {
@@ -155,43 +178,59 @@ impl Swaps {
         }
     }
 
-    /// Waits for the next change of the files, of the routes where one of ours is another's, or for the time of a new attempt.
-    /// False: nobody tells of changes any more.
+    /// Waits for the next change of the files, for an order, or until `until`. False: nobody tells of changes any more.
+    async fn wait(&mut self, until: Option<Instant>) -> bool {
+        tokio::select! {
+            biased;
+            order = self.orders.recv() => match order {
+                Some(order) => self.carry_out(order).await,
+                None => return false,
+            },
+            changed = self.sightings.changed() => return changed.is_ok(),
+            () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now).into()), if until.is_some() => {}
+        }
+        true
+    }
+
+    /// Waits for the next change of the files or an order, of the routes where one of ours is another's, or for the time of a new
+    /// attempt. False: nobody tells of changes any more.
     async fn changed(&mut self, routes: &mut watch::Receiver<u64>) -> bool {
         let contested = self.rejected.as_ref().is_some_and(|rejected| rejected.contested);
         let retry = self.rejected.as_ref().and_then(|rejected| rejected.retry);
         tokio::select! {
-            changed = self.sightings.changed() => changed.is_ok(),
+            goes_on = self.wait(retry) => goes_on,
             _ = routes.changed(), if contested => true,
-            () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now).into()), if retry.is_some() => true,
         }
     }
 
-    /// Waits for `least`, then until the files change, `pause` in all. False: nobody tells of changes any more.
+    /// Waits for `least`, then until the files change or an order comes, `pause` in all. False: nobody tells of changes any more.
     async fn pause(&mut self, least: Duration, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
         tokio::time::sleep(least).await;
-        match tokio::time::timeout(pause.saturating_sub(least), self.sightings.changed()).await {
-            Ok(changed) => changed.is_ok(),
-            Err(_) => true,
-        }
+        self.wait(Some(until)).await
     }
 
     /// Waits for the build to come back. False: nothing is left of the service.
     async fn gone(&mut self) -> bool {
-        match tokio::time::timeout(REMOVAL_GRACE, self.sightings.changed()).await {
-            Ok(changed) => return changed.is_ok(),
-            Err(_) => self.removed(),
+        let begun = Instant::now();
+        if !self.wait(Some(begun + REMOVAL_GRACE)).await {
+            return false;
         }
+        // Something happened before the time was over.
+        if begun.elapsed() < REMOVAL_GRACE {
+            return true;
+        }
+        self.removed().await;
         // Settings without a build are told once and then waited with; where nothing is left, the task ends too.
         let settings_stay = self.sightings.borrow().settings.is_some();
-        settings_stay && self.sightings.changed().await.is_ok()
+        settings_stay && self.wait(None).await
     }
 
     async fn attempt(&mut self) -> Attempt {
         let detected = Instant::now();
         let contents = match self.read().await {
             Ok(contents) => contents,
-            Err(error) => return self.unreadable(&error, detected),
+            Err(error) => return self.unreadable(&error, detected).await,
         };
         // Settings that are missing, blank or half written may well be whole ones in a moment, and mean something else then.
         if let Some(wait) = self.settings_unsettled(&contents) {
@@ -205,7 +244,7 @@ impl Swaps {
         if self.is_rejected(&contents) {
             return Attempt::Settled;
         }
-        let (digest, sighting) = (*contents.build.digest(), contents.sighting());
+        let sighting = contents.sighting();
         let Contents { build, stamp, settings, .. } = contents;
         // A file that is still being written is not an error yet, and nothing to speak of.
         let half_written = build.may_be_half_written();
@@ -213,25 +252,31 @@ impl Swaps {
         if half_written && let Some(wait) = stamp.until_aged(settled) {
             return Attempt::Again(wait);
         }
-        let revision = digest.short();
-        self.context.events.state(&self.name, Some(&revision), State::Detected, Duration::ZERO);
-        self.context.events.state(&self.name, Some(&revision), State::Reading, detected.elapsed());
-        let files = Files { sighting, digest: Some(digest), settings, detected };
-        let (loaded, drained) = match self.load(&build, files.settings.as_ref(), &revision).await {
-            Ok(loaded) => loaded,
+        let candidate = Candidate { build, settings, detected };
+        if let Some(reject) = self.was_rolled_back(&candidate).await {
+            self.reject(reject, sighting, Some(&candidate), false, detected);
+            self.fall_back().await;
+            return Attempt::Settled;
+        }
+        let (loaded, contested) = match self.prepare(&candidate).await {
+            Ok(prepared) => (self.publish(prepared, &candidate, Came::Bay, None), true),
             Err(reject) => {
                 if let Some(wait) = stamp.until_aged(settled) {
                     return Attempt::Again(wait);
                 }
-                self.reject(reject, files, false);
-                return Attempt::Settled;
+                (Err(reject), false)
             }
         };
-        self.publish(loaded, drained, files);
+        if let Err(reject) = loaded {
+            self.reject(reject, sighting, Some(&candidate), contested, detected);
+            self.fall_back().await;
+            return Attempt::Settled;
+        }
+        self.remember(candidate.build, Came::Bay).await;
         if stamp.age() < detected.elapsed() + CLOCK_GRAIN { Attempt::Recheck } else { Attempt::Settled }
     }
 
-    async fn read(&self) -> io::Result<Contents> {
+    pub(super) async fn read(&self) -> io::Result<Contents> {
         let (context, name) = (self.context.clone(), self.name.clone());
         tokio::task::spawn_blocking(move || context.bay.read(&name)).await.map_err(io::Error::other)?
     }
@@ -249,7 +294,7 @@ impl Swaps {
         stamp.until_aged(if contents.settings_are_blank() { SETTLED_TRUNCATED } else { SETTLED })
     }
 
-    fn unreadable(&mut self, error: &io::Error, detected: Instant) -> Attempt {
+    async fn unreadable(&mut self, error: &io::Error, detected: Instant) -> Attempt {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Attempt::Gone,
             io::ErrorKind::Interrupted => Attempt::Again(WRITING_PAUSE),
@@ -261,18 +306,23 @@ impl Swaps {
                 let reject = Reject::transient(error.to_string(), UNREADABLE_REMEDY);
                 // Nothing was read, so nothing tells this state from the next but the reason and the files' stamps.
                 let sighting = *self.sightings.borrow();
-                self.reject(reject, Files { sighting, digest: None, settings: None, detected }, false);
+                self.reject(reject, sighting, None, false, detected);
+                self.fall_back().await;
                 Attempt::Settled
             }
         }
     }
 
     fn is_current(&self, contents: &Contents) -> bool {
-        let Some((revision, _)) = &self.current else {
+        self.serves(contents.build.digest(), contents.settings.as_ref())
+    }
+
+    /// Whether the current revision is of this build and these settings.
+    pub(super) fn serves(&self, digest: &Digest, settings: Option<&Bytes>) -> bool {
+        let Some(Current { revision, .. }) = &self.current else {
             return false;
         };
-        revision.digest() == contents.build.digest()
-            && parse_settings(&self.name, contents.settings.as_ref()).is_ok_and(|settings| settings == *revision.settings())
+        revision.digest() == digest && parse_settings(&self.name, settings).is_ok_and(|settings| settings == *revision.settings())
     }
 
     /// Whether these files were rejected before and nothing speaks for another attempt.
@@ -288,124 +338,34 @@ impl Swaps {
         !rejected.contested || self.context.registry.check(&self.name, &self.routes(contents.settings.as_ref())).is_err()
     }
 
-    /// The routes of these settings; those without settings where they are not understood.
-    fn routes(&self, settings: Option<&Bytes>) -> Vec<RouteSpec> {
-        parse_settings(&self.name, settings).unwrap_or_else(|_| Settings::defaults(&self.name)).routes
-    }
-
-    /// Everything up to the publication: nothing of it can be seen from outside.
-    async fn load(&self, build: &Build, settings: Option<&Bytes>, revision: &str) -> Result<(Arc<Revision>, Drain), Reject> {
-        let settings = parse_settings(&self.name, settings)?;
-        let mut steps = Steps { swaps: self, revision, now: None };
-        let loaded = self.context.loader.load(&self.name, build, settings, |stage| steps.enter(Some(stage))).await?;
+    /// Everything up to the publication: nothing of it can be seen from outside. Each step is told when it has ended.
+    pub(super) async fn prepare(&self, candidate: &Candidate) -> Result<Prepared, Reject> {
+        let Candidate { build, settings, detected } = candidate;
+        let revision = build.digest().short();
+        self.context.events.state(&self.name, Some(&revision), State::Detected, Duration::ZERO);
+        self.context.events.state(&self.name, Some(&revision), State::Reading, detected.elapsed());
+        let settings = parse_settings(&self.name, settings.as_ref())?;
+        let mut steps = Steps { swaps: self, revision: &revision, now: None, ended: Vec::new() };
+        let (revision, drain) = self.context.loader.load(&self.name, build, settings, |stage| steps.enter(Some(stage))).await?;
         steps.enter(None);
-        Ok(loaded)
-    }
-
-    fn publish(&mut self, revision: Arc<Revision>, drained: Drain, files: Files) {
-        let routes_changed = match self.context.registry.publish(revision.clone()) {
-            Ok(routes_changed) => routes_changed,
-            Err(conflict) => {
-                drop(revision);
-                tokio::spawn(drained.retire());
-                return self.reject(conflict.into(), files, true);
-            }
-        };
-        let short = revision.digest().short();
-        self.context.events.state(&self.name, Some(&short), State::Published, files.detected.elapsed());
-        self.rejected = None;
-        self.report(|| Standing::Published {
-            revision: short,
-            kind: revision.kind(),
-            routes: revision.settings().routes.clone(),
-        });
-        if let Some((old, drained)) = self.current.replace((revision, drained)) {
-            self.retire(old, drained, None);
-        }
-        self.routes_changed(routes_changed);
-    }
-
-    fn reject(&mut self, reject: Reject, files: Files, contested: bool) {
-        let Files { sighting, digest, settings, detected } = files;
-        let same = self.rejected.as_ref().filter(|last| last.sighting == sighting && last.reason == reject.reason);
-        if same.is_none() {
-            let revision = digest.map(|digest| digest.short());
-            self.context.events.rejected(
-                self.name.as_str(),
-                revision.as_deref(),
-                detected.elapsed(),
-                &reject.reason,
-                &reject.remedy,
-            );
-        }
-        let tries = same.map_or(0, |last| last.tries.saturating_add(1));
-        let retry = (tries < reject.retries).then(|| {
-            let pause = RETRY_PAUSE.saturating_mul(1_u32.checked_shl(tries).unwrap_or(u32::MAX)).min(RETRY_PAUSE_MAX);
-            Instant::now() + pause
-        });
-        // Where nothing could be read, what its settings said before still holds.
-        if self.current.is_none() && (digest.is_some() || !self.context.registry.knows(&self.name)) {
-            let changed = self.context.registry.mark_down([(self.name.clone(), self.routes(settings.as_ref()))]);
-            self.routes_changed(changed);
-        }
-        self.rejected = Some(Rejected { sighting, reason: reject.reason.clone(), contested, tries, retry });
-        self.report(|| Standing::Rejected(reject));
-    }
-
-    /// The files stayed away.
-    fn removed(&mut self) {
-        self.rejected = None;
-        let changed = self.context.registry.remove(&self.name);
-        if let Some((old, drained)) = self.current.take() {
-            self.retire(old, drained, Some("its file was removed from the bay"));
-        } else if self.sightings.borrow().settings.is_some() {
-            let reason = format!("{0}.toml is there without {0}.wasm", self.name);
-            let remedy = format!("put {}.wasm beside it, or take the settings away", self.name);
-            self.context.events.rejected(self.name.as_str(), None, Duration::ZERO, &reason, &remedy);
-            self.report(|| Standing::Rejected(Reject::new(reason, remedy)));
-        }
-        self.report(|| Standing::Gone);
-        self.routes_changed(changed);
-    }
-
-    fn routes_changed(&self, changed: bool) {
-        if changed {
-            self.context.routes_changed.send_modify(|count| *count += 1);
-        }
-    }
-
-    /// Lets the revision finish what it has, beside the next swap. Its idle instances end at once: the next one needs their slots.
-    fn retire(&self, old: Arc<Revision>, drained: Drain, reason: Option<&str>) {
-        let (context, name, revision) = (self.context.clone(), self.name.clone(), old.digest().short());
-        drop(old);
-        drained.end_idle();
-        context.events.draining(&name, &revision, reason);
-        self.context.shutdown.track(async move {
-            let begun = Instant::now();
-            let finished = drained.wait(context.drain).await;
-            drained.retire().await;
-            match finished {
-                true => context.events.state(&name, Some(&revision), State::Retired, begun.elapsed()),
-                false => context.events.cut(&name, &revision, begun.elapsed()),
-            }
-        });
-    }
-
-    fn report(&mut self, standing: impl FnOnce() -> Standing) {
-        if let Some(report) = self.report.take() {
-            // Whoever waited for the start may have gone.
-            let _ = report.send(standing());
-        }
+        Ok(Prepared { revision, drain, steps: steps.ended })
     }
 }
 
-/// What an attempt is made with.
-struct Files {
-    sighting: Sighting,
-    /// Of the build, where it could be read.
-    digest: Option<Digest>,
-    settings: Option<Bytes>,
-    detected: Instant,
+/// A revision that is ready to be published.
+pub(super) struct Prepared {
+    pub(super) revision: Arc<Revision>,
+    pub(super) drain: Drain,
+    /// How long each step of its loading took.
+    pub(super) steps: Vec<(State, Duration)>,
+}
+
+impl Prepared {
+    /// Lets it go, off the async threads: nobody has seen it.
+    pub(super) async fn discard(self) {
+        drop(self.revision);
+        self.drain.retire().await;
+    }
 }
 
 /// Tells each step of the loading when it has ended, with its time.
@@ -413,6 +373,7 @@ struct Steps<'a> {
     swaps: &'a Swaps,
     revision: &'a str,
     now: Option<(Stage, Instant)>,
+    ended: Vec<(State, Duration)>,
 }
 
 impl Steps<'_> {
@@ -423,7 +384,9 @@ impl Steps<'_> {
                 Stage::Linking => State::Linking,
                 Stage::Warming => State::Warming,
             };
-            self.swaps.context.events.state(&self.swaps.name, Some(self.revision), state, begun.elapsed());
+            let took = begun.elapsed();
+            self.swaps.context.events.state(&self.swaps.name, Some(self.revision), state, took);
+            self.ended.push((state, took));
         }
         self.now = stage.map(|stage| (stage, Instant::now()));
     }

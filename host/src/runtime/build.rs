@@ -25,6 +25,11 @@ impl Build {
         &self.digest
     }
 
+    /// The file as it was read.
+    pub fn wasm(&self) -> &[u8] {
+        &self.wasm
+    }
+
     /// Bytes of the file.
     pub fn size(&self) -> usize {
         self.wasm.len()

@@ -5,12 +5,13 @@
 //! the use, and nobody can truncate it later, which would kill the host.
 
 use super::{digest::Digest, engine::Flavour};
+use crate::state::{self, make_private, open_own, refuse_unless_own, remove_if_there};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File},
     io::{self, Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::SystemTime,
@@ -132,7 +133,7 @@ impl Folder {
         }
         self.size.store(0, Ordering::Relaxed);
         let key_file = self.path.with_file_name(KEY_FILE);
-        if key_file.exists() { Ok(()) } else { write_key(&key_file, &self.key) }
+        if key_file.exists() { Ok(()) } else { state::write_whole(&key_file, &self.key) }
     }
 
     /// Removes what a crash left half written.
@@ -239,43 +240,6 @@ impl Folder {
     }
 }
 
-/// Opens a regular file of our own, which is no link and which nobody else may write.
-fn open_own(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(NOFOLLOW | NONBLOCK).open(path)?;
-    let found = file.metadata()?;
-    refuse_unless_own(&found)?;
-    if found.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
-}
-
-fn make_private(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
-/// Another host with the same state folder may have been faster.
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// `O_NOFOLLOW`: a link planted in the cache is not followed.
-const NOFOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-/// `O_NONBLOCK`: a pipe planted in the cache is not waited for.
-const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-
-/// Refuses what another user owns or may write.
-fn refuse_unless_own(found: &fs::Metadata) -> io::Result<()> {
-    let me = rustix::process::geteuid().as_raw();
-    if found.uid() != me {
-        return Err(io::Error::other(format!("it belongs to user {}, hotbay runs as user {me}", found.uid())));
-    }
-    if found.mode() & 0o022 != 0 {
-        return Err(io::Error::other(format!("others may write it (mode {:o})", found.mode() & 0o777)));
-    }
-    Ok(())
-}
-
 /// Reads the key, or makes one at the first start.
 fn key(path: &Path) -> io::Result<[u8; 32]> {
     match open_own(path) {
@@ -300,17 +264,8 @@ fn key(path: &Path) -> io::Result<[u8; 32]> {
 fn new_key(path: &Path) -> io::Result<[u8; 32]> {
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(io::Error::other)?;
-    write_key(path, &key)?;
+    state::write_whole(path, &key)?;
     Ok(key)
-}
-
-fn write_key(path: &Path, key: &[u8; 32]) -> io::Result<()> {
-    // `NamedTempFile` is made with mode 0600.
-    let mut file = NamedTempFile::with_prefix_in(".key-", path.parent().unwrap_or(Path::new(".")))?;
-    file.write_all(key)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }
 
 #[cfg(test)]

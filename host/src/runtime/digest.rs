@@ -1,5 +1,6 @@
 //! The digest of a build, which names its revision.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
@@ -11,6 +12,12 @@ impl Digest {
     /// Hashes `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// Reads 64 hex digits.
+    pub fn parse(hex: &str) -> Option<Self> {
+        let mut digest = [0; 32];
+        hex::decode_to_slice(hex, &mut digest).ok().map(|()| Self(digest))
     }
 
     /// The first 12 hex digits: what people, logs and `x-hotbay-revision` call the revision.
@@ -30,5 +37,18 @@ impl fmt::Display for Digest {
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let hex = String::deserialize(deserializer)?;
+        Self::parse(&hex).ok_or_else(|| de::Error::custom(format!("`{hex}` is no SHA-256 in hex")))
     }
 }

@@ -1,0 +1,405 @@
+//! The history: every build that was ever good, with its settings, in the state folder.
+//!
+//! Files and no database: what there is to keep are builds, which are files, and a page of text for each service. Each is written
+//! whole under another name, synced and renamed, so a crash at any moment leaves the old or the new one; a broken file harms one
+//! service; and a person can read, copy and mend them with what every machine has.
+
+mod record;
+
+pub use record::{Came, End, Ended, Entry, Files};
+
+use crate::{
+    config::HistoryConfig,
+    deploy::bay::read_build,
+    runtime::{Build, Digest},
+    state::{make_private, open_own, refuse_unless_own, remove_if_there, sweep, write_whole},
+};
+use record::Record;
+use rustix::fs::{FlockOperation, flock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+use tracing::{error, warn};
+
+const FOLDER: &str = "history";
+const BUILDS: &str = "builds";
+const LOCK: &str = "lock";
+
+/// The history of one bay, or its absence where the state folder cannot be used. All of it waits for the disk.
+pub struct History {
+    folder: Option<Folder>,
+}
+
+struct Folder {
+    path: PathBuf,
+    config: HistoryConfig,
+}
+
+/// The folder while nobody else reads or writes it: after a take-over two hosts keep one history for a moment.
+struct Locked<'a> {
+    path: &'a Path,
+    config: &'a HistoryConfig,
+    _lock: File,
+}
+
+impl History {
+    /// Opens the history of `bay` in the state folder `state`, creating both where they are missing. Where that fails the log says
+    /// so, and nothing is remembered.
+    pub fn open(state: &Path, bay: &Path, config: HistoryConfig) -> Self {
+        let folder = Folder::open(state, bay, config)
+            .inspect_err(|error| {
+                warn!(
+                    state = %state.display(), %error,
+                    "the state folder cannot be used: no history is kept, and there is nothing to roll back to; give hotbay a \
+                     folder of its own with --state"
+                );
+            })
+            .ok();
+        Self { folder }
+    }
+
+    /// Remembers that a revision was published, and keeps its build.
+    pub(super) fn published(&self, name: &str, build: &Build, settings: Option<String>, came: Came) {
+        self.note("a revision could not be remembered; it cannot be rolled back to", name, |folder| {
+            folder.keep_build(build)?;
+            let files = Files { digest: *build.digest(), settings };
+            let size = u64::try_from(build.size()).unwrap_or(u64::MAX);
+            folder.change(name, |record| record.publish(files, size, came, SystemTime::now()))?;
+            folder.tidy()
+        });
+    }
+
+    /// Remembers that what serves of `name` ceases to.
+    pub(super) fn ended(&self, name: &str, end: End) {
+        self.note("the end of a revision could not be remembered", name, |folder| {
+            folder.change(name, |record| record.end(end, SystemTime::now()))
+        });
+    }
+
+    /// What was published of `name`, the oldest first.
+    ///
+    /// # Errors
+    /// Where its record cannot be read.
+    pub fn entries(&self, name: &str) -> io::Result<Vec<Entry>> {
+        Ok(self.usable()?.lock()?.read(name)?.entries)
+    }
+
+    /// The names that there are records of.
+    pub fn names(&self) -> Vec<String> {
+        let names = || self.usable()?.lock()?.names();
+        names().unwrap_or_default()
+    }
+
+    /// The revision that a service without a good one falls back to: the last that served and was not gone back from.
+    pub(super) fn last_good(&self, name: &str) -> Option<Entry> {
+        let entries = self.entries(name).ok()?;
+        // Who took the service out of the bay did not want it to serve.
+        let removed = entries.last().and_then(|last| last.ended.as_ref()).is_some_and(|ended| ended.end == End::Removed);
+        entries.into_iter().rev().find(Entry::is_good).filter(|_| !removed)
+    }
+
+    /// Why these files were gone back from, if that is how they ended the last time.
+    pub(super) fn rolled_back(&self, name: &str, files: &Files) -> Option<String> {
+        let entries = self.entries(name).ok()?;
+        match &entries.iter().rev().find(|entry| entry.is_of(files))?.ended {
+            Some(Ended { end: End::RolledBack(reason), .. }) => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    /// A build of the history, read and checked against its digest.
+    ///
+    /// # Errors
+    /// Where it is not there, or is not what it was.
+    pub(super) fn build(&self, digest: &Digest) -> io::Result<Build> {
+        let path = build_path(&self.usable()?.path, digest);
+        drop(open_own(&path)?);
+        let (build, _) = read_build(&path)?;
+        match build.digest() == digest {
+            true => Ok(build),
+            false => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is not what it was", path.display()))),
+        }
+    }
+
+    /// Remembers what is about to be written into the bay, so that a crash in the middle is made good at the next start.
+    ///
+    /// # Errors
+    /// Where it cannot be written: then nothing must be changed that a crash could leave half done.
+    pub(super) fn intend(&self, name: &str, build: &Build, settings: Option<String>) -> io::Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let folder = folder.lock()?;
+        folder.keep_build(build)?;
+        folder.change(name, |record| record.intended = Some(Files { digest: *build.digest(), settings }))
+    }
+
+    /// What was intended is done, or given up.
+    pub(super) fn settled(&self, name: &str) {
+        self.note("a finished change could not be noted", name, |folder| folder.change(name, |record| record.intended = None));
+    }
+
+    /// What a crash left half done, by service.
+    pub(super) fn unfinished(&self) -> Vec<(String, Files)> {
+        let intended = |name: String| {
+            let record = self.usable().and_then(Folder::lock).and_then(|folder| folder.read(&name)).ok()?;
+            Some((name, record.intended?))
+        };
+        self.names().into_iter().filter_map(intended).collect()
+    }
+
+    /// Services that were in the bay when the host ended and are not now were taken out meanwhile.
+    pub(super) fn missing(&self, there: &BTreeSet<String>) {
+        for name in self.names() {
+            if !there.contains(&name) {
+                self.ended(&name, End::Removed);
+            }
+        }
+    }
+
+    fn usable(&self) -> io::Result<&Folder> {
+        self.folder.as_ref().ok_or_else(|| io::Error::other("no history is kept: the state folder cannot be used, see the log"))
+    }
+
+    /// Writes what serving does not depend on.
+    fn note(&self, failed: &str, name: &str, write: impl FnOnce(&Locked<'_>) -> io::Result<()>) {
+        if let Some(folder) = &self.folder
+            && let Err(error) = folder.lock().and_then(|folder| write(&folder))
+        {
+            error!(service = name, %error, "{failed}");
+        }
+    }
+}
+
+impl Folder {
+    fn open(state: &Path, bay: &Path, config: HistoryConfig) -> io::Result<Self> {
+        let path = state.join(FOLDER).join(identity(state, bay)?);
+        make_private(&path.join(BUILDS))?;
+        for folder in [state, &state.join(FOLDER), &path, &path.join(BUILDS)] {
+            refuse_unless_own(&fs::metadata(folder)?)?;
+        }
+        let folder = Self { path, config };
+        let locked = folder.lock()?;
+        sweep(locked.path)?;
+        sweep(&locked.path.join(BUILDS))?;
+        drop(locked);
+        Ok(folder)
+    }
+
+    fn lock(&self) -> io::Result<Locked<'_>> {
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(self.path.join(LOCK))?;
+        flock(&lock, FlockOperation::LockExclusive)?;
+        Ok(Locked { path: &self.path, config: &self.config, _lock: lock })
+    }
+}
+
+/// Tells the histories of bays apart that share a state folder: the way from the one to the other, so that both can be moved
+/// together.
+fn identity(state: &Path, bay: &Path) -> io::Result<String> {
+    make_private(state)?;
+    let (state, bay) = (fs::canonicalize(state)?, fs::canonicalize(bay)?);
+    let shared = state.components().zip(bay.components()).take_while(|(a, b)| a == b).count();
+    let ups = state.components().skip(shared).count();
+    let way = bay.components().skip(shared).fold(PathBuf::from("../".repeat(ups)), |way, part| way.join(part));
+    Ok(Digest::of(way.as_os_str().as_encoded_bytes()).short())
+}
+
+fn build_path(folder: &Path, digest: &Digest) -> PathBuf {
+    folder.join(BUILDS).join(format!("{digest}.wasm"))
+}
+
+impl Locked<'_> {
+    fn record_path(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.json"))
+    }
+
+    fn read(&self, name: &str) -> io::Result<Record> {
+        let path = self.record_path(name);
+        let read = || {
+            let mut text = Vec::new();
+            open_own(&path)?.read_to_end(&mut text)?;
+            Record::parse(&text)
+        };
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Record::default()),
+            read => read.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+        }
+    }
+
+    fn change(&self, name: &str, change: impl FnOnce(&mut Record)) -> io::Result<()> {
+        let mut record = match self.read(name) {
+            // Nobody can read it, so nothing is lost with it; it stays beside the new one for a person.
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
+                warn!(service = name, %error, "a record of the history is broken and is begun anew; the old one is kept as {name}.broken");
+                fs::rename(self.record_path(name), self.path.join(format!("{name}.broken")))?;
+                Record::default()
+            }
+            read => read?,
+        };
+        let before = record.clone();
+        change(&mut record);
+        record.trim(self.config.keep.as_usize());
+        if record == before { Ok(()) } else { write_whole(&self.record_path(name), &record.text()?) }
+    }
+
+    fn keep_build(&self, build: &Build) -> io::Result<()> {
+        let path = build_path(self.path, build.digest());
+        // Whether what is there is whole is seen when it is read: written whole it was, and only damage could have changed it.
+        let is_there = fs::metadata(&path).is_ok_and(|found| usize::try_from(found.len()) == Ok(build.size()));
+        if is_there { Ok(()) } else { write_whole(&path, build.wasm()) }
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.path)? {
+            let file = entry?.file_name();
+            names.extend(file.to_str().and_then(|file| file.strip_suffix(".json")).map(str::to_owned));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Forgets the oldest revisions while all builds take more than `history.size`, then removes builds that no record names.
+    fn tidy(&self) -> io::Result<()> {
+        let mut records = BTreeMap::new();
+        for name in self.names()? {
+            // One that cannot be read may name any build.
+            let Ok(record) = self.read(&name) else { return Ok(()) };
+            records.insert(name, record);
+        }
+        let mut forgetful = BTreeSet::new();
+        while builds(&records).values().sum::<u64>() > self.config.size.0 {
+            let idle = records.iter_mut().filter_map(|(name, record)| Some((record.oldest()?, name, record)));
+            let Some((_, name, record)) = idle.min_by_key(|(published, ..)| *published) else { break };
+            record.forget_oldest();
+            forgetful.insert(name.clone());
+        }
+        for (name, record) in records.iter().filter(|(name, _)| forgetful.contains(*name)) {
+            write_whole(&self.record_path(name), &record.text()?)?;
+        }
+        let wanted = builds(&records);
+        for entry in fs::read_dir(self.path.join(BUILDS))? {
+            let entry = entry?;
+            let digest = entry.file_name().to_str().and_then(|file| Digest::parse(file.strip_suffix(".wasm")?));
+            if digest.is_some_and(|digest| !wanted.contains_key(&digest)) {
+                remove_if_there(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The builds that records name, each once, with their sizes. What is only intended is not counted, and not removed.
+fn builds(records: &BTreeMap<String, Record>) -> BTreeMap<Digest, u64> {
+    let intended = records.values().filter_map(|record| Some((record.intended.as_ref()?.digest, 0)));
+    let published = records.values().flat_map(|record| &record.entries).map(|entry| (entry.digest, entry.size));
+    intended.chain(published).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ByteSize, Count};
+    use bytes::Bytes;
+
+    fn opened(folder: &Path, keep: u32, size: u64) -> History {
+        let bay = folder.join("bay");
+        fs::create_dir_all(&bay).unwrap();
+        History::open(&bay.join(".hotbay"), &bay, HistoryConfig { keep: Count(keep), size: ByteSize(size) })
+    }
+
+    fn build(text: &str) -> Build {
+        Build::of(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    fn digests(history: &History, name: &str) -> Vec<Digest> {
+        history.entries(name).unwrap().iter().map(|entry| entry.digest).collect()
+    }
+
+    #[test]
+    fn what_was_published_is_there_after_a_restart_and_after_a_move() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = opened(folder.path(), 10, 1000);
+        for text in ["one", "two"] {
+            history.published("a", &build(text), Some("# settings".to_owned()), Came::Bay);
+        }
+        let moved = tempfile::tempdir().unwrap();
+        fs::rename(folder.path().join("bay"), moved.path().join("bay")).unwrap();
+        let history = opened(moved.path(), 10, 1000);
+        assert_eq!(digests(&history, "a"), [*build("one").digest(), *build("two").digest()]);
+        assert_eq!(history.build(build("one").digest()).unwrap().wasm(), b"one");
+        assert_eq!(history.last_good("a").unwrap().digest, *build("two").digest());
+    }
+
+    #[test]
+    fn the_oldest_go_and_the_serving_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = opened(folder.path(), 2, 9);
+        for (name, text) in [("a", "aa1"), ("b", "bb1"), ("a", "aa2"), ("b", "bb2"), ("b", "bb3")] {
+            history.published(name, &build(text), None, Came::Bay);
+        }
+        assert_eq!(digests(&history, "a"), [*build("aa2").digest()]);
+        assert_eq!(digests(&history, "b"), ["bb2", "bb3"].map(|text| *build(text).digest()));
+        assert!(history.build(build("bb1").digest()).is_err());
+        assert_eq!(fs::read_dir(history.folder.as_ref().unwrap().path.join(BUILDS)).unwrap().count(), 3);
+        let one = tempfile::tempdir().unwrap();
+        let history = opened(one.path(), 2, 1);
+        history.published("a", &build("larger than all"), None, Came::Bay);
+        assert!(history.build(build("larger than all").digest()).is_ok(), "it serves");
+    }
+
+    #[test]
+    fn damage_is_seen_and_harms_one_service() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = opened(folder.path(), 10, 1000);
+        for name in ["a", "b", "c"] {
+            history.published(name, &build(name), None, Came::Bay);
+        }
+        let path = history.folder.as_ref().unwrap().path.clone();
+        fs::write(path.join("a.json"), "{\"version\": 1").unwrap();
+        fs::write(path.join("b.json"), "{\"version\": 99}").unwrap();
+        fs::write(build_path(&path, build("c").digest()), "C").unwrap();
+        for name in ["a", "b"] {
+            history.published(name, &build("new"), None, Came::Bay);
+        }
+        assert_eq!(digests(&history, "a"), [*build("new").digest()]);
+        assert!(path.join("a.broken").exists());
+        assert!(history.entries("b").unwrap_err().to_string().contains("later hotbay"), "it is left alone");
+        assert_eq!(fs::read_to_string(path.join("b.json")).unwrap(), "{\"version\": 99}");
+        assert_eq!(history.build(build("c").digest()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn what_was_taken_out_or_gone_back_from_is_no_last_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = opened(folder.path(), 10, 1000);
+        let files = |text: &str| Files { digest: *build(text).digest(), settings: None };
+        history.published("a", &build("good"), None, Came::Bay);
+        history.published("a", &build("bad"), None, Came::Bay);
+        history.ended("a", End::RolledBack("it failed".to_owned()));
+        assert_eq!(history.last_good("a").unwrap().digest, *build("good").digest());
+        assert_eq!(history.rolled_back("a", &files("bad")).as_deref(), Some("it failed"));
+        assert_eq!(history.rolled_back("a", &files("good")), None);
+        history.published("a", &build("good"), None, Came::AutomaticRollback);
+        history.missing(&BTreeSet::new());
+        assert_eq!(history.last_good("a"), None);
+    }
+
+    #[test]
+    fn an_intention_is_there_until_it_is_settled() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = opened(folder.path(), 10, 1000);
+        history.intend("a", &build("next"), Some("# next".to_owned())).unwrap();
+        history.published("b", &build("other"), None, Came::Bay);
+        let intended = Files { digest: *build("next").digest(), settings: Some("# next".to_owned()) };
+        assert_eq!(opened(folder.path(), 10, 1000).unfinished(), [("a".to_owned(), intended)]);
+        assert!(history.build(build("next").digest()).is_ok(), "its build is not tidied away");
+        history.settled("a");
+        assert!(history.unfinished().is_empty());
+    }
+}

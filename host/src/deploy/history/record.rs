@@ -1,0 +1,271 @@
+//! What is remembered of one service: its revisions in the order of their publication, as one JSON document.
+
+use crate::runtime::Digest;
+use serde::{Deserialize, Serialize};
+use std::{
+    io,
+    time::{Duration, SystemTime},
+};
+
+/// The layout of the documents. One of a later layout is left alone.
+const VERSION: u32 = 1;
+
+/// How a revision came to be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Came {
+    /// Somebody put files into the bay.
+    Bay,
+    /// By the admin API.
+    Deploy,
+    /// Somebody went back to it.
+    Rollback,
+    /// A labelled revision was made the main one.
+    Promote,
+    /// The host went back to it, since the one after it failed.
+    AutomaticRollback,
+    /// The host started with files in the bay that were rejected.
+    LastGood,
+}
+
+impl Came {
+    /// The name in logs, events and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bay => "bay",
+            Self::Deploy => "deploy",
+            Self::Rollback => "rollback",
+            Self::Promote => "promote",
+            Self::AutomaticRollback => "automatic-rollback",
+            Self::LastGood => "last-good",
+        }
+    }
+}
+
+/// How a revision ceased to serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "how", content = "reason")]
+pub enum End {
+    /// Another took its place.
+    Replaced,
+    /// Its files were taken out of the bay.
+    Removed,
+    /// The host went back from it, with the reason.
+    RolledBack(String),
+    /// The host ended.
+    HostEnded,
+}
+
+/// One revision that was published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// SHA-256 of its build.
+    pub digest: Digest,
+    /// Bytes of its build.
+    pub size: u64,
+    /// The text of `NAME.toml` as it was; none where there was no such file.
+    pub settings: Option<String>,
+    /// How it came.
+    pub came: Came,
+    /// When it was published first.
+    #[serde(with = "moment")]
+    pub published: SystemTime,
+    /// Since when it serves, or when it began to for the last time: a restart of the host begins anew.
+    #[serde(with = "moment")]
+    pub since: SystemTime,
+    /// How long it had served before `since`, in milliseconds.
+    pub served_ms: u64,
+    /// When and how it ceased to serve; none for the one that serves, and for one whose host was killed.
+    #[serde(default)]
+    pub ended: Option<Ended>,
+}
+
+/// The end of a revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// When.
+    #[serde(with = "moment")]
+    pub at: SystemTime,
+    /// How.
+    #[serde(flatten)]
+    pub end: End,
+}
+
+impl Entry {
+    /// How long it has served in all. After a host was killed the time until its next start counts as well, since nobody saw the
+    /// end.
+    pub fn served(&self) -> Duration {
+        let until = self.ended.as_ref().map_or_else(SystemTime::now, |ended| ended.at);
+        Duration::from_millis(self.served_ms) + until.duration_since(self.since).unwrap_or_default()
+    }
+
+    /// Whether these files make this revision.
+    pub(crate) fn is_of(&self, files: &Files) -> bool {
+        self.digest == files.digest && self.settings == files.settings
+    }
+
+    /// Whether nobody has seen fault with it.
+    pub(crate) fn is_good(&self) -> bool {
+        !matches!(&self.ended, Some(Ended { end: End::RolledBack(_), .. }))
+    }
+}
+
+/// What makes a revision: a build and the text of its settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    /// SHA-256 of the build.
+    pub digest: Digest,
+    /// The text of `NAME.toml`, if there is one.
+    pub settings: Option<String>,
+}
+
+/// All that is remembered of a service.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    version: u32,
+    /// The oldest first.
+    pub(super) entries: Vec<Entry>,
+    /// What is being written into the bay, so that a crash in the middle is made good at the next start.
+    #[serde(default)]
+    pub(super) intended: Option<Files>,
+}
+
+impl Record {
+    pub(super) fn parse(text: &[u8]) -> io::Result<Self> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        match serde_json::from_slice(text)? {
+            Versioned { version } if version > VERSION => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("it was written by a later hotbay (layout {version}; this one reads up to {VERSION})"),
+            )),
+            Versioned { .. } => Ok(serde_json::from_slice(text)?),
+        }
+    }
+
+    pub(super) fn text(&self) -> io::Result<Vec<u8>> {
+        let current = Self { version: VERSION, ..self.clone() };
+        Ok(serde_json::to_vec_pretty(&current)?)
+    }
+
+    /// Remembers a publication at `now`.
+    pub(super) fn publish(&mut self, files: Files, size: u64, came: Came, now: SystemTime) {
+        if let Some(last) = self.entries.last_mut()
+            && last.is_of(&files)
+            && last.is_good()
+            // Without an end: the host was killed, or another one took over. It has served all the while as far as is known.
+            && last.ended.as_ref().is_none_or(|ended| ended.end == End::HostEnded)
+        {
+            if last.ended.is_some() {
+                last.served_ms = millis(last.served());
+                (last.since, last.ended) = (now, None);
+            }
+            return;
+        }
+        self.end(End::Replaced, now);
+        let Files { digest, settings } = files;
+        self.entries.push(Entry { digest, size, settings, came, published: now, since: now, served_ms: 0, ended: None });
+    }
+
+    /// Remembers that what serves ceases to.
+    pub(super) fn end(&mut self, end: End, now: SystemTime) {
+        if let Some(last) = self.entries.last_mut().filter(|last| last.ended.is_none()) {
+            last.ended = Some(Ended { at: now, end });
+        }
+    }
+
+    /// Forgets the oldest of those that do not serve, until `keep` of them are left.
+    pub(super) fn trim(&mut self, keep: usize) {
+        let idle = self.entries.iter().filter(|entry| entry.ended.is_some()).count();
+        for _ in keep..idle {
+            self.forget_oldest();
+        }
+    }
+
+    /// When the oldest that does not serve was published.
+    pub(super) fn oldest(&self) -> Option<SystemTime> {
+        self.entries.iter().find(|entry| entry.ended.is_some()).map(|entry| entry.published)
+    }
+
+    pub(super) fn forget_oldest(&mut self) {
+        if let Some(oldest) = self.entries.iter().position(|entry| entry.ended.is_some()) {
+            self.entries.remove(oldest);
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// RFC 3339 in UTC, to the millisecond.
+mod moment {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+    use std::time::SystemTime;
+
+    pub(super) fn serialize<S: Serializer>(moment: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339_millis(*moment))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_rfc3339(&text).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(build: &str, settings: Option<&str>) -> Files {
+        Files { digest: Digest::of(build.as_bytes()), settings: settings.map(str::to_owned) }
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn it_reads_what_it_wrote_and_leaves_a_later_layout_alone() {
+        let mut record = Record::default();
+        record.publish(files("a", Some("[limits]\n")), 1, Came::Bay, at(1));
+        record.publish(files("b", None), 2, Came::Deploy, at(2));
+        record.end(End::RolledBack("9 of 10 failed".to_owned()), at(4));
+        record.intended = Some(files("a", None));
+        let read = Record::parse(&record.text().unwrap()).unwrap();
+        assert_eq!((&read.entries, &read.intended), (&record.entries, &record.intended));
+        assert_eq!(read.entries[0].ended, Some(Ended { at: at(2), end: End::Replaced }));
+        assert_eq!(read.entries[1].served(), Duration::from_secs(2));
+        let later = Record::parse(br#"{"version": 2, "revisions": {}}"#).unwrap_err();
+        assert_eq!(later.kind(), io::ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn a_restart_goes_on_with_the_same_entry() {
+        let mut record = Record::default();
+        record.publish(files("a", None), 1, Came::Bay, at(10));
+        record.end(End::HostEnded, at(20));
+        record.publish(files("a", None), 1, Came::Bay, at(100));
+        record.end(End::Removed, at(105));
+        assert_eq!(record.entries.len(), 1);
+        assert_eq!(record.entries[0].served(), Duration::from_secs(15));
+        record.publish(files("a", None), 1, Came::Bay, at(200));
+        assert_eq!(record.entries.len(), 2, "what was removed and comes back is another publication");
+    }
+
+    #[test]
+    fn the_serving_one_is_never_forgotten() {
+        let mut record = Record::default();
+        for (second, build) in ["a", "b", "c", "d"].into_iter().enumerate() {
+            record.publish(files(build, None), 1, Came::Bay, at(second as u64));
+        }
+        record.trim(2);
+        let left: Vec<_> = record.entries.iter().map(|entry| entry.digest).collect();
+        assert_eq!(left, ["b", "c", "d"].map(|build| Digest::of(build.as_bytes())));
+        record.trim(0);
+        assert_eq!(record.entries.len(), 1);
+        assert_eq!(record.oldest(), None);
+    }
+}

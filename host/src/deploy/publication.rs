@@ -1,0 +1,263 @@
+//! What becomes of a loaded revision, and of the one before it: published, rejected, drained, retired, remembered.
+
+use super::{
+    bay::{Sighting, parse_settings},
+    event::State,
+    history::{Came, End, Entry, Files},
+    swap::{Candidate, Prepared, Swaps},
+};
+use crate::{
+    config::{RouteSpec, Settings},
+    runtime::{Build, Drain, Kind, Reject, Revision},
+};
+use bytes::Bytes;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Between two attempts with a build that failed for want of something of the host's, the least and the most.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// How the first attempt of a service ended.
+#[derive(Debug, Clone)]
+pub enum Standing {
+    /// Its revision serves.
+    Published {
+        /// 12 hex digits of the digest.
+        revision: String,
+        /// How it is served.
+        kind: Kind,
+        /// Where it answers, unless it is a library.
+        routes: Vec<RouteSpec>,
+        /// Why the files in the bay do not serve, where it is the last good revision of the history.
+        instead_of: Option<Reject>,
+    },
+    /// It will not serve.
+    Rejected(Reject),
+    /// Its files were gone before they could be read.
+    Gone,
+}
+
+/// The revision that serves.
+pub(super) struct Current {
+    pub(super) revision: Arc<Revision>,
+    /// What its end needs.
+    pub(super) drain: Drain,
+    /// What it was made of.
+    pub(super) files: Files,
+}
+
+/// What was rejected last.
+pub(super) struct Rejected {
+    /// The files as they were. The same content placed anew is a new attempt: whoever places it wants one.
+    pub(super) sighting: Sighting,
+    pub(super) reject: Reject,
+    pub(super) contested: bool,
+    /// How often the same was tried again, and when to do so next; never where the build itself is at fault.
+    tries: u32,
+    pub(super) retry: Option<Instant>,
+}
+
+impl Swaps {
+    /// Publishes what was prepared of `candidate`. `reason` says why, where it is not what lies in the bay.
+    ///
+    /// # Errors
+    /// Another service owns one of its routes; nothing has changed.
+    pub(super) fn publish(
+        &mut self,
+        prepared: Prepared,
+        candidate: &Candidate,
+        came: Came,
+        reason: Option<&str>,
+    ) -> Result<(), Reject> {
+        let Prepared { revision, drain, .. } = prepared;
+        let routes_changed = match self.context.registry.publish(revision.clone()) {
+            Ok(routes_changed) => routes_changed,
+            Err(conflict) => {
+                drop(revision);
+                tokio::spawn(drain.retire());
+                return Err(conflict.into());
+            }
+        };
+        let short = revision.digest().short();
+        self.context.events.published(&self.name, &short, candidate.detected.elapsed(), came, reason);
+        let instead_of = match came {
+            Came::LastGood => self.rejected.as_ref().map(|rejected| rejected.reject.clone()),
+            _ => None,
+        };
+        self.report(|| Standing::Published {
+            revision: short,
+            kind: revision.kind(),
+            routes: revision.settings().routes.clone(),
+            instead_of,
+        });
+        if let Some(old) = self.current.replace(Current { revision, drain, files: candidate.files() }) {
+            self.retire(old, None);
+        }
+        if matches!(came, Came::Bay | Came::Deploy | Came::Rollback | Came::Promote) {
+            self.rejected = None;
+        }
+        self.routes_changed(routes_changed);
+        Ok(())
+    }
+
+    /// Writes what was published into the history. Waited for here and not before the publication: a crash in between leaves the
+    /// files in the bay, which say the same.
+    pub(super) async fn remember(&self, build: Build, came: Came) {
+        let Some(settings) = self.current.as_ref().map(|current| current.files.settings.clone()) else { return };
+        self.with_history(move |history, name| history.published(name, &build, settings, came)).await;
+    }
+
+    /// Runs what waits for the disk off the async threads.
+    pub(super) async fn with_history<T: Send + Default + 'static>(
+        &self,
+        work: impl FnOnce(&super::history::History, &str) -> T + Send + 'static,
+    ) -> T {
+        let (context, name) = (self.context.clone(), self.name.clone());
+        // A panic in it was logged.
+        tokio::task::spawn_blocking(move || work(&context.history, name.as_str())).await.unwrap_or_default()
+    }
+
+    /// Tells why `candidate`, or files that cannot even be read, will not serve.
+    pub(super) fn reject(
+        &mut self,
+        reject: Reject,
+        sighting: Sighting,
+        candidate: Option<&Candidate>,
+        contested: bool,
+        detected: Instant,
+    ) {
+        let same = self.rejected.as_ref().filter(|last| last.sighting == sighting && last.reject.reason == reject.reason);
+        if same.is_none() {
+            let revision = candidate.map(|candidate| candidate.build.digest().short());
+            let took = detected.elapsed();
+            self.context.events.rejected(self.name.as_str(), revision.as_deref(), took, &reject.reason, &reject.remedy);
+        }
+        let tries = same.map_or(0, |last| last.tries.saturating_add(1));
+        let retry = (tries < reject.retries).then(|| {
+            let pause = RETRY_PAUSE.saturating_mul(1_u32.checked_shl(tries).unwrap_or(u32::MAX)).min(RETRY_PAUSE_MAX);
+            Instant::now() + pause
+        });
+        // Where nothing could be read, what its settings said before still holds.
+        if self.current.is_none() && (candidate.is_some() || !self.context.registry.knows(&self.name)) {
+            let routes = self.routes(candidate.and_then(|candidate| candidate.settings.as_ref()));
+            let changed = self.context.registry.mark_down([(self.name.clone(), routes)]);
+            self.routes_changed(changed);
+        }
+        self.rejected = Some(Rejected { sighting, reject, contested, tries, retry });
+    }
+
+    /// The routes of these settings; those without settings where they are not understood.
+    pub(super) fn routes(&self, settings: Option<&Bytes>) -> Vec<RouteSpec> {
+        parse_settings(&self.name, settings).unwrap_or_else(|_| Settings::defaults(&self.name)).routes
+    }
+
+    /// Where the files in the bay were rejected and nothing serves: publishes the last good revision of the history, and reports
+    /// how the first attempt ended.
+    pub(super) async fn fall_back(&mut self) {
+        if self.current.is_none()
+            && let Some(entry) = self.with_history(|history, name| history.last_good(name)).await
+        {
+            let came = Came::LastGood;
+            let reason = self.rejected.as_ref().map_or_else(String::new, |rejected| {
+                format!("{}.wasm in the bay was rejected: {}", self.name, rejected.reject.reason)
+            });
+            if let Err(reject) = self.go_back(entry, came, &reason).await {
+                self.context.events.last_good_fails(&self.name, &reject);
+            }
+        }
+        if let Some(rejected) = &self.rejected {
+            let reject = rejected.reject.clone();
+            self.report(|| Standing::Rejected(reject));
+        }
+    }
+
+    /// Publishes a revision of the history; the bay stays as it is.
+    pub(super) async fn go_back(&mut self, entry: Entry, came: Came, reason: &str) -> Result<(), Reject> {
+        let candidate = self.candidate_of(entry).await?;
+        let prepared = self.prepare(&candidate).await?;
+        self.publish(prepared, &candidate, came, Some(reason))?;
+        self.remember(candidate.build, came).await;
+        Ok(())
+    }
+
+    /// The build and the settings of a revision of the history.
+    pub(super) async fn candidate_of(&self, entry: Entry) -> Result<Candidate, Reject> {
+        let detected = Instant::now();
+        let digest = entry.digest;
+        let read = self.with_history(move |history, _| Some(history.build(&digest))).await;
+        match read {
+            Some(Ok(build)) => Ok(Candidate { build, settings: entry.settings.map(Bytes::from), detected }),
+            read => {
+                let error = read.and_then(Result::err).map(|error| format!(": {error}")).unwrap_or_default();
+                Err(Reject::new(
+                    format!("the build of revision {} cannot be read from the history{error}", digest.short()),
+                    "put the build into the bay again, or go back to another revision",
+                ))
+            }
+        }
+    }
+
+    /// Whether these files are what the host went back from before it was started anew. While it runs it remembers by itself.
+    pub(super) async fn was_rolled_back(&self, candidate: &Candidate) -> Option<Reject> {
+        if self.current.is_some() || self.rejected.is_some() {
+            return None;
+        }
+        let files = candidate.files();
+        let reason = self.with_history(move |history, name| history.rolled_back(name, &files)).await?;
+        Some(Reject::new(
+            format!("the host went back from it: {reason}"),
+            "put another build or other settings into the bay; to try the same again, place it once more",
+        ))
+    }
+
+    /// The files stayed away, or were taken out by an order.
+    pub(super) async fn removed(&mut self) {
+        self.rejected = None;
+        let changed = self.context.registry.remove(&self.name);
+        if let Some(old) = self.current.take() {
+            self.retire(old, Some("its file was removed from the bay"));
+            self.with_history(|history, name| history.ended(name, End::Removed)).await;
+        } else if self.sightings.borrow().settings.is_some() {
+            let reason = format!("{0}.toml is there without {0}.wasm", self.name);
+            let remedy = format!("put {}.wasm beside it, or take the settings away", self.name);
+            self.context.events.rejected(self.name.as_str(), None, Duration::ZERO, &reason, &remedy);
+            self.report(|| Standing::Rejected(Reject::new(reason, remedy)));
+        }
+        self.report(|| Standing::Gone);
+        self.routes_changed(changed);
+    }
+
+    fn routes_changed(&self, changed: bool) {
+        if changed {
+            self.context.routes_changed.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Lets the revision finish what it has, beside the next swap. Its idle instances end at once: the next one needs their slots.
+    fn retire(&self, old: Current, reason: Option<&str>) {
+        let (context, name, revision) = (self.context.clone(), self.name.clone(), old.revision.digest().short());
+        let Current { revision: old, drain, .. } = old;
+        drop(old);
+        drain.end_idle();
+        context.events.draining(&name, &revision, reason);
+        self.context.shutdown.track(async move {
+            let begun = Instant::now();
+            let finished = drain.wait(context.drain).await;
+            drain.retire().await;
+            match finished {
+                true => context.events.state(&name, Some(&revision), State::Retired, begun.elapsed()),
+                false => context.events.cut(&name, &revision, begun.elapsed()),
+            }
+        });
+    }
+
+    fn report(&mut self, standing: impl FnOnce() -> Standing) {
+        if let Some(report) = self.report.take() {
+            // Whoever waited for the start may have gone.
+            let _ = report.send(standing());
+        }
+    }
+}
