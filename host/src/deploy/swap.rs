@@ -9,6 +9,7 @@ use crate::{
     registry::Registry,
     runtime::{Build, Digest, Drain, Kind, Loader, Reject, Revision, Stage},
     shutdown::Shutdown,
+    telemetry::ServiceMetrics,
 };
 use bytes::Bytes;
 use std::{
@@ -79,6 +80,8 @@ pub(super) struct Swaps {
     /// Whether the files that were believed last had settings among them, and since when those are missing.
     had_settings: bool,
     settings_gone: Option<Instant>,
+    /// Keeps what is counted of the service for as long as it is followed.
+    _metrics: Arc<ServiceMetrics>,
 }
 
 struct Rejected {
@@ -110,7 +113,17 @@ impl Swaps {
         sightings: watch::Receiver<Sighting>,
         report: Option<oneshot::Sender<Standing>>,
     ) -> Self {
-        Self { context, name, sightings, report, current: None, rejected: None, had_settings: false, settings_gone: None }
+        Self {
+            _metrics: context.events.metrics().service(name.as_str()),
+            context,
+            name,
+            sightings,
+            report,
+            current: None,
+            rejected: None,
+            had_settings: false,
+            settings_gone: None,
+        }
     }
 
     /// Follows the files until both are gone for good, or until the host ends: then what serves is returned.
