@@ -4,6 +4,7 @@ use crate::{
     config::ServiceName,
     registry::{Found, Registry, Serving},
     runtime::{BodyError, Call, Fault, GuestBody, Revision, bounded, invoke},
+    telemetry::Limit,
 };
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, Uri, uri::PathAndQuery};
@@ -91,7 +92,9 @@ where
     B::Error: Into<BodyError>,
 {
     let limit = revision.settings().limits.request_body;
+    let metrics = revision.metrics().clone();
     if request.body().size_hint().lower() > limit.0 {
+        metrics.refused(Limit::RequestBody);
         return Err(Fault::RequestTooLarge(limit).into());
     }
     let permit = admit(&revision).await?;
@@ -108,9 +111,14 @@ where
     let outcome = invoke(revision, Request::from_parts(parts, body), &inbound, call, permit).await;
     // Whatever the guest made of a body that was cut, the client is told why.
     if inbound.was_cut() {
+        metrics.refused(Limit::RequestBody);
         return Err(Fault::RequestTooLarge(limit).into());
     }
     match outcome {
+        Err(Fault::PoolExhausted) => {
+            metrics.refused(Limit::Pool);
+            Err(Fault::PoolExhausted.into())
+        }
         // A guest that fails over a body that its client broke is not at fault.
         Err(_) if inbound.was_broken() => Err(Fault::BadRequest("the request body broke off or is no HTTP").into()),
         outcome => Ok(outcome?),
@@ -123,11 +131,16 @@ async fn admit(revision: &Revision) -> Result<OwnedSemaphorePermit, Refusal> {
         return Ok(permit);
     }
     let limits = &revision.settings().limits;
-    let _place = QueuePlace::take(revision)
-        .ok_or(Refusal::Overloaded("all permits (limits.concurrency) are taken and the queue (limits.queue) is full"))?;
+    let Some(_place) = QueuePlace::take(revision) else {
+        revision.metrics().refused(Limit::Queue);
+        return Err(Refusal::Overloaded("all permits (limits.concurrency) are taken and the queue (limits.queue) is full"));
+    };
     match tokio::time::timeout(limits.queue_wait.0, revision.permits().clone().acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),
-        _ => Err(Refusal::Overloaded("no permit was free within limits.queue_wait")),
+        _ => {
+            revision.metrics().refused(Limit::QueueWait);
+            Err(Refusal::Overloaded("no permit was free within limits.queue_wait"))
+        }
     }
 }
 

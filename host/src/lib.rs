@@ -22,9 +22,10 @@ pub mod telemetry;
 use config::HostConfig;
 use deploy::{Deployer, Events, Parts, Standing, history::History};
 use registry::Registry;
-use runtime::Loader;
+use runtime::{Loader, Observers};
 use shutdown::Shutdown;
 use std::{fs, io, sync::Arc, time::Instant};
+use telemetry::{GuestLines, Metrics};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
@@ -51,6 +52,9 @@ pub enum RunError {
          limit on virtual memory (ulimit -v) can refuse"
     )]
     Engine(String),
+    /// Two metrics have one name, which the tests rule out.
+    #[error("the metrics do not start: {0}")]
+    Metrics(String),
 }
 
 fn bay_remedy(bay: &str, error: &io::Error) -> String {
@@ -65,6 +69,7 @@ fn bay_remedy(bay: &str, error: &io::Error) -> String {
 pub struct Host {
     config: HostConfig,
     loader: Arc<Loader>,
+    observers: Observers,
 }
 
 impl Host {
@@ -75,9 +80,11 @@ impl Host {
     pub fn prepare(config: HostConfig) -> Result<Self, RunError> {
         let bay = &config.bay;
         fs::read_dir(bay).map_err(|error| RunError::Bay { bay: bay.display().to_string(), error })?;
-        let loader = Loader::new(Some(&config.state_dir()), &config.pool, config.compile.clone());
+        let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()))?;
+        let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
+        let loader = Loader::new(Some(&config.state_dir()), &config.pool, config.compile.clone(), observers.clone());
         let loader = loader.map_err(|error| RunError::Engine(format!("{error:#}")))?;
-        Ok(Self { config, loader: Arc::new(loader) })
+        Ok(Self { config, loader: Arc::new(loader), observers })
     }
 
     /// Serves the bay until the shutdown has begun and what ran has finished, at most for the drain deadline.
@@ -93,7 +100,8 @@ impl Host {
         shutdown: Shutdown,
         started: impl FnOnce(&[(String, Standing)]) + Send + 'static,
     ) -> Result<(), RunError> {
-        let Self { config, loader } = self;
+        let Self { config, loader, observers } = self;
+        let metrics = observers.metrics;
         let registry = Arc::new(Registry::new());
         let parts = Parts {
             bay: config.bay.clone(),
@@ -102,7 +110,7 @@ impl Host {
             registry: registry.clone(),
             loader,
             history: Arc::new(History::open(&config.state_dir(), &config.bay, config.history.clone())),
-            events: Arc::new(Events::new()),
+            events: Arc::new(Events::new(metrics.clone())),
             shutdown: shutdown.clone(),
         };
         let unreadable = |error| RunError::Bay { bay: config.bay.display().to_string(), error };
@@ -116,7 +124,7 @@ impl Host {
                 started(&standings);
             }
         });
-        let edge = Arc::new(http::Edge::new(registry.clone(), config.http.clone(), config.dev));
+        let edge = Arc::new(http::Edge::new(registry.clone(), config.http.clone(), config.dev, metrics));
         http::serve(listeners.public, edge, shutdown.clone()).await;
         let ending = Instant::now();
         match shutdown.finished(config.drain.0).await {

@@ -13,6 +13,7 @@ mod cache;
 mod check;
 mod clients;
 mod errors;
+mod guest_logs;
 mod kinds;
 mod leaks;
 mod limits;

@@ -10,7 +10,7 @@ use std::{
 /// What each module of the host may name, from the top down. `lib.rs` and the binary stand above and may name all of them.
 const MODULES: [(&str, &[&str]); 10] = [
     ("http", &["dispatch", "registry", "runtime", "config", "shutdown", "telemetry"]),
-    ("dispatch", &["registry", "runtime", "config"]),
+    ("dispatch", &["registry", "runtime", "config", "telemetry"]),
     ("deploy", &["registry", "runtime", "config", "shutdown", "state", "telemetry"]),
     ("registry", &["runtime", "config"]),
     ("runtime", &["capabilities", "config", "state", "telemetry"]),

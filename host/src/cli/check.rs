@@ -5,7 +5,8 @@ use hotbay::{
     RunError,
     config::{BayFile, CompileConfig, Count, PoolConfig, ServiceName, Settings},
     deploy::{UNREADABLE_REMEDY, read_build, read_settings_at},
-    runtime::{Binary, Build, Inspection, Kind, Loader, Reject},
+    runtime::{Binary, Build, Inspection, Kind, Loader, Observers, Reject},
+    telemetry::{GuestLines, Metrics},
 };
 use serde::Serialize;
 use std::{
@@ -46,7 +47,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     // One instance at a time is all that a check needs.
     let pool = PoolConfig { instances: Count(1), ..PoolConfig::default() };
     let reports = runtime.block_on(async {
-        let loader = Loader::new(None, &pool, CompileConfig::default())
+        let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()).to_string())?;
+        let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
+        let loader = Loader::new(None, &pool, CompileConfig::default(), observers)
             .map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
         let loader = Arc::new(loader);
         let mut reports = Vec::new();

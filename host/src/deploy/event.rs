@@ -1,10 +1,14 @@
 //! What happens to revisions: one typed event and one log line for each state.
 
 use super::history::Came;
-use crate::{config::ServiceName, runtime::Reject};
+use crate::{
+    config::ServiceName,
+    runtime::Reject,
+    telemetry::{Metrics, Outcome},
+};
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 use tokio::sync::broadcast;
@@ -88,17 +92,23 @@ pub struct Events {
     /// The number of the last event. The lock is held while one is sent, so that they arrive in the order of their numbers.
     last: Mutex<u64>,
     sender: broadcast::Sender<Event>,
+    metrics: Arc<Metrics>,
 }
 
 impl Events {
-    /// Nobody listens yet.
-    pub fn new() -> Self {
-        Self { last: Mutex::new(0), sender: broadcast::channel(RING).0 }
+    /// Nobody listens yet. Each state is counted too.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { last: Mutex::new(0), sender: broadcast::channel(RING).0, metrics }
     }
 
     /// Everything from here on. A reader that is more than 1024 events behind loses the oldest and is told how many.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.sender.subscribe()
+    }
+
+    /// Where they are counted.
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// A state that went well.
@@ -162,6 +172,14 @@ impl Events {
         reason: Option<&str>,
         remedy: Option<&str>,
     ) {
+        match state {
+            State::Published => self.metrics.swapped(service, Outcome::Published),
+            State::Rejected => self.metrics.swapped(service, Outcome::Rejected),
+            _ => {}
+        }
+        if !matches!(state, State::Detected | State::Draining | State::Rejected) {
+            self.metrics.step(state.as_str(), took);
+        }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last += 1;
         let event = Event {
@@ -176,12 +194,6 @@ impl Events {
         };
         // An error only says that nobody listens.
         let _ = self.sender.send(event);
-    }
-}
-
-impl Default for Events {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     registry::Registry,
     runtime::{Build, Digest, Drain, Loader, Reject, Revision, Stage},
     shutdown::Shutdown,
+    telemetry::ServiceMetrics,
 };
 use bytes::Bytes;
 use std::{
@@ -90,6 +91,8 @@ pub(super) struct Swaps {
     /// Whether the files that were believed last had settings among them, and since when those are missing.
     had_settings: bool,
     settings_gone: Option<Instant>,
+    /// Keeps what is counted of the service for as long as it is followed.
+    _metrics: Arc<ServiceMetrics>,
 }
 
 /// A build and its settings on their way to being served.
@@ -128,7 +131,18 @@ impl Swaps {
         orders: mpsc::Receiver<Order>,
         report: Option<oneshot::Sender<Standing>>,
     ) -> Self {
-        Self { context, name, sightings, orders, report, current: None, rejected: None, had_settings: false, settings_gone: None }
+        Self {
+            _metrics: context.events.metrics().service(name.as_str()),
+            context,
+            name,
+            sightings,
+            orders,
+            report,
+            current: None,
+            rejected: None,
+            had_settings: false,
+            settings_gone: None,
+        }
     }
 
     /// Follows the files until both are gone for good, or until the host ends: then what serves is returned.

@@ -11,6 +11,7 @@ use crate::{
     dispatch::{Dispatched, Refusal, dispatch},
     registry::Registry,
     runtime::Call,
+    telemetry::{Metrics, Unrouted},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header, uri::Scheme};
 use http_body_util::Full;
@@ -26,12 +27,17 @@ pub struct Edge {
     registry: Arc<Registry>,
     config: HttpConfig,
     dev: bool,
+    metrics: Arc<Metrics>,
 }
 
 impl Edge {
     /// An edge in front of `registry`; `dev` tells clients what the log tells.
-    pub fn new(registry: Arc<Registry>, config: HttpConfig, dev: bool) -> Self {
-        Self { registry, config, dev }
+    pub fn new(registry: Arc<Registry>, config: HttpConfig, dev: bool, metrics: Arc<Metrics>) -> Self {
+        Self { registry, config, dev, metrics }
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     pub(super) fn config(&self) -> &HttpConfig {
@@ -76,17 +82,23 @@ pub(super) async fn exchange(
         reason: None,
         sent: 0,
         ended: false,
+        metrics: None,
+        fault: None,
         active: connection.activity.request(),
     };
     let host = match check(&edge, &connection, &mut request) {
         Ok(host) => host,
-        Err(bad) => return Ok(refuse(&edge, (&bad).into(), bad.to_string(), record, id_header)),
+        Err(bad) => {
+            edge.metrics.unrouted(bad.unrouted());
+            return Ok(refuse(&edge, (&bad).into(), bad.to_string(), record, id_header));
+        }
     };
     forward::strip_hop_by_hop(request.headers_mut());
     forward::set_forwarded(request.headers_mut(), &connection.client, &host, &id_header);
     let call = Call { request_id: record.request_id.clone(), peer: connection.peer, local: connection.local, prefix: None };
     let Dispatched { revision, outcome } = dispatch(&edge.registry, request, &host, call).await;
     if let Some(revision) = &revision {
+        record.metrics = Some(revision.metrics().clone());
         record.service = Some(revision.service().clone());
         record.revision = Some(revision.header().clone());
     }
@@ -99,8 +111,16 @@ pub(super) async fn exchange(
             response.map(|body| Observed::guest(body, record))
         }
         Err(refusal) => {
-            if let Refusal::NoRevision(name) = &refusal {
-                record.service = Some(name.clone());
+            match &refusal {
+                Refusal::NoRoute { .. } => edge.metrics.unrouted(Unrouted::NoRoute),
+                Refusal::Method { .. } => edge.metrics.unrouted(Unrouted::Method),
+                Refusal::Starting => edge.metrics.unrouted(Unrouted::Starting),
+                Refusal::NoRevision(name) => {
+                    edge.metrics.unrouted(Unrouted::NoRevision);
+                    record.service = Some(name.clone());
+                }
+                Refusal::Fault(fault) => record.fault = fault.kind(),
+                Refusal::Overloaded(_) => {}
             }
             refuse(&edge, (&refusal).into(), refusal.to_string(), record, id_header)
         }

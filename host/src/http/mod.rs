@@ -95,6 +95,7 @@ impl Protocols {
 }
 
 async fn connection(stream: TcpStream, edge: Arc<Edge>, protocols: &Protocols, shutdown: Shutdown) {
+    let _connected = edge.metrics().connected();
     let activity = Arc::new(Activity::default());
     let Ok(info) = ConnectionInfo::of(&stream, activity.clone()) else {
         return; // The client is gone already.

@@ -4,6 +4,7 @@ use super::watch::Active;
 use crate::{
     config::ServiceName,
     runtime::{Fault, GuestBody},
+    telemetry::{FaultKind, RevisionMetrics},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
@@ -11,8 +12,9 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tracing::{Level, event, event_enabled};
 
@@ -37,27 +39,34 @@ pub(super) struct Record {
     pub(super) sent: u64,
     /// Whether the response was handed over to its end, or broke off by the guest's fault.
     pub(super) ended: bool,
+    /// What it counts as; at most one fault a request.
+    pub(super) metrics: Option<Arc<RevisionMetrics>>,
+    pub(super) fault: Option<FaultKind>,
     /// The request counts as one of its connection's for as long.
     pub(super) active: Active,
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
+        let took = self.begun.elapsed();
+        if let Some(metrics) = &self.metrics {
+            metrics.completed(self.status.map(|status| status.as_u16()), took, self.fault);
+        }
         // Refusals by a limit of the client's are usual; faults of the guest or the host are not.
         let status = self.status.unwrap_or_default();
         if status.is_server_error() || self.reason.is_some() && !status.is_client_error() {
-            self.write_at::<true>();
+            self.write_at::<true>(took);
         } else if event_enabled!(target: TARGET, Level::INFO) {
-            self.write_at::<false>();
+            self.write_at::<false>(took);
         }
     }
 }
 
 impl Record {
-    fn write_at<const FAULT: bool>(&self) {
+    fn write_at<const FAULT: bool>(&self, took: Duration) {
         let service = self.service.as_ref().map(ServiceName::as_str);
         let revision = self.revision.as_ref().and_then(|revision| revision.to_str().ok());
-        let took_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let (id, method, path, status) =
             (self.request_id.as_str(), self.method.as_str(), self.path.as_str(), self.status.map(|status| status.as_u16()));
         let (reason, sent) = (self.reason.as_deref(), self.sent);
@@ -116,6 +125,7 @@ impl Body for Observed {
                 self.record.sent = self.record.sent.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
             }
             Poll::Ready(Some(Err(fault))) => {
+                self.record.fault = fault.kind();
                 self.record.reason = Some(fault.to_string());
                 self.record.ended = true;
             }

@@ -3,6 +3,7 @@
 use crate::{
     dispatch::Refusal,
     runtime::{Fault, Report},
+    telemetry::Unrouted,
 };
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -39,6 +40,15 @@ pub(super) enum BadRequest {
     Host,
     #[error("the request head has more than {0} (http.header_size)")]
     HeaderSize(crate::config::ByteSize),
+}
+
+impl BadRequest {
+    pub(super) fn unrouted(&self) -> Unrouted {
+        match self {
+            Self::Host => Unrouted::BadRequest,
+            Self::HeaderSize(_) => Unrouted::HeaderSize,
+        }
+    }
 }
 
 /// One error on its way out.

@@ -1,7 +1,10 @@
 //! A response body on its way out: whole, or streamed while the guest still writes it.
 
 use super::{fault::Fault, progress::Progress, running::Running};
-use crate::config::{ByteSize, ServiceName, Span};
+use crate::{
+    config::{ByteSize, Span},
+    telemetry::RevisionMetrics,
+};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
@@ -55,7 +58,7 @@ pub(super) struct Stream {
     pub(super) promised: Option<u64>,
     /// Whether no body is sent, whatever the guest makes of one: to HEAD, with 204 and 304.
     pub(super) bodiless: bool,
-    pub(super) service: ServiceName,
+    pub(super) metrics: Arc<RevisionMetrics>,
     pub(super) limit: ByteSize,
 }
 
@@ -205,7 +208,7 @@ impl Drop for Following {
         if self.is_complete()
             && let Guest::AtWork(task) = std::mem::replace(&mut self.guest, Guest::Ended(None))
         {
-            let service = self.stream.service.clone();
+            let metrics = self.stream.metrics.clone();
             let (progress, mut left) = (self.stream.progress.clone(), self.stream.limit.0);
             let task = task.detach();
             let mut rest = std::mem::take(&mut self.stream.rest);
@@ -222,7 +225,11 @@ impl Drop for Following {
             tokio::spawn(async move {
                 let ((), ended) = tokio::join!(discard, task);
                 if let Ok(Err(fault)) = ended {
-                    warn!(target: "hotbay::request", %service, reason = %fault, "a guest failed after the last byte of its response");
+                    if let Some(kind) = fault.kind() {
+                        metrics.failed(kind);
+                    }
+                    let service = metrics.service().name();
+                    warn!(target: "hotbay::request", service, reason = %fault, "a guest failed after the last byte of its response");
                 }
             });
         }

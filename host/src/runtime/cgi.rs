@@ -53,7 +53,8 @@ pub(super) async fn drive(
     let (parts, body) = request.into_parts();
     let environment = environment(&parts, &call)?;
     let (written, output) = mpsc::channel(WRITES_MAX);
-    let mut store = new_store(&revision.code.engine, revision.service(), &revision.settings().limits, |wasi| {
+    let (engine, limits, sink) = (&revision.code.engine, &revision.settings().limits, revision.sink());
+    let mut store = new_store(engine, revision.service(), limits, sink, |wasi| {
         wasi.envs(&environment).arg(revision.service().as_str());
         wasi.stdin(AsyncStdinStream::new(Stdin::new(body)));
         wasi.stdout(AsyncStdoutStream::new(WRITE_MAX, Stdout { sender: PollSender::new(written) }));

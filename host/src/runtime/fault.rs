@@ -1,7 +1,10 @@
 //! How a request ended that the guest did not answer well.
 
 use super::store::HostState;
-use crate::config::{ByteSize, Limits, Span};
+use crate::{
+    config::{ByteSize, Limits, Span},
+    telemetry::FaultKind,
+};
 use std::fmt;
 use wasmtime::{Error, PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
@@ -72,6 +75,23 @@ impl Fault {
                 format!("the guest reached its memory limit of {limit} (limits.memory) and trapped: {}", report.reason)
             }
             other => other.to_string(),
+        }
+    }
+
+    /// What it counts as; none where neither the guest nor what runs it is at fault.
+    pub(crate) fn kind(&self) -> Option<FaultKind> {
+        match self {
+            Self::Trap(_) => Some(FaultKind::Trap),
+            Self::Memory { .. } => Some(FaultKind::Memory),
+            Self::Cpu(_) => Some(FaultKind::Cpu),
+            Self::Deadline(_) => Some(FaultKind::Deadline),
+            Self::StreamIdle(_) => Some(FaultKind::StreamIdle),
+            Self::NoResponse => Some(FaultKind::NoResponse),
+            Self::Refused(_) => Some(FaultKind::Error),
+            Self::Protocol(_) => Some(FaultKind::Protocol),
+            Self::ResponseTooLarge(_) => Some(FaultKind::ResponseTooLarge),
+            Self::Host(_) => Some(FaultKind::Host),
+            Self::RequestTooLarge(_) | Self::BadRequest(_) | Self::PoolExhausted | Self::Retired | Self::Library => None,
         }
     }
 

@@ -2,7 +2,10 @@
 
 use super::{lifecycle::Lifecycle, store::HostState};
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 use wasmtime::Store;
@@ -37,6 +40,8 @@ pub(crate) struct IdleInstances {
     max_requests: u32,
     idle: Duration,
     kept: Mutex<Kept>,
+    /// How many are kept, for who may not wait for the lock.
+    count: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -46,8 +51,8 @@ struct Kept {
 }
 
 impl IdleInstances {
-    pub(crate) fn new(max_requests: u32, idle: Duration) -> Self {
-        Self { max_requests, idle, kept: Mutex::default() }
+    pub(crate) fn new(max_requests: u32, idle: Duration, count: Arc<AtomicUsize>) -> Self {
+        Self { max_requests, idle, kept: Mutex::default(), count }
     }
 
     /// How long an instance may be idle.
@@ -57,7 +62,10 @@ impl IdleInstances {
 
     /// Takes the instance that served last: its memory is the warmest.
     pub(crate) fn take(&self) -> Option<Instance> {
-        self.kept().instances.pop()
+        let mut kept = self.kept();
+        let taken = kept.instances.pop();
+        self.counted(&kept);
+        taken
     }
 
     /// Keeps an instance that served its request well, or gives it back where its time is over.
@@ -77,6 +85,7 @@ impl IdleInstances {
             return Some(instance);
         }
         kept.instances.push(instance);
+        self.counted(&kept);
         None
     }
 
@@ -85,14 +94,22 @@ impl IdleInstances {
         let mut kept = self.kept();
         let first_young = kept.instances.iter().position(|instance| instance.idle_since.elapsed() < self.idle);
         let old = first_young.unwrap_or(kept.instances.len());
-        kept.instances.drain(..old).collect()
+        let expired = kept.instances.drain(..old).collect();
+        self.counted(&kept);
+        expired
     }
 
     /// Takes everything out and keeps nothing from now on.
     pub(crate) fn close(&self) -> Vec<Instance> {
         let mut kept = self.kept();
         kept.closed = true;
-        std::mem::take(&mut kept.instances)
+        let all = std::mem::take(&mut kept.instances);
+        self.counted(&kept);
+        all
+    }
+
+    fn counted(&self, kept: &Kept) {
+        self.count.store(kept.instances.len(), Ordering::Relaxed);
     }
 
     /// Nothing that can panic runs under the lock.

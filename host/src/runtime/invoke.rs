@@ -84,7 +84,7 @@ pub(crate) async fn invoke<L: Send + 'static>(
                 sent: 0,
                 promised: content_length(&parts).filter(|_| !bodiless),
                 bodiless: bodiless || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED),
-                service: revision.service().clone(),
+                metrics: revision.metrics().clone(),
                 limit: limits.response_body,
             };
             Ok(Response::from_parts(parts, stream.follow(running, expired, limits.stream_idle, lease)))

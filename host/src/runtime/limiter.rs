@@ -1,5 +1,6 @@
 //! The memory budget of one instance: all of its linear memories and tables together.
 
+use crate::telemetry::InstanceMetrics;
 use wasmtime::ResourceLimiter;
 
 /// Bytes that one table element takes.
@@ -10,11 +11,12 @@ pub(crate) struct MemoryBudget {
     limit: usize,
     used: usize,
     refused: bool,
+    metrics: InstanceMetrics,
 }
 
 impl MemoryBudget {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, used: 0, refused: false }
+    pub(crate) fn new(limit: usize, metrics: InstanceMetrics) -> Self {
+        Self { limit, used: 0, refused: false, metrics }
     }
 
     /// A new request begins: what was refused before is not its doing.
@@ -37,6 +39,7 @@ impl MemoryBudget {
             self.refused = true;
             return false;
         }
+        self.metrics.grew(wanted - self.used);
         self.used = wanted;
         true
     }
@@ -56,10 +59,32 @@ impl ResourceLimiter for MemoryBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::{Metrics, RevisionMetrics, Vitals};
+    use std::sync::Arc;
+
+    fn revision() -> Arc<RevisionMetrics> {
+        Arc::new(Metrics::new().unwrap()).revision("probe", "012345678901", Vitals::none())
+    }
+
+    fn budget(limit: usize) -> MemoryBudget {
+        MemoryBudget::new(limit, revision().instance())
+    }
+
+    #[test]
+    fn what_is_held_is_counted_until_the_instance_ends() {
+        let revision = revision();
+        let mut budget = MemoryBudget::new(1 << 20, revision.instance());
+        budget.memory_growing(0, 1 << 19, None).unwrap();
+        budget.table_growing(0, 10, None).unwrap();
+        budget.memory_growing(1 << 19, 1 << 30, None).unwrap();
+        assert_eq!((revision.instances(), revision.memory()), (1, (1 << 19) + 80), "what was refused is not held");
+        drop(budget);
+        assert_eq!((revision.instances(), revision.memory()), (0, 0));
+    }
 
     #[test]
     fn memories_and_tables_share_one_budget() {
-        let mut budget = MemoryBudget::new(1 << 20);
+        let mut budget = budget(1 << 20);
         assert!(budget.memory_growing(0, 1 << 19, None).unwrap());
         assert!(budget.memory_growing(0, 1 << 18, None).unwrap());
         assert!(!budget.table_growing(0, (1 << 18) / ELEMENT + 1, None).unwrap());
@@ -72,7 +97,7 @@ mod tests {
 
     #[test]
     fn what_a_memory_cannot_grow_to_is_not_counted() {
-        let mut budget = MemoryBudget::new(1 << 20);
+        let mut budget = budget(1 << 20);
         for _ in 0..3 {
             budget.memory_growing(0, 1 << 20, Some(1 << 16)).unwrap();
         }

@@ -5,6 +5,7 @@ use super::{
     lifecycle,
     store::HostState,
 };
+use crate::capabilities::{add_logging, knows_logging};
 use serde::Serialize;
 use std::fmt;
 use wasmtime::Store;
@@ -17,8 +18,17 @@ use wasmtime_wasi_http::p2::{self, bindings::ProxyIndices};
 use wasmtime_wasi_http::p3::{self, bindings::ServiceIndices};
 
 /// WASI packages that link, whatever the settings grant.
-const OFFERED: [&str; 8] =
-    ["wasi:cli", "wasi:clocks", "wasi:config", "wasi:filesystem", "wasi:http", "wasi:io", "wasi:random", "wasi:sockets"];
+const OFFERED: [&str; 9] = [
+    "wasi:cli",
+    "wasi:clocks",
+    "wasi:config",
+    "wasi:filesystem",
+    "wasi:http",
+    "wasi:io",
+    "wasi:logging",
+    "wasi:random",
+    "wasi:sockets",
+];
 
 /// How a component is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -148,6 +158,7 @@ fn base(engines: &Engines, flavour: Flavour) -> wasmtime::Result<Linker<HostStat
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     p2::add_only_http_to_linker_async(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut HostState| WasiConfig::from(&state.config))?;
+    add_logging(&mut linker, |state, level, context, message| state.log.message(level, context, message))?;
     Ok(linker)
 }
 
@@ -165,7 +176,12 @@ fn refuse_unknown_imports(component: &Component) -> Result<(), LinkError> {
         if matches!(item.ty, ComponentItem::Type(_)) {
             continue;
         }
-        let remedy = if OFFERED.contains(&package) {
+        let remedy = if package == "wasi:logging" {
+            if knows_logging(version) {
+                continue;
+            }
+            format!("build it against wit/deps/logging.wit, version 0.1.0-draft; this one asks for version `{version}`")
+        } else if OFFERED.contains(&package) {
             if version.starts_with("0.2.") || version.starts_with("0.3.") || package == "wasi:config" {
                 continue;
             }

@@ -9,7 +9,7 @@ use super::{
     engine::{Engines, Flavour, compatibility},
     fault::Fault,
     linker::{Kind, LinkError, Linkers, Surface},
-    revision::{Drain, Revision},
+    revision::{Drain, Observers, Revision},
 };
 use crate::config::{CompileConfig, PoolConfig, ServiceName, Settings};
 use std::{fs::File, io, os::fd::AsRawFd, path::Path, sync::Arc};
@@ -84,6 +84,7 @@ pub struct Loader {
     linkers: Linkers,
     cache: Cache,
     compiler: Compiler,
+    observers: Observers,
 }
 
 impl Loader {
@@ -91,7 +92,7 @@ impl Loader {
     ///
     /// # Errors
     /// Where the engines cannot be set up with these settings on this machine.
-    pub fn new(state: Option<&Path>, pool: &PoolConfig, compile: CompileConfig) -> wasmtime::Result<Self> {
+    pub fn new(state: Option<&Path>, pool: &PoolConfig, compile: CompileConfig, observers: Observers) -> wasmtime::Result<Self> {
         let engines = Engines::new(pool)?;
         Ok(Self {
             compatibility: Flavour::ALL.map(|flavour| (flavour, compatibility(engines.get(flavour)))),
@@ -99,6 +100,7 @@ impl Loader {
             engines,
             cache: state.map_or_else(Cache::none, Cache::open),
             compiler: Compiler::new(compile),
+            observers,
         })
     }
 
@@ -118,7 +120,7 @@ impl Loader {
         let (component, flavour) = self.component(build).await?;
         enter(Stage::Linking);
         let linked = self.linkers.link(&component, flavour)?;
-        let (revision, drained) = Revision::new(service.clone(), *build.digest(), settings, &component, linked);
+        let (revision, drained) = Revision::new(service.clone(), *build.digest(), settings, &component, linked, &self.observers);
         // The revision's own is the last, and is let go off the async threads.
         drop(component);
         enter(Stage::Warming);
@@ -139,7 +141,8 @@ impl Loader {
             seen.surface = Surface::of(&component);
             let (kind, linked) = self.linkers.link(&component, flavour)?;
             seen.kind = Some(kind);
-            let (revision, _) = Revision::new(service.clone(), *build.digest(), settings, &component, (kind, linked));
+            let (revision, _) =
+                Revision::new(service.clone(), *build.digest(), settings, &component, (kind, linked), &self.observers);
             revision.warm().await.map_err(|fault| cold(&fault))
         };
         seen.reject = outcome.await.err();

@@ -37,4 +37,4 @@ pub use linker::{Kind, Surface};
 pub use loader::{Inspection, Loader, Reject, Stage};
 pub(crate) use request::bounded;
 pub use request::{BodyError, Inbound, RequestBody};
-pub use revision::{Drain, Revision};
+pub use revision::{Drain, Observers, Revision};

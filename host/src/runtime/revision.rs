@@ -6,13 +6,20 @@ use super::{
     instance::{IdleInstances, Instance},
     lifecycle::LifecycleIndex,
     linker::{Kind, Linked},
+    stdio::GuestSink,
     store::{HostState, new_store},
 };
-use crate::config::{InstancePolicy, ServiceName, Settings};
+use crate::{
+    config::{InstancePolicy, ServiceName, Settings},
+    telemetry::{GuestLines, Metrics, RevisionMetrics, Vitals},
+};
 use futures::future::join_all;
 use http::HeaderValue;
 use std::{
-    sync::{Arc, Weak, atomic::AtomicU32},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, AtomicUsize},
+    },
     time::Duration,
 };
 use tokio::sync::Semaphore;
@@ -33,10 +40,20 @@ pub struct Revision {
     header: HeaderValue,
     pub(super) code: Arc<Code>,
     permits: Arc<Semaphore>,
-    waiting: AtomicU32,
+    waiting: Arc<AtomicU32>,
+    sink: Arc<GuestSink>,
     expired: CancellationToken,
     /// Cancels [`Drain::idle`] when the revision is dropped.
     _gone: DropGuard,
+}
+
+/// Who is told what revisions and their guests do.
+#[derive(Clone)]
+pub struct Observers {
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where the lines of guests go.
+    pub lines: GuestLines,
 }
 
 /// The part of a revision whose end costs time: machine code and idle instances.
@@ -61,9 +78,11 @@ impl Revision {
         settings: Settings,
         component: &Component,
         (kind, linked): (Kind, Linked),
+        observers: &Observers,
     ) -> (Arc<Self>, Drain) {
+        let kept = Arc::new(AtomicUsize::new(0));
         let idle = match settings.instances {
-            InstancePolicy::Reuse { max_requests, idle } => Some(IdleInstances::new(max_requests, idle)),
+            InstancePolicy::Reuse { max_requests, idle } => Some(IdleInstances::new(max_requests, idle, kept.clone())),
             InstancePolicy::Fresh => None,
         };
         let code = Arc::new(Code { engine: component.engine().clone(), linked, lifecycle: LifecycleIndex::of(component), idle });
@@ -73,8 +92,13 @@ impl Revision {
         }
         let drained = Drain { idle: gone.clone(), expired: expired.clone(), code: code.clone() };
         let short = digest.short();
+        let concurrency = settings.limits.concurrency.as_usize();
+        let (permits, waiting) = (Arc::new(Semaphore::new(concurrency)), Arc::new(AtomicU32::new(0)));
+        let vitals = Vitals { permits: permits.clone(), concurrency, waiting: waiting.clone(), idle: kept, gone: gone.clone() };
+        let metrics = observers.metrics.revision(service.as_str(), &short, vitals);
         let revision = Self {
-            permits: Arc::new(Semaphore::new(settings.limits.concurrency.as_usize())),
+            permits,
+            sink: Arc::new(GuestSink { metrics, lines: observers.lines.clone() }),
             // Hex digits are always a header value.
             header: HeaderValue::from_str(&short).unwrap_or(HeaderValue::from_static("")),
             service,
@@ -82,7 +106,7 @@ impl Revision {
             kind,
             settings,
             code,
-            waiting: AtomicU32::new(0),
+            waiting,
             expired,
             _gone: gone.drop_guard(),
         };
@@ -124,6 +148,16 @@ impl Revision {
         &self.waiting
     }
 
+    /// What is counted of it.
+    pub(crate) fn metrics(&self) -> &Arc<RevisionMetrics> {
+        &self.sink.metrics
+    }
+
+    /// Where the lines of its guests go.
+    pub(super) fn sink(&self) -> &Arc<GuestSink> {
+        &self.sink
+    }
+
     /// Ends everything that still runs on this revision.
     pub(crate) fn expired(&self) -> &CancellationToken {
         &self.expired
@@ -131,7 +165,7 @@ impl Revision {
 
     /// A store with this revision's limits.
     pub(super) fn store(&self) -> Store<HostState> {
-        new_store(&self.code.engine, &self.service, &self.settings.limits, |_| {})
+        new_store(&self.code.engine, &self.service, &self.settings.limits, &self.sink, |_| {})
     }
 
     /// A fresh instance that takes HTTP requests.

@@ -1,4 +1,4 @@
-//! A guest's stdout and stderr as log lines of its service: cut into lines, bounded, and never waited for.
+//! What a guest writes to stdout, to stderr and by `wasi:logging` as log lines of its service: bounded, and never waited for.
 
 use bytes::Bytes;
 use std::{
@@ -7,25 +7,31 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::SystemTime,
 };
 use tokio::io::AsyncWrite;
-use tracing::info;
+use tracing::{Level, event, event_enabled, info};
 use wasmtime_wasi::{
     async_trait,
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamResult},
 };
 
-use crate::config::ServiceName;
+use crate::telemetry::{GuestLevel, GuestLine, GuestLines, GuestStream, RevisionMetrics};
 
 /// The longest line that is kept whole.
 const LINE_MAX: usize = 4 << 10;
+/// Bytes of a line's context that are kept.
+const CONTEXT_MAX: usize = 256;
 /// Lines of one request that are logged; what follows is counted.
 const LINES_MAX: usize = 200;
 /// Last lines that are kept for the report of a trap.
 const TAIL: usize = 8;
 /// Bytes that a guest may write at once.
 const WRITE_MAX: usize = 64 << 10;
+
+/// The target of these lines, so that a filter can choose them.
+const TARGET: &str = "hotbay::guest";
 
 /// Which of the two streams.
 #[derive(Debug, Clone, Copy)]
@@ -34,46 +40,44 @@ enum Source {
     Stderr,
 }
 
+/// Where the lines of a revision's guests go; the same for all of its instances.
+pub(crate) struct GuestSink {
+    pub(crate) metrics: Arc<RevisionMetrics>,
+    pub(crate) lines: GuestLines,
+}
+
 /// Where the output of one instance goes.
 #[derive(Clone)]
 pub(crate) struct GuestLog(Arc<Mutex<State>>);
 
 struct State {
-    service: ServiceName,
+    sink: Arc<GuestSink>,
     request: String,
     pending: [Vec<u8>; 2],
     tail: VecDeque<String>,
-    lines: usize,
+    told: usize,
+    cut: u64,
 }
 
 impl GuestLog {
-    pub(crate) fn new(service: ServiceName) -> Self {
-        let state = State { service, request: String::new(), pending: Default::default(), tail: VecDeque::new(), lines: 0 };
-        Self(Arc::new(Mutex::new(state)))
+    pub(crate) fn new(sink: Arc<GuestSink>) -> Self {
+        let pending = Default::default();
+        Self(Arc::new(Mutex::new(State { sink, request: String::new(), pending, tail: VecDeque::new(), told: 0, cut: 0 })))
     }
 
     /// Lines from here on belong to this request.
     pub(crate) fn begin(&self, request: &str) {
         let mut state = self.state();
+        state.finish();
         state.request.clear();
         state.request.push_str(request);
         state.tail.clear();
-        state.lines = 0;
+        state.told = 0;
     }
 
     /// Logs what has no line end yet.
     pub(crate) fn flush(&self) {
-        let mut state = self.state();
-        for source in [Source::Stdout, Source::Stderr] {
-            let rest = std::mem::take(state.pending_mut(source));
-            if !rest.is_empty() {
-                state.line(source, &rest);
-            }
-        }
-        if let Some(cut) = state.lines.checked_sub(LINES_MAX).filter(|cut| *cut > 0) {
-            info!(target: "hotbay::guest", service = %state.service, request_id = state.request, cut, "more output was cut");
-            state.lines = 0;
-        }
+        self.state().finish();
     }
 
     /// The last lines, for the report of a trap or a reject.
@@ -90,6 +94,18 @@ impl GuestLog {
         Stdio { log: self.clone(), source: Source::Stderr }
     }
 
+    /// A message of `wasi:logging`: a record for each of its lines, so that none can pass for a line of the host.
+    pub(crate) fn message(&self, level: GuestLevel, context: &str, message: &str) {
+        let context = String::from_utf8_lossy(start(context.as_bytes(), CONTEXT_MAX));
+        let mut state = self.state();
+        let mut lines = message.trim_end().split('\n');
+        for line in lines.by_ref().take(LINES_MAX) {
+            state.line(GuestStream::Logging, level, &context, line.as_bytes());
+        }
+        let rest = u64::try_from(lines.count()).unwrap_or(u64::MAX);
+        state.cut(rest);
+    }
+
     /// A panic while the lock was held left at worst a line in two pieces.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -101,13 +117,13 @@ impl GuestLog {
             let (line, rest) = bytes.split_at(end);
             let mut whole = std::mem::take(state.pending_mut(source));
             whole.extend_from_slice(line);
-            state.line(source, &whole);
+            state.written(source, &whole);
             bytes = rest.split_first().map_or(&[][..], |(_newline, rest)| rest);
         }
         state.pending_mut(source).extend_from_slice(bytes);
         if state.pending_mut(source).len() > LINE_MAX {
             let whole = std::mem::take(state.pending_mut(source));
-            state.line(source, &whole);
+            state.written(source, &whole);
         }
     }
 }
@@ -121,23 +137,103 @@ impl State {
         }
     }
 
-    fn line(&mut self, source: Source, line: &[u8]) {
-        self.lines += 1;
-        let line = line.get(..LINE_MAX).unwrap_or(line);
-        let text = String::from_utf8_lossy(line);
+    /// Tells what has no line end yet, and how much was cut.
+    fn finish(&mut self) {
+        for source in [Source::Stdout, Source::Stderr] {
+            let rest = std::mem::take(self.pending_mut(source));
+            if !rest.is_empty() {
+                self.written(source, &rest);
+            }
+        }
+        let cut = std::mem::take(&mut self.cut);
+        if cut > 0 {
+            let (metrics, request_id) = (&self.sink.metrics, self.request.as_str());
+            let (service, revision) = (metrics.service().name(), metrics.revision());
+            info!(target: TARGET, service, revision, request_id, cut, "more output was cut");
+        }
+    }
+
+    fn written(&mut self, source: Source, line: &[u8]) {
+        let stream = match source {
+            Source::Stdout => GuestStream::Stdout,
+            Source::Stderr => GuestStream::Stderr,
+        };
+        self.line(stream, GuestLevel::Info, "", line);
+    }
+
+    fn line(&mut self, stream: GuestStream, level: GuestLevel, context: &str, line: &[u8]) {
+        let text = String::from_utf8_lossy(start(line, LINE_MAX));
         let text = text.trim_end();
-        if self.lines <= LINES_MAX {
-            let stream = match source {
-                Source::Stdout => "stdout",
-                Source::Stderr => "stderr",
-            };
-            info!(target: "hotbay::guest", service = %self.service, request_id = self.request, stream, "{text}");
+        self.sink.metrics.service().line();
+        // What no filter lets through and nobody follows uses nothing up of what may be told.
+        if is_logged(level) || self.sink.lines.is_followed() {
+            if self.told < LINES_MAX {
+                self.told += 1;
+                self.tell(stream, level, context, text);
+            } else {
+                self.cut(1);
+            }
         }
         if self.tail.len() == TAIL {
             self.tail.pop_front();
         }
         self.tail.push_back(text.to_owned());
     }
+
+    fn tell(&self, stream: GuestStream, level: GuestLevel, context: &str, text: &str) {
+        let (metrics, request_id) = (&self.sink.metrics, self.request.as_str());
+        let (service, revision) = (metrics.service().name(), metrics.revision());
+        let group = (!context.is_empty()).then_some(context);
+        macro_rules! record {
+            ($level:expr) => {
+                event!(target: TARGET, $level, service, revision, request_id, stream = stream.as_str(), context = group, "{text}")
+            };
+        }
+        match level {
+            GuestLevel::Trace => record!(Level::TRACE),
+            GuestLevel::Debug => record!(Level::DEBUG),
+            GuestLevel::Info => record!(Level::INFO),
+            GuestLevel::Warn => record!(Level::WARN),
+            GuestLevel::Error | GuestLevel::Critical => record!(Level::ERROR),
+        }
+        self.sink.lines.send(|| GuestLine {
+            at: SystemTime::now(),
+            service: service.to_owned(),
+            revision: revision.to_owned(),
+            request_id: request_id.to_owned(),
+            stream,
+            level,
+            context: context.to_owned(),
+            text: text.to_owned(),
+        });
+    }
+
+    fn cut(&mut self, lines: u64) {
+        self.cut = self.cut.saturating_add(lines);
+        self.sink.metrics.service().cut(lines);
+    }
+}
+
+impl Drop for State {
+    /// A guest that was ended leaves its last words too.
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// Whether a line of this level would come into the log.
+fn is_logged(level: GuestLevel) -> bool {
+    match level {
+        GuestLevel::Trace => event_enabled!(target: TARGET, Level::TRACE),
+        GuestLevel::Debug => event_enabled!(target: TARGET, Level::DEBUG),
+        GuestLevel::Info => event_enabled!(target: TARGET, Level::INFO),
+        GuestLevel::Warn => event_enabled!(target: TARGET, Level::WARN),
+        GuestLevel::Error | GuestLevel::Critical => event_enabled!(target: TARGET, Level::ERROR),
+    }
+}
+
+fn start(bytes: &[u8], most: usize) -> &[u8] {
+    bytes.get(..most).unwrap_or(bytes)
 }
 
 /// One stream of a guest.

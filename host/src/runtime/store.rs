@@ -1,10 +1,14 @@
 //! What the host keeps for one instance while it lives.
 
-use super::{limiter::MemoryBudget, stdio::GuestLog};
+use super::{
+    limiter::MemoryBudget,
+    stdio::{GuestLog, GuestSink},
+};
 use crate::{
     capabilities::OutboundHttp,
     config::{Limits, ServiceName},
 };
+use std::sync::Arc;
 use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfigVariables;
@@ -66,9 +70,10 @@ pub(crate) fn new_store(
     engine: &Engine,
     service: &ServiceName,
     limits: &Limits,
+    sink: &Arc<GuestSink>,
     arrange: impl FnOnce(&mut WasiCtxBuilder),
 ) -> Store<HostState> {
-    let log = GuestLog::new(service.clone());
+    let log = GuestLog::new(sink.clone());
     let mut wasi = WasiCtxBuilder::new();
     wasi.stdout(log.stdout())
         .stderr(log.stderr())
@@ -88,7 +93,7 @@ pub(crate) fn new_store(
         http,
         outbound: OutboundHttp::new(service.clone()),
         config: WasiConfigVariables::new(),
-        memory: MemoryBudget::new(limits.memory.as_usize()),
+        memory: MemoryBudget::new(limits.memory.as_usize(), sink.metrics.instance()),
         log,
     };
     let mut store = Store::new(engine, state);

@@ -1,17 +1,26 @@
-//! The log: its set-up, and what its targets and fields are called.
+//! The log: its set-up, and what its targets and fields are called. Beside it the metrics, and the lines of guests as they come.
 //!
 //! | target | what |
 //! |---|---|
 //! | `hotbay::request` | one completion line a request |
 //! | `hotbay::swap` | one line for each state of a swap |
-//! | `hotbay::guest` | what guests write to stdout and stderr |
+//! | `hotbay::guest` | what guests write to stdout and stderr, and by `wasi:logging` |
 //! | `hotbay::denied` | calls of guests that are not granted |
 //!
 //! Fields: `service`, `revision` (12 hex digits), `request_id`, `state`, `took_us` (microseconds), `method`, `path`, `status`,
-//! `sent` (bytes of the response body), `reason`, `remedy`; of guests `stream` and `cut` (lines); of denied calls `capability`
+//! `sent` (bytes of the response body), `reason`, `remedy`; of guests `stream`, `context` and `cut` (lines); of denied calls `capability`
 //! and `authority`; of the host `bay`, `state`, `error`, `signal`, `connections`.
 
 mod batch;
+mod families;
+mod guest_lines;
+mod metrics;
+mod process;
+mod revision_metrics;
+
+pub use guest_lines::{GuestLevel, GuestLine, GuestLines, GuestStream};
+pub use metrics::{Connected, Limit, METRICS_TYPE, Metrics, Outcome, ServiceMetrics, Unrouted};
+pub use revision_metrics::{FaultKind, InstanceMetrics, RevisionMetrics, Vitals};
 
 use batch::{Batch, Batches};
 use std::{

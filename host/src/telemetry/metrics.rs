@@ -1,0 +1,497 @@
+//! What is counted of the host: made once, handed to whoever counts, read by Prometheus.
+//!
+//! Labels are bounded by what is alive. A series ends with the last that counts on it, and its counters are told once more after
+//! that: a revision that was published and rolled back between two scrapes would leave no trace otherwise.
+
+use super::{
+    families::Families,
+    process,
+    revision_metrics::{CLASSES, FaultKind, RevisionMetrics, Vitals},
+};
+use prometheus::{IntCounter, IntGauge, TextEncoder};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, SystemTime},
+};
+
+/// The `content-type` of [`Metrics::text`].
+pub const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Ended series that wait for a scrape; of a host that nobody scrapes, the oldest go.
+const ENDED_MAX: usize = 64;
+
+/// All metrics of one host.
+pub struct Metrics {
+    pub(super) families: Families,
+    unrouted: [(Unrouted, IntCounter); Unrouted::ALL.len()],
+    alive: Mutex<Alive>,
+}
+
+/// Who counts at this moment, by the labels.
+#[derive(Default)]
+struct Alive {
+    services: BTreeMap<String, Weak<ServiceMetrics>>,
+    /// More than one where a build that drains is published again, with other settings say. They share their series.
+    revisions: BTreeMap<(String, String), Vec<Weak<RevisionMetrics>>>,
+    ended: VecDeque<Ended>,
+}
+
+/// A series that nobody counts on any more.
+#[derive(PartialEq)]
+enum Ended {
+    Service(String),
+    Revision(String, String),
+}
+
+/// Why a request reached no revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unrouted {
+    /// 404.
+    NoRoute,
+    /// 405.
+    Method,
+    /// 503: the bay has not been read to its end.
+    Starting,
+    /// 503: the service has no good revision.
+    NoRevision,
+    /// 400.
+    BadRequest,
+    /// 431.
+    HeaderSize,
+}
+
+impl Unrouted {
+    const ALL: [Self; 6] = [Self::NoRoute, Self::Method, Self::Starting, Self::NoRevision, Self::BadRequest, Self::HeaderSize];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no_route",
+            Self::Method => "method",
+            Self::Starting => "starting",
+            Self::NoRevision => "no_revision",
+            Self::BadRequest => "bad_request",
+            Self::HeaderSize => "header_size",
+        }
+    }
+}
+
+/// The limit that refused a request, by the name of its setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// `limits.queue`.
+    Queue,
+    /// `limits.queue_wait`.
+    QueueWait,
+    /// `limits.request_body`.
+    RequestBody,
+    /// `pool.instances`.
+    Pool,
+}
+
+impl Limit {
+    const ALL: [Self; 4] = [Self::Queue, Self::QueueWait, Self::RequestBody, Self::Pool];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::QueueWait => "queue_wait",
+            Self::RequestBody => "request_body",
+            Self::Pool => "pool_instances",
+        }
+    }
+}
+
+/// How a swap ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// New requests run on it.
+    Published,
+    /// It will not serve.
+    Rejected,
+    /// It served, and failed too often.
+    RolledBack,
+}
+
+impl Outcome {
+    const ALL: [Self; 3] = [Self::Published, Self::Rejected, Self::RolledBack];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Rejected => "rejected",
+            Self::RolledBack => "rolled-back",
+        }
+    }
+}
+
+/// What is counted of one service as a whole. Whoever holds it keeps its series.
+pub struct ServiceMetrics {
+    host: Arc<Metrics>,
+    name: String,
+    refused: [(Limit, IntCounter); Limit::ALL.len()],
+    lines: IntCounter,
+    lines_cut: IntCounter,
+}
+
+impl ServiceMetrics {
+    /// The name of the service.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn refused(&self, limit: Limit) {
+        count(&self.refused, limit);
+    }
+
+    /// Counts a line that a guest wrote.
+    pub fn line(&self) {
+        self.lines.inc();
+    }
+
+    /// Counts lines that were cut.
+    pub fn cut(&self, lines: u64) {
+        self.lines_cut.inc_by(lines);
+    }
+}
+
+impl Drop for ServiceMetrics {
+    fn drop(&mut self) {
+        self.host.service_ended(&self.name);
+    }
+}
+
+/// A connection that is counted for as long as this lives.
+pub struct Connected(IntGauge);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    ///
+    /// # Errors
+    /// Where two metrics have one name.
+    pub fn new() -> prometheus::Result<Self> {
+        let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let families = Families::new(env!("CARGO_PKG_VERSION"), started.as_secs_f64())?;
+        let unrouted = Unrouted::ALL.map(|reason| (reason, families.unrouted.with_label_values(&[reason.as_str()])));
+        Ok(Self { families, unrouted, alive: Mutex::default() })
+    }
+
+    /// What is counted of the service `name`.
+    pub fn service(self: &Arc<Self>, name: &str) -> Arc<ServiceMetrics> {
+        self.service_of(&mut self.alive(), name)
+    }
+
+    fn service_of(self: &Arc<Self>, alive: &mut Alive, name: &str) -> Arc<ServiceMetrics> {
+        if let Some(there) = alive.services.get(name).and_then(Weak::upgrade) {
+            return there;
+        }
+        alive.ended.retain(|ended| *ended != Ended::Service(name.to_owned()));
+        let families = &self.families;
+        // Made now, so that they are there with 0 before the first is counted.
+        families.rejects.with_label_values(&[name]);
+        for outcome in Outcome::ALL {
+            families.swaps.with_label_values(&[name, outcome.as_str()]);
+        }
+        let made = Arc::new(ServiceMetrics {
+            host: self.clone(),
+            name: name.to_owned(),
+            refused: Limit::ALL.map(|limit| (limit, families.refused.with_label_values(&[name, limit.as_str()]))),
+            lines: families.lines.with_label_values(&[name]),
+            lines_cut: families.lines_cut.with_label_values(&[name]),
+        });
+        alive.services.insert(name.to_owned(), Arc::downgrade(&made));
+        made
+    }
+
+    /// What is counted of one revision; `vitals` is read at each scrape.
+    pub fn revision(self: &Arc<Self>, service: &str, revision: &str, vitals: Vitals) -> Arc<RevisionMetrics> {
+        let mut alive = self.alive();
+        let of_service = self.service_of(&mut alive, service);
+        alive.ended.retain(|ended| *ended != Ended::Revision(service.to_owned(), revision.to_owned()));
+        let made = Arc::new(RevisionMetrics::new(self.clone(), of_service, revision, vitals));
+        alive.revisions.entry((service.to_owned(), revision.to_owned())).or_default().push(Arc::downgrade(&made));
+        made
+    }
+
+    /// Counts a request that reached no revision.
+    pub fn unrouted(&self, reason: Unrouted) {
+        count(&self.unrouted, reason);
+    }
+
+    /// Counts a connection for as long as the returned value lives.
+    pub fn connected(&self) -> Connected {
+        let connections = self.families.connections.clone();
+        connections.inc();
+        Connected(connections)
+    }
+
+    /// Counts how a swap ended. A file whose name is no service's is counted without one: such names are not bounded.
+    pub fn swapped(&self, service: &str, outcome: Outcome) {
+        let alive = self.alive();
+        let known = alive.services.contains_key(service);
+        let service = if known { service } else { "" };
+        if outcome == Outcome::Rejected {
+            self.families.rejects.with_label_values(&[service]).inc();
+        }
+        if known {
+            self.families.swaps.with_label_values(&[service, outcome.as_str()]).inc();
+        }
+    }
+
+    /// Counts the time that a step of a swap took; `step` is the name of its state.
+    pub fn step(&self, step: &'static str, took: Duration) {
+        self.families.step.with_label_values(&[step]).observe(took.as_secs_f64());
+    }
+
+    /// All of it in the text format of Prometheus, version 0.0.4. Reads /proc: not for an async thread.
+    pub fn text(&self) -> String {
+        let mut alive = self.alive();
+        // Let go of after the lock: the last to let go ends a series, under the lock.
+        let counted = self.read(&alive);
+        process::read(&self.families.process);
+        let families = self.families.gather();
+        for ended in alive.ended.drain(..) {
+            self.forget(&ended);
+        }
+        drop(alive);
+        drop(counted);
+        let mut text = String::new();
+        // Names were checked when they were registered, and a string takes all that is written.
+        let _ = TextEncoder::new().encode_utf8(&families, &mut text);
+        text
+    }
+
+    /// Reads the gauges of all revisions that there are.
+    fn read(&self, alive: &Alive) -> Vec<Arc<RevisionMetrics>> {
+        for service in alive.services.keys() {
+            self.families.revisions.with_label_values(&[service]).set(0);
+        }
+        let mut all = Vec::new();
+        for ((service, revision), sharing) in &alive.revisions {
+            let sharing: Vec<_> = sharing.iter().filter_map(Weak::upgrade).collect();
+            let sum = |of: fn(&RevisionMetrics) -> u64| {
+                i64::try_from(sharing.iter().map(|one| of(one)).sum::<u64>()).unwrap_or(i64::MAX)
+            };
+            let labels = [service.as_str(), revision.as_str()];
+            let families = &self.families;
+            families.in_flight.with_label_values(&labels).set(sum(RevisionMetrics::in_flight));
+            families.waiting.with_label_values(&labels).set(sum(RevisionMetrics::waiting));
+            families.instances.with_label_values(&labels).set(sum(RevisionMetrics::instances));
+            families.idle.with_label_values(&labels).set(sum(RevisionMetrics::idle));
+            families.memory.with_label_values(&labels).set(sum(RevisionMetrics::memory));
+            families.revisions.with_label_values(&[service]).add(sum(|one| u64::from(one.is_there())));
+            all.extend(sharing);
+        }
+        all
+    }
+
+    fn service_ended(&self, name: &str) {
+        let mut alive = self.alive();
+        // One that was made meanwhile goes on with the series.
+        if alive.services.get(name).is_some_and(|one| one.strong_count() == 0) {
+            alive.services.remove(name);
+            self.end(&mut alive, Ended::Service(name.to_owned()));
+        }
+    }
+
+    pub(super) fn revision_ended(&self, service: &str, revision: &str) {
+        let mut alive = self.alive();
+        let labels = (service.to_owned(), revision.to_owned());
+        let Some(sharing) = alive.revisions.get_mut(&labels) else {
+            return;
+        };
+        sharing.retain(|one| one.strong_count() > 0);
+        if sharing.is_empty() {
+            alive.revisions.remove(&labels);
+            self.families.forget_gauges(service, revision);
+            self.end(&mut alive, Ended::Revision(labels.0, labels.1));
+        }
+    }
+
+    fn end(&self, alive: &mut Alive, ended: Ended) {
+        alive.ended.push_back(ended);
+        if alive.ended.len() > ENDED_MAX
+            && let Some(oldest) = alive.ended.pop_front()
+        {
+            self.forget(&oldest);
+        }
+    }
+
+    fn forget(&self, ended: &Ended) {
+        match ended {
+            Ended::Service(name) => {
+                self.families.forget_service(name, &Limit::ALL.map(Limit::as_str), &Outcome::ALL.map(Outcome::as_str));
+            }
+            Ended::Revision(service, revision) => {
+                self.families.forget_revision(service, revision, &CLASSES, &FaultKind::ALL.map(FaultKind::as_str));
+            }
+        }
+    }
+
+    /// Nothing that is read under the lock can be left half done.
+    fn alive(&self) -> MutexGuard<'_, Alive> {
+        self.alive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts one of a few.
+pub(super) fn count<T: PartialEq>(counters: &[(T, IntCounter)], which: T) {
+    if let Some((_, counter)) = counters.iter().find(|(one, _)| *one == which) {
+        counter.inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        collections::BTreeSet,
+        io::Write,
+        path::Path,
+        process::{Command, Stdio},
+    };
+
+    const REVISION: &str = "012345678901";
+
+    /// A host on which everything was counted once.
+    fn busy() -> (Arc<Metrics>, Arc<RevisionMetrics>) {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let revision = metrics.revision("probe", REVISION, Vitals::none());
+        revision.completed(Some(200), Duration::from_millis(3), None);
+        revision.completed(Some(500), Duration::from_millis(3), Some(FaultKind::Trap));
+        revision.refused(Limit::Queue);
+        metrics.unrouted(Unrouted::NoRoute);
+        metrics.swapped("probe", Outcome::Published);
+        metrics.step("compiling", Duration::from_millis(300));
+        (metrics, revision)
+    }
+
+    fn value(text: &str, series: &str) -> Option<String> {
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ').map(str::to_owned))
+    }
+
+    #[test]
+    fn what_was_counted_is_in_the_text() {
+        let (metrics, _revision) = busy();
+        let _connected = metrics.connected();
+        let text = metrics.text();
+        for (series, wanted) in [
+            ("hotbay_requests_total{code_class=\"2xx\",revision=\"012345678901\",service=\"probe\"}", "1"),
+            ("hotbay_faults_total{fault=\"trap\",revision=\"012345678901\",service=\"probe\"}", "1"),
+            ("hotbay_faults_total{fault=\"cpu\",revision=\"012345678901\",service=\"probe\"}", "0"),
+            ("hotbay_requests_refused_total{limit=\"queue\",service=\"probe\"}", "1"),
+            ("hotbay_unrouted_requests_total{reason=\"no_route\"}", "1"),
+            ("hotbay_swaps_total{outcome=\"published\",service=\"probe\"}", "1"),
+            ("hotbay_revisions{service=\"probe\"}", "1"),
+            ("hotbay_connections", "1"),
+        ] {
+            assert_eq!(value(&text, series).as_deref(), Some(wanted), "{series} in\n{text}");
+        }
+        let resident = value(&text, "process_resident_memory_bytes").unwrap();
+        assert!(resident.parse::<u64>().unwrap() > 1 << 20, "{resident}");
+    }
+
+    #[test]
+    fn a_revision_that_ended_is_told_once_more_and_then_forgotten() {
+        let (metrics, revision) = busy();
+        drop(revision);
+        let last = metrics.text();
+        assert!(
+            last.contains("hotbay_requests_total{code_class=\"5xx\",revision=\"012345678901\",service=\"probe\"} 1"),
+            "{last}"
+        );
+        assert!(!last.contains("hotbay_requests_in_flight{"), "nothing is in flight of what is not there: {last}");
+        let after = metrics.text();
+        assert!(!after.contains("service=\"probe\""), "{after}");
+    }
+
+    #[test]
+    fn loads_of_one_build_share_a_series_that_ends_with_the_last() {
+        let (metrics, first) = busy();
+        let second = metrics.revision("probe", REVISION, Vitals::none());
+        second.completed(Some(200), Duration::ZERO, None);
+        assert_eq!((first.requests(), second.requests()), (2, 1));
+        let series = "hotbay_requests_total{code_class=\"2xx\",revision=\"012345678901\",service=\"probe\"}";
+        drop(first);
+        for _ in 0..2 {
+            assert_eq!(value(&metrics.text(), series).as_deref(), Some("2"));
+        }
+        drop(second);
+        // One that comes back before the scrape goes on where it was.
+        let third = metrics.revision("probe", REVISION, Vitals::none());
+        for _ in 0..2 {
+            assert_eq!(value(&metrics.text(), series).as_deref(), Some("2"));
+        }
+        drop(third);
+    }
+
+    #[test]
+    fn a_host_that_nobody_scrapes_keeps_a_bounded_number_of_series() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        for number in 0..10 * ENDED_MAX {
+            metrics.revision("probe", &format!("{number:012}"), Vitals::none()).completed(Some(200), Duration::ZERO, None);
+        }
+        let kept = metrics.text().lines().filter(|line| line.starts_with("hotbay_request_duration_seconds_count")).count();
+        assert!(kept <= ENDED_MAX, "{kept}");
+    }
+
+    #[test]
+    fn files_without_a_service_share_one_line() {
+        let (metrics, _revision) = busy();
+        for file in ["A B", "C_D"] {
+            metrics.swapped(file, Outcome::Rejected);
+        }
+        assert_eq!(value(&metrics.text(), "hotbay_rejects_total{service=\"\"}").as_deref(), Some("2"));
+    }
+
+    /// Guards docs/metrics.md: it names each metric with its type, and none that there is not.
+    #[test]
+    fn the_page_has_every_metric_and_no_other() {
+        let (metrics, _revision) = busy();
+        let text = metrics.text();
+        let told: BTreeSet<(&str, &str)> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+        let page = include_str!("../../../docs/metrics.md");
+        let row = |line: &'static str| {
+            let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
+            Some((cells.next()?.strip_suffix('`')?, cells.next()?))
+        };
+        let written: BTreeSet<(&str, &str)> = page
+            .lines()
+            .filter_map(row)
+            .filter(|(name, _)| name.starts_with("hotbay_") || name.starts_with("process_"))
+            .collect();
+        assert_eq!(written, told);
+        for (name, labels) in [("hotbay_requests_total", "service, revision, code_class"), ("hotbay_connections", "")] {
+            let line = page.lines().find(|line| line.starts_with(&format!("| `{name}`"))).unwrap();
+            assert_eq!(line.split('|').nth(3).map(|cell| cell.trim().replace('`', "")).as_deref(), Some(labels));
+        }
+    }
+
+    /// What Prometheus' own tool says of the text: `.ci/setup test` brings it.
+    #[test]
+    fn promtool_finds_nothing_to_complain_about() {
+        let (metrics, _revision) = busy();
+        let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/bin/promtool");
+        let tools = [Path::new("promtool"), &installed];
+        let check = |tool: &&Path| {
+            let mut command = Command::new(tool);
+            command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().ok()
+        };
+        let Some(mut promtool) = tools.iter().find_map(check) else {
+            println!("skipped: promtool is not here; `.ci/setup test` brings it, or install Debian's `prometheus`");
+            return;
+        };
+        promtool.stdin.take().unwrap().write_all(metrics.text().as_bytes()).unwrap();
+        let output = promtool.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.trim().is_empty(), "{said}\n{}", metrics.text());
+    }
+}
