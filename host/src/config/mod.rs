@@ -3,6 +3,7 @@
 mod document;
 mod host;
 mod name;
+mod probe;
 mod route;
 mod settings;
 mod units;
@@ -10,6 +11,7 @@ mod units;
 pub use document::SettingsError;
 pub use host::{CompileConfig, HostConfig, HttpConfig, PoolConfig};
 pub use name::{BayFile, NameError, ServiceName};
+pub use probe::Probe;
 pub use route::{HostPattern, Methods, PathPattern, RouteSpec, without_port};
 pub use settings::{InstancePolicy, Limits, Settings};
 pub use units::{ByteSize, Count, Span};

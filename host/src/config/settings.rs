@@ -1,7 +1,8 @@
 //! A service's settings: what `NAME.toml` may say and what holds where it says nothing.
 
 use super::{
-    ByteSize, Count, HostPattern, Methods, PathPattern, RouteSpec, ServiceName, SettingsError, Span, document, units::not_zero,
+    ByteSize, Count, HostPattern, Methods, PathPattern, Probe, RouteSpec, ServiceName, SettingsError, Span, document,
+    units::not_zero,
 };
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
@@ -15,6 +16,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How its instances live.
     pub instances: InstancePolicy,
+    /// What it is asked before it is published.
+    pub probe: Option<Probe>,
 }
 
 /// `[limits]`: each one is enforced.
@@ -85,6 +88,7 @@ struct Raw {
     limits: Limits,
     #[serde(default)]
     instances: RawInstances,
+    probe: Option<Probe>,
 }
 
 #[derive(Deserialize)]
@@ -112,7 +116,7 @@ enum RawPolicy {
 impl Settings {
     /// What holds for service `name` without a settings file.
     pub fn defaults(name: &ServiceName) -> Self {
-        Self { routes: default_routes(name), limits: Limits::default(), instances: InstancePolicy::Fresh }
+        Self { routes: default_routes(name), limits: Limits::default(), instances: InstancePolicy::Fresh, probe: None }
     }
 
     /// Reads the text of `NAME.toml`.
@@ -123,7 +127,7 @@ impl Settings {
             RawPolicy::Fresh => InstancePolicy::Fresh,
             RawPolicy::Reuse => InstancePolicy::Reuse { max_requests: raw.instances.max_requests.0, idle: raw.instances.idle.0 },
         };
-        Ok(Self { routes, limits: raw.limits, instances })
+        Ok(Self { routes, limits: raw.limits, instances, probe: raw.probe })
     }
 }
 
@@ -182,6 +186,10 @@ mod tests {
             policy = "reuse"
             max_requests = 7
             idle = "1s"
+            [probe]
+            path = "/ready"
+            expect = 204
+            timeout = "1s"
         "#;
         let settings = Settings::parse(&name(), text).unwrap();
         let second = Span(Duration::from_secs(1));
@@ -198,6 +206,7 @@ mod tests {
         };
         assert_eq!(settings.limits, expected);
         assert_eq!(settings.instances, InstancePolicy::Reuse { max_requests: 7, idle: second.0 });
+        assert_eq!(settings.probe.unwrap().expect().as_u16(), 204);
         assert_eq!(settings.routes.len(), 1);
     }
 

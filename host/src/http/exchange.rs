@@ -10,7 +10,7 @@ use crate::{
     config::{HttpConfig, ServiceName},
     dispatch::{Dispatched, Refusal, dispatch},
     registry::Registry,
-    runtime::Call,
+    runtime::{Call, Output},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header, uri::Scheme};
 use http_body_util::Full;
@@ -84,7 +84,13 @@ pub(super) async fn exchange(
     };
     forward::strip_hop_by_hop(request.headers_mut());
     forward::set_forwarded(request.headers_mut(), &connection.client, &host, &id_header);
-    let call = Call { request_id: record.request_id.clone(), peer: connection.peer, local: connection.local, prefix: None };
+    let call = Call {
+        request_id: record.request_id.clone(),
+        peer: connection.peer,
+        local: connection.local,
+        prefix: None,
+        output: Output::default(),
+    };
     let Dispatched { revision, outcome } = dispatch(&edge.registry, request, &host, call).await;
     if let Some(revision) = &revision {
         record.service = Some(revision.service().clone());
