@@ -16,6 +16,7 @@ mod errors;
 mod kinds;
 mod leaks;
 mod limits;
+mod probe;
 mod routing;
 mod settle;
 mod shutdown;
