@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 
 /// Sections of DESIGN that later versions bring; named so that nobody believes they hold already.
-const NOT_YET: [&str; 4] = ["grants", "traffic", "rollback", "cron"];
+const NOT_YET: [&str; 3] = ["grants", "rollback", "cron"];
 
 /// Settings that are not understood: where, what and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]

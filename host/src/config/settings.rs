@@ -1,7 +1,7 @@
 //! A service's settings: what `NAME.toml` may say and what holds where it says nothing.
 
 use super::{
-    ByteSize, Count, HostPattern, Methods, PathPattern, Probe, RouteSpec, ServiceName, SettingsError, Span, document,
+    ByteSize, Count, HostPattern, Methods, PathPattern, Probe, RouteSpec, ServiceName, SettingsError, Span, Traffic, document,
     units::not_zero,
 };
 use serde::Deserialize;
@@ -18,6 +18,8 @@ pub struct Settings {
     pub instances: InstancePolicy,
     /// What it is asked before it is published.
     pub probe: Option<Probe>,
+    /// Which share goes to its labelled revisions. No part of a revision: see [`Self::same_revision`].
+    pub traffic: Traffic,
 }
 
 /// `[limits]`: each one is enforced.
@@ -89,6 +91,8 @@ struct Raw {
     #[serde(default)]
     instances: RawInstances,
     probe: Option<Probe>,
+    #[serde(default)]
+    traffic: Traffic,
 }
 
 #[derive(Deserialize)]
@@ -116,7 +120,13 @@ enum RawPolicy {
 impl Settings {
     /// What holds for service `name` without a settings file.
     pub fn defaults(name: &ServiceName) -> Self {
-        Self { routes: default_routes(name), limits: Limits::default(), instances: InstancePolicy::Fresh, probe: None }
+        Self {
+            routes: default_routes(name),
+            limits: Limits::default(),
+            instances: InstancePolicy::Fresh,
+            probe: None,
+            traffic: Traffic::default(),
+        }
     }
 
     /// Reads the text of `NAME.toml`.
@@ -127,7 +137,15 @@ impl Settings {
             RawPolicy::Fresh => InstancePolicy::Fresh,
             RawPolicy::Reuse => InstancePolicy::Reuse { max_requests: raw.instances.max_requests.0, idle: raw.instances.idle.0 },
         };
-        Ok(Self { routes, limits: raw.limits, instances, probe: raw.probe })
+        Ok(Self { routes, limits: raw.limits, instances, probe: raw.probe, traffic: raw.traffic })
+    }
+
+    /// Whether a revision under these settings is one under `other` too: everything but the traffic decides that, so that
+    /// shares change without a new revision.
+    pub fn same_revision(&self, other: &Self) -> bool {
+        // Taken apart so that a new setting has to be thought of here.
+        let Self { routes, limits, instances, probe, traffic: _ } = self;
+        (routes, limits, instances, probe) == (&other.routes, &other.limits, &other.instances, &other.probe)
     }
 }
 
@@ -190,6 +208,8 @@ mod tests {
             path = "/ready"
             expect = 204
             timeout = "1s"
+            [traffic]
+            beta = 10
         "#;
         let settings = Settings::parse(&name(), text).unwrap();
         let second = Span(Duration::from_secs(1));
@@ -208,6 +228,16 @@ mod tests {
         assert_eq!(settings.instances, InstancePolicy::Reuse { max_requests: 7, idle: second.0 });
         assert_eq!(settings.probe.unwrap().expect().as_u16(), 204);
         assert_eq!(settings.routes.len(), 1);
+    }
+
+    #[test]
+    fn traffic_makes_no_new_revision() {
+        let settings = |text| Settings::parse(&name(), text).unwrap();
+        let (plain, split) = (settings(""), settings("[traffic]\nbeta = 10"));
+        assert!(plain != split && plain.same_revision(&split));
+        for other in ["[limits]\nqueue = 1", "[instances]\npolicy = 'reuse'", "[[route]]\npath = '/'", "[probe]\npath = '/'"] {
+            assert!(!plain.same_revision(&settings(other)), "{other}");
+        }
     }
 
     #[test]

@@ -96,6 +96,12 @@ impl Bay {
             let (name, is_build) = match BayFile::of(&file_name) {
                 BayFile::Build(name) => (name, true),
                 BayFile::Settings(name) => (name, false),
+                BayFile::Labelled(name, label) => {
+                    let reason = format!("`{name}@{label}` names a labelled revision (NAME@LABEL)");
+                    let remedy = "deploy it as NAME.wasm; a share of the traffic for a labelled revision is not built yet";
+                    view.unusable.insert(printable(&file_name), Reject::new(reason, remedy));
+                    continue;
+                }
                 BayFile::Misnamed(error) => {
                     view.unusable.insert(printable(&file_name), Reject::new(error.to_string(), error.remedy()));
                     continue;

@@ -9,17 +9,14 @@ use super::{
 use crate::{
     config::{HttpConfig, ServiceName},
     dispatch::{Dispatched, Refusal, dispatch},
-    registry::Registry,
+    registry::{REVISION, Registry},
     runtime::{Call, Output},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header, uri::Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, uri::Scheme};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Instant};
 use tokio::net::TcpStream;
-
-/// `x-hotbay-revision`.
-const REVISION: HeaderName = HeaderName::from_static("x-hotbay-revision");
 
 /// What the public listener answers from.
 pub struct Edge {

@@ -298,3 +298,15 @@ async fn shrink(code: Weak<Code>, gone: CancellationToken) {
         join_all(expired.into_iter().map(Instance::end)).await;
     }
 }
+
+#[cfg(test)]
+impl Revision {
+    /// One that can be published and not be called: number `n` of a service under these settings.
+    pub(crate) fn sample(service: &ServiceName, n: u8, settings: &str) -> Arc<Self> {
+        let engine = Engine::default();
+        let component = Component::new(&engine, b"\0asm\x0d\0\x01\0").unwrap();
+        let linked = Linked::Library(wasmtime::component::Linker::new(&engine).instantiate_pre(&component).unwrap());
+        let settings = Settings::parse(service, settings).unwrap();
+        Self::new(service.clone(), Digest::of(&[n]), settings, &component, (Kind::Http02, linked)).0
+    }
+}
