@@ -23,3 +23,4 @@ mod shutdown;
 mod structure;
 mod swap;
 mod swap_under_load;
+mod traffic;

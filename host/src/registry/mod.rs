@@ -1,5 +1,6 @@
 //! The services and the route table: the only writer of routes.
 
+mod entry;
 mod split;
 mod table;
 
@@ -11,7 +12,7 @@ use crate::{
     runtime::{Kind, Reject, Revision},
 };
 use arc_swap::{ArcSwap, Guard};
-use split::Side;
+use entry::{Entry, Main};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,57 +27,6 @@ pub enum Serving {
     Split(Arc<Split<Arc<Revision>>>),
     /// No revision was ever good: its routes answer 503.
     Down(ServiceName),
-}
-
-/// What the registry knows of one service.
-struct Entry {
-    main: Main,
-    /// What the table says of it; made when one of the others changes.
-    serving: Serving,
-    /// The main revision's.
-    routes: Arc<[RouteSpec]>,
-    labelled: BTreeMap<Label, Arc<Revision>>,
-    traffic: Traffic,
-}
-
-/// The revision without a label. Routes are its own: without it the labelled ones get no requests, and keep their place.
-enum Main {
-    Up(Arc<Revision>),
-    /// None was ever good.
-    Down,
-    /// Its file is not in the bay.
-    Absent,
-}
-
-impl Entry {
-    fn absent(name: &ServiceName) -> Self {
-        Self {
-            main: Main::Absent,
-            serving: Serving::Down(name.clone()),
-            routes: Arc::default(),
-            labelled: BTreeMap::new(),
-            traffic: Traffic::default(),
-        }
-    }
-
-    /// A service without shares and rules costs a request no more than its one revision.
-    fn settle(&mut self, name: &ServiceName) {
-        let Main::Up(main) = &self.main else {
-            self.serving = Serving::Down(name.clone());
-            return;
-        };
-        let has_share = |(label, percent): &(Label, u32)| *percent > 0 && self.labelled.contains_key(label);
-        if !self.traffic.header_override && !self.traffic.shares.iter().any(has_share) {
-            self.serving = Serving::Up(main.clone());
-            return;
-        }
-        let labelled = self.labelled.iter().map(|(label, revision)| (label.clone(), side(revision)));
-        self.serving = Serving::Split(Arc::new(Split::new(name, side(main), labelled, &self.traffic)));
-    }
-}
-
-fn side(revision: &Arc<Revision>) -> Side<Arc<Revision>> {
-    Side { id: revision.header().clone(), revision: revision.clone() }
 }
 
 /// All services of the host.
