@@ -2,7 +2,7 @@
 
 use crate::{
     config::ServiceName,
-    registry::{Found, Registry, Serving},
+    registry::{Found, REVISION, Registry, Serving},
     runtime::{BodyError, Call, Fault, GuestBody, Revision, bounded, invoke},
     telemetry::Limit,
 };
@@ -55,12 +55,12 @@ pub(crate) struct Dispatched {
 }
 
 /// Sends one request to the revision that serves it. The table is loaded once, which pins the version for the whole request.
-pub(crate) async fn dispatch<B>(registry: &Registry, request: Request<B>, host: &str, call: Call) -> Dispatched
+pub(crate) async fn dispatch<B>(registry: &Registry, mut request: Request<B>, host: &str, call: Call) -> Dispatched
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BodyError>,
 {
-    let (revision, strip) = match find(registry, &request, host) {
+    let (revision, strip) = match find(registry, &mut request, host) {
         Ok(found) => found,
         Err(refusal) => return Dispatched { revision: None, outcome: Err(refusal) },
     };
@@ -68,11 +68,18 @@ where
     Dispatched { revision: Some(revision), outcome }
 }
 
-fn find<B>(registry: &Registry, request: &Request<B>, host: &str) -> Result<(Arc<Revision>, Option<Arc<str>>), Refusal> {
+fn find<B>(registry: &Registry, request: &mut Request<B>, host: &str) -> Result<(Arc<Revision>, Option<Arc<str>>), Refusal> {
     let path = request.uri().path();
     match registry.table().find(host, path, request.method()) {
         Found::Hit(target) => match &target.serving {
             Serving::Up(revision) => Ok((revision.clone(), target.strip.clone())),
+            Serving::Split(split) => {
+                let revision = split.pick(request.headers()).clone();
+                if split.is_asked() {
+                    request.headers_mut().remove(REVISION);
+                }
+                Ok((revision, target.strip.clone()))
+            }
             Serving::Down(name) => Err(Refusal::NoRevision(name.clone())),
         },
         Found::WrongMethod(allow) => Err(Refusal::Method { allow }),

@@ -88,7 +88,7 @@ async fn every_kind_that_does_not_serve_is_told_with_the_remedy() {
         ("init.wasm", &patched("module", "initialize:fine", "initialize:trap"), "does not start"),
         ("start.wasm", &patched("lifecycle", "start:fine", "start:word"), "no table of prices"),
         ("Orders.wasm", &probe, "'O'"),
-        ("a@b.wasm", &probe, "NAME@LABEL"),
+        ("a@main.wasm", &probe, "reserved"),
         ("probe.bin", &probe, "probe.bin"),
     ] {
         let report = report(&files.put(name, content)).await;

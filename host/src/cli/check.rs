@@ -90,7 +90,7 @@ async fn check(loader: &Arc<Loader>, file: PathBuf) -> Report {
 fn settings(file: &Path) -> Result<(ServiceName, Settings), Reject> {
     let file_name = file.file_name().unwrap_or_default().to_string_lossy();
     let name = match BayFile::of(&file_name) {
-        BayFile::Build(name) => name,
+        BayFile::Build(name) | BayFile::Labelled(name, _) => name,
         BayFile::Misnamed(error) => return Err(Reject::new(error.to_string(), error.remedy())),
         BayFile::Settings(name) => {
             return Err(Reject::new(
@@ -103,7 +103,7 @@ fn settings(file: &Path) -> Result<(ServiceName, Settings), Reject> {
             return Err(Reject::new(format!("the bay takes no build of the name `{shown}`"), "call it NAME.wasm"));
         }
     };
-    let settings = read_settings_at(&name, &file.with_extension("toml"))?;
+    let settings = read_settings_at(&name, &file.with_file_name(format!("{name}.toml")))?;
     Ok((name, settings))
 }
 

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 
 /// Sections of DESIGN that later versions bring; named so that nobody believes they hold already.
-const NOT_YET: [&str; 4] = ["grants", "probe", "traffic", "cron"];
+const NOT_YET: [&str; 2] = ["grants", "cron"];
 
 /// Settings that are not understood: where, what and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]

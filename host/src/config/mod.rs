@@ -3,13 +3,17 @@
 mod document;
 mod host;
 mod name;
+mod probe;
 mod route;
 mod settings;
+mod traffic;
 mod units;
 
 pub use document::SettingsError;
 pub use host::{CompileConfig, HistoryConfig, HostConfig, HttpConfig, PoolConfig};
-pub use name::{BayFile, NameError, ServiceName};
+pub use name::{BayFile, Label, NameError, ServiceName};
+pub use probe::Probe;
 pub use route::{HostPattern, Methods, PathPattern, RouteSpec, without_port};
 pub use settings::{InstancePolicy, Limits, RollbackPolicy, Settings};
+pub use traffic::{Sticky, Traffic};
 pub use units::{ByteSize, Count, Share, Span};

@@ -12,18 +12,7 @@ pub struct ServiceName(Arc<str>);
 impl ServiceName {
     /// Checks `name` against the rules above.
     pub fn parse(name: &str) -> Result<Self, NameError> {
-        let fault = if name.is_empty() {
-            NameFault::Empty
-        } else if name.len() > NAME_MAX {
-            NameFault::TooLong(name.len())
-        } else if let Some(found) = name.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-')) {
-            NameFault::Character(found)
-        } else if name.starts_with('-') || name.ends_with('-') {
-            NameFault::Hyphen
-        } else {
-            return Ok(Self(name.into()));
-        };
-        Err(NameError { name: name.to_owned(), fault })
+        checked(name, Noun::Service).map(Self)
     }
 
     /// Stands in where a build is looked at under a file name that is none.
@@ -49,46 +38,124 @@ impl fmt::Debug for ServiceName {
     }
 }
 
+/// The label of a revision beside the main one: written like a service name, and not one of the words that mean something else.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Label(Arc<str>);
+
+impl Label {
+    /// What stands for the revision without a label, where one is asked for by name.
+    pub const MAIN: &'static str = "main";
+
+    /// Keys of `[traffic]` that are no labels.
+    const KEYS: [&'static str; 2] = ["sticky", "header_override"];
+
+    /// Checks `label` against the rules above.
+    pub fn parse(label: &str) -> Result<Self, NameError> {
+        let digest = label.len() == 12 && label.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if label == Self::MAIN || digest || Self::KEYS.contains(&label) {
+            return Err(NameError { name: label.to_owned(), noun: Noun::Label, fault: NameFault::Reserved });
+        }
+        checked(label, Noun::Label).map(Self)
+    }
+
+    /// The label as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a name is the name of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Noun {
+    Service,
+    Label,
+}
+
+impl fmt::Display for Noun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Service => "service name",
+            Self::Label => "label",
+        })
+    }
+}
+
+fn checked(name: &str, noun: Noun) -> Result<Arc<str>, NameError> {
+    let fault = if name.is_empty() {
+        NameFault::Empty
+    } else if name.len() > NAME_MAX {
+        NameFault::TooLong(name.len())
+    } else if let Some(found) = name.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-')) {
+        NameFault::Character(found)
+    } else if name.starts_with('-') || name.ends_with('-') {
+        NameFault::Hyphen
+    } else {
+        return Ok(name.into());
+    };
+    Err(NameError { name: name.to_owned(), noun, fault })
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum NameFault {
     Empty,
     TooLong(usize),
     Character(char),
     Hyphen,
-    Label,
+    /// A word that means something else where labels are asked for.
+    Reserved,
+    /// Settings of a label's own.
+    LabelSettings,
 }
 
 /// A name that is not allowed, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameError {
     name: String,
+    noun: Noun,
     fault: NameFault,
 }
 
 impl NameError {
     /// What the person should do about it.
     pub fn remedy(&self) -> &'static str {
-        match self.fault {
-            NameFault::Label => "deploy it as NAME.wasm; a share of the traffic for a labelled revision is not built yet",
-            _ => "rename the file: a service name is 1 to 63 of a-z, 0-9 and -, without - at either end",
+        match (&self.fault, self.noun) {
+            (NameFault::LabelSettings, _) => {
+                "put the settings into NAME.toml, which holds for the labelled revisions too, and take this file away"
+            }
+            (NameFault::Reserved, _) => "take another label; main, sticky, header_override and 12 hex digits mean something else",
+            (_, Noun::Label) => "take another label: 1 to 63 of a-z, 0-9 and -, without - at either end",
+            (_, Noun::Service) => "rename the file: a service name is 1 to 63 of a-z, 0-9 and -, without - at either end",
         }
     }
 }
 
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.name.escape_debug();
+        let (shown, noun) = (self.name.escape_debug(), self.noun);
         match &self.fault {
-            NameFault::Empty => f.write_str("the service name is empty"),
+            NameFault::Empty => write!(f, "the {noun} is empty"),
             NameFault::TooLong(len) => {
                 let head: String = self.name.chars().take(20).collect();
-                write!(f, "the service name `{}…` has {len} bytes, {NAME_MAX} are allowed", head.escape_debug())
+                write!(f, "the {noun} `{}…` has {len} bytes, {NAME_MAX} are allowed", head.escape_debug())
             }
             NameFault::Character(found) => {
-                write!(f, "the service name `{shown}` holds {found:?} (U+{:04X})", u32::from(*found))
+                write!(f, "the {noun} `{shown}` holds {found:?} (U+{:04X})", u32::from(*found))
             }
-            NameFault::Hyphen => write!(f, "the service name `{shown}` begins or ends with a hyphen"),
-            NameFault::Label => write!(f, "`{shown}` names a labelled revision (NAME@LABEL)"),
+            NameFault::Hyphen => write!(f, "the {noun} `{shown}` begins or ends with a hyphen"),
+            NameFault::Reserved => write!(f, "the {noun} `{shown}` is reserved"),
+            NameFault::LabelSettings => write!(f, "`{shown}.toml` would be the settings of a labelled revision (NAME@LABEL)"),
         }
     }
 }
@@ -100,6 +167,8 @@ impl std::error::Error for NameError {}
 pub enum BayFile {
     /// `NAME.wasm`: the build of service NAME.
     Build(ServiceName),
+    /// `NAME@LABEL.wasm`: a build of service NAME for a share of its traffic.
+    Labelled(ServiceName, Label),
     /// `NAME.toml`: the settings of service NAME.
     Settings(ServiceName),
     /// `.wasm` or `.toml` with a name that is not allowed.
@@ -119,16 +188,15 @@ impl BayFile {
             (None, Some(stem)) => (stem, false),
             (None, None) => return Self::Ignored,
         };
-        match ServiceName::parse(stem) {
-            Ok(name) if build => Self::Build(name),
-            Ok(name) => Self::Settings(name),
-            Err(error) => match stem.split_once('@') {
-                Some((name, label)) if ServiceName::parse(name).is_ok() && ServiceName::parse(label).is_ok() => {
-                    Self::Misnamed(NameError { name: stem.to_owned(), fault: NameFault::Label })
-                }
-                _ => Self::Misnamed(error),
-            },
-        }
+        let read = match stem.split_once('@') {
+            // An empty label is no label at all: the character is what is wrong.
+            Some((name, label)) if !label.is_empty() => ServiceName::parse(name).and_then(|name| match build {
+                true => Ok(Self::Labelled(name, Label::parse(label)?)),
+                false => Err(NameError { name: stem.to_owned(), noun: Noun::Label, fault: NameFault::LabelSettings }),
+            }),
+            _ => ServiceName::parse(stem).map(|name| if build { Self::Build(name) } else { Self::Settings(name) }),
+        };
+        read.unwrap_or_else(Self::Misnamed)
     }
 }
 
@@ -151,7 +219,17 @@ mod tests {
     fn a_file_name_says_what_it_is() {
         assert!(matches!(BayFile::of("orders.wasm"), BayFile::Build(n) if n.as_str() == "orders"));
         assert!(matches!(BayFile::of("orders.toml"), BayFile::Settings(n) if n.as_str() == "orders"));
-        assert!(matches!(BayFile::of("orders@beta.wasm"), BayFile::Misnamed(e) if e.fault == NameFault::Label));
+        assert!(
+            matches!(BayFile::of("orders@beta.wasm"), BayFile::Labelled(n, l) if (n.as_str(), l.as_str()) == ("orders", "beta"))
+        );
+        assert!(matches!(BayFile::of("orders@beta.toml"), BayFile::Misnamed(e) if e.fault == NameFault::LabelSettings));
+        for reserved in ["main", "sticky", "header_override", "0123456789ab"] {
+            let file = BayFile::of(&format!("orders@{reserved}.wasm"));
+            assert!(matches!(file, BayFile::Misnamed(e) if e.fault == NameFault::Reserved), "{reserved}");
+        }
+        for bad in ["orders@.wasm", "@beta.wasm", "orders@Beta.wasm", "a@b@c.wasm"] {
+            assert!(matches!(BayFile::of(bad), BayFile::Misnamed(_)), "{bad}");
+        }
         assert!(matches!(BayFile::of("Orders.wasm"), BayFile::Misnamed(e) if e.fault == NameFault::Character('O')));
         for ignored in [".orders.wasm", "orders.wasm.tmp", "README", "orders.wasm~"] {
             assert_eq!(BayFile::of(ignored), BayFile::Ignored, "{ignored}");

@@ -1,8 +1,8 @@
 //! A service's settings: what `NAME.toml` may say and what holds where it says nothing.
 
 use super::{
-    ByteSize, Count, HostPattern, Methods, PathPattern, RouteSpec, ServiceName, SettingsError, Share, Span, document,
-    units::not_zero,
+    ByteSize, Count, HostPattern, Methods, PathPattern, Probe, RouteSpec, ServiceName, SettingsError, Share, Span, Traffic,
+    document, units::not_zero,
 };
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
@@ -18,6 +18,10 @@ pub struct Settings {
     pub instances: InstancePolicy,
     /// When the host goes back to the revision before.
     pub rollback: RollbackPolicy,
+    /// What it is asked before it is published.
+    pub probe: Option<Probe>,
+    /// Which share goes to its labelled revisions. No part of a revision: see [`Self::same_revision`].
+    pub traffic: Traffic,
 }
 
 /// `[limits]`: each one is enforced.
@@ -108,6 +112,9 @@ struct Raw {
     instances: RawInstances,
     #[serde(default)]
     rollback: RollbackPolicy,
+    probe: Option<Probe>,
+    #[serde(default)]
+    traffic: Traffic,
 }
 
 #[derive(Deserialize)]
@@ -140,6 +147,8 @@ impl Settings {
             limits: Limits::default(),
             instances: InstancePolicy::Fresh,
             rollback: RollbackPolicy::default(),
+            probe: None,
+            traffic: Traffic::default(),
         }
     }
 
@@ -151,7 +160,16 @@ impl Settings {
             RawPolicy::Fresh => InstancePolicy::Fresh,
             RawPolicy::Reuse => InstancePolicy::Reuse { max_requests: raw.instances.max_requests.0, idle: raw.instances.idle.0 },
         };
-        Ok(Self { routes, limits: raw.limits, instances, rollback: raw.rollback })
+        Ok(Self { routes, limits: raw.limits, instances, rollback: raw.rollback, probe: raw.probe, traffic: raw.traffic })
+    }
+
+    /// Whether a revision under these settings is one under `other` too: everything but the traffic decides that, so that
+    /// shares change without a new revision.
+    pub fn same_revision(&self, other: &Self) -> bool {
+        // Taken apart so that a new setting has to be thought of here.
+        let Self { routes, limits, instances, rollback, probe, traffic: _ } = self;
+        (routes, limits, instances, rollback, probe)
+            == (&other.routes, &other.limits, &other.instances, &other.rollback, &other.probe)
     }
 }
 
@@ -210,6 +228,12 @@ mod tests {
             policy = "reuse"
             max_requests = 7
             idle = "1s"
+            [probe]
+            path = "/ready"
+            expect = 204
+            timeout = "1s"
+            [traffic]
+            beta = 10
         "#;
         let settings = Settings::parse(&name(), text).unwrap();
         let second = Span(Duration::from_secs(1));
@@ -226,7 +250,18 @@ mod tests {
         };
         assert_eq!(settings.limits, expected);
         assert_eq!(settings.instances, InstancePolicy::Reuse { max_requests: 7, idle: second.0 });
+        assert_eq!(settings.probe.unwrap().expect().as_u16(), 204);
         assert_eq!(settings.routes.len(), 1);
+    }
+
+    #[test]
+    fn traffic_makes_no_new_revision() {
+        let settings = |text| Settings::parse(&name(), text).unwrap();
+        let (plain, split) = (settings(""), settings("[traffic]\nbeta = 10"));
+        assert!(plain != split && plain.same_revision(&split));
+        for other in ["[limits]\nqueue = 1", "[instances]\npolicy = 'reuse'", "[[route]]\npath = '/'", "[probe]\npath = '/'"] {
+            assert!(!plain.same_revision(&settings(other)), "{other}");
+        }
     }
 
     #[test]

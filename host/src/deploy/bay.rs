@@ -56,6 +56,13 @@ impl Stamp {
         changed.until_aged(age)
     }
 
+    /// When content, name, owner or mode were changed last.
+    fn changed_at(&self) -> SystemTime {
+        let (seconds, nanos) = self.changed;
+        let changed = Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanos).unwrap_or(0));
+        SystemTime::UNIX_EPOCH.checked_add(changed).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
     /// How long ago the content was written. A time in the future, as a clock that jumped leaves it, counts as long ago.
     pub(super) fn age(&self) -> Duration {
         let (seconds, nanos) = self.modified;
@@ -97,6 +104,12 @@ impl Bay {
             let (name, is_build) = match BayFile::of(&file_name) {
                 BayFile::Build(name) => (name, true),
                 BayFile::Settings(name) => (name, false),
+                BayFile::Labelled(name, label) => {
+                    let reason = format!("`{name}@{label}` names a labelled revision (NAME@LABEL)");
+                    let remedy = "deploy it as NAME.wasm; a share of the traffic for a labelled revision is not built yet";
+                    view.unusable.insert(printable(&file_name), Reject::new(reason, remedy));
+                    continue;
+                }
                 BayFile::Misnamed(error) => {
                     view.unusable.insert(printable(&file_name), Reject::new(error.to_string(), error.remedy()));
                     continue;
@@ -252,6 +265,11 @@ impl Contents {
     /// The state in which the files were read.
     pub(super) fn sighting(&self) -> Sighting {
         Sighting { build: Some(self.stamp), settings: self.settings_stamp }
+    }
+
+    /// Whether both files were placed before `moment`.
+    pub(super) fn were_there_at(&self, moment: SystemTime) -> bool {
+        [Some(self.stamp), self.settings_stamp].iter().flatten().all(|stamp| stamp.changed_at() <= moment)
     }
 
     /// Whether the settings file is there and sets nothing, as one that was just emptied or of which only the first lines are

@@ -141,6 +141,11 @@ impl Events {
         error!(target: "hotbay::swap", %service, reason = reject.reason, remedy = reject.remedy, "{service} has no good revision: the last good one does not serve either: {reject}");
     }
 
+    /// A revision fails, and there is nothing to go back to.
+    pub(super) fn rollback_fails(&self, service: &ServiceName, reason: &str, reject: &Reject) {
+        error!(target: "hotbay::swap", %service, reason, remedy = reject.remedy, "{service} fails and stays published: {reason}; it cannot be gone back from: {reject}");
+    }
+
     /// A build, settings or a file that will not serve. `service` is the file's name where there is no service of that name.
     pub(super) fn rejected(&self, service: &str, revision: Option<&str>, took: Duration, reason: &str, remedy: &str) {
         let state = State::Rejected;
@@ -175,9 +180,10 @@ impl Events {
         match state {
             State::Published => self.metrics.swapped(service, Outcome::Published),
             State::Rejected => self.metrics.swapped(service, Outcome::Rejected),
+            State::RolledBack => self.metrics.swapped(service, Outcome::RolledBack),
             _ => {}
         }
-        if !matches!(state, State::Detected | State::Draining | State::Rejected) {
+        if !matches!(state, State::Detected | State::Draining | State::Rejected | State::RolledBack) {
             self.metrics.step(state.as_str(), took);
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);

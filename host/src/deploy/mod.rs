@@ -7,6 +7,7 @@ pub mod history;
 mod orders;
 mod publication;
 mod swap;
+mod verdict;
 mod watcher;
 
 pub use bay::{UNREADABLE_REMEDY, read_build, read_settings_at};

@@ -5,6 +5,7 @@ use super::{
     event::State,
     history::{Came, End, Entry, Files},
     swap::{Candidate, Prepared, Swaps},
+    verdict::{Counts, Lately, Watch},
 };
 use crate::{
     config::{RouteSpec, Settings},
@@ -13,7 +14,7 @@ use crate::{
 use bytes::Bytes;
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// Between two attempts with a build that failed for want of something of the host's, the least and the most.
@@ -47,6 +48,17 @@ pub(super) struct Current {
     pub(super) drain: Drain,
     /// What it was made of.
     pub(super) files: Files,
+    pub(super) published: Instant,
+    pub(super) lately: Lately,
+    /// While it is new.
+    pub(super) watch: Option<Watch>,
+}
+
+impl Current {
+    pub(super) fn counts(&self) -> Counts {
+        let metrics = self.revision.metrics();
+        Counts { requests: metrics.requests(), faults: metrics.faults() }
+    }
 }
 
 /// What was rejected last.
@@ -58,6 +70,8 @@ pub(super) struct Rejected {
     /// How often the same was tried again, and when to do so next; never where the build itself is at fault.
     tries: u32,
     pub(super) retry: Option<Instant>,
+    /// What the host went back from: not tried again until it is placed anew after this moment, however it is touched.
+    pub(super) went_back_from: Option<(Files, SystemTime)>,
 }
 
 impl Swaps {
@@ -93,10 +107,17 @@ impl Swaps {
             routes: revision.settings().routes.clone(),
             instead_of,
         });
-        if let Some(old) = self.current.replace(Current { revision, drain, files: candidate.files() }) {
+        let (now, policy) = (Instant::now(), revision.settings().rollback);
+        let before = self.current.as_ref().map(|old| old.lately.counts(old.counts()));
+        // There must be something to go back to, and whoever went back by hand or by itself has been there.
+        let is_news = matches!(came, Came::Bay | Came::Deploy | Came::Promote);
+        let watch = before.filter(|_| is_news).and_then(|before| Watch::begin(policy, before, now));
+        let lately = Lately::new(&policy, now);
+        let current = Current { revision, drain, files: candidate.files(), published: now, lately, watch };
+        if let Some(old) = self.current.replace(current) {
             self.retire(old, None);
         }
-        if matches!(came, Came::Bay | Came::Deploy | Came::Rollback | Came::Promote) {
+        if is_news || came == Came::Rollback {
             self.rejected = None;
         }
         self.routes_changed(routes_changed);
@@ -146,7 +167,7 @@ impl Swaps {
             let changed = self.context.registry.mark_down([(self.name.clone(), routes)]);
             self.routes_changed(changed);
         }
-        self.rejected = Some(Rejected { sighting, reject, contested, tries, retry });
+        self.rejected = Some(Rejected { sighting, reject, contested, tries, retry, went_back_from: None });
     }
 
     /// The routes of these settings; those without settings where they are not understood.
@@ -180,6 +201,51 @@ impl Swaps {
         let prepared = self.prepare(&candidate).await?;
         self.publish(prepared, &candidate, came, Some(reason))?;
         self.remember(candidate.build, came).await;
+        Ok(())
+    }
+
+    /// Looks at the counters of what serves, and goes back from it where it is new and fails too often.
+    pub(super) async fn judge(&mut self) {
+        let Some(current) = &mut self.current else { return };
+        let (now, counts) = (Instant::now(), current.counts());
+        current.lately.note(now, counts);
+        let Some(watch) = current.watch else { return };
+        let verdict = watch.verdict(counts);
+        if verdict.is_some() || now >= watch.until() {
+            current.watch = None;
+        }
+        if let Some(reason) = verdict
+            && let Err(reject) = self.roll_back(&reason).await
+        {
+            self.context.events.rollback_fails(&self.name, &reason, &reject);
+        }
+    }
+
+    /// Goes back to the revision before the one that serves. The bay stays as it is, and is not tried again until it changes.
+    async fn roll_back(&mut self, reason: &str) -> Result<(), Reject> {
+        const REMEDY: &str = "put a mended build into the bay; `hotbay history` shows what there is to go back to";
+        let Some(current) = &self.current else { return Ok(()) };
+        let (files, bad) = (current.files.clone(), current.revision.digest().short());
+        let entries = self.with_history(|history, name| history.entries(name).unwrap_or_default()).await;
+        let before = entries.into_iter().rev().find(|entry| entry.is_good() && !entry.is_of(&files));
+        let before = before.ok_or_else(|| Reject::new("the history holds no earlier good revision", REMEDY))?;
+        let candidate = self.candidate_of(before).await?;
+        let prepared = self.prepare(&candidate).await?;
+        let served = self.current.as_ref().map(|current| current.published.elapsed()).unwrap_or_default();
+        self.context.events.rolled_back(&self.name, &bad, served, reason, REMEDY);
+        let because = format!("the host went back from {bad}: {reason}");
+        self.publish(prepared, &candidate, Came::AutomaticRollback, Some(&because))?;
+        self.rejected = Some(Rejected {
+            sighting: *self.sightings.borrow(),
+            reject: Reject::new(because, REMEDY),
+            contested: false,
+            tries: 0,
+            retry: None,
+            went_back_from: Some((files, SystemTime::now())),
+        });
+        let end = End::RolledBack(reason.to_owned());
+        self.with_history(|history, name| history.ended(name, end)).await;
+        self.remember(candidate.build, Came::AutomaticRollback).await;
         Ok(())
     }
 

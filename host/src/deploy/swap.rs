@@ -192,18 +192,38 @@ impl Swaps {
         }
     }
 
-    /// Waits for the next change of the files, for an order, or until `until`. False: nobody tells of changes any more.
+    /// Waits for the next change of the files, for an order, or until `until`, and watches what serves meanwhile. False: nobody
+    /// tells of changes any more.
     async fn wait(&mut self, until: Option<Instant>) -> bool {
-        tokio::select! {
-            biased;
-            order = self.orders.recv() => match order {
-                Some(order) => self.carry_out(order).await,
-                None => return false,
-            },
-            changed = self.sightings.changed() => return changed.is_ok(),
-            () = tokio::time::sleep_until(until.unwrap_or_else(Instant::now).into()), if until.is_some() => {}
+        loop {
+            let metrics = self.current.as_ref().map(|current| current.revision.metrics().clone());
+            let watch = self.current.as_ref().and_then(|current| current.watch);
+            let look = self
+                .current
+                .as_ref()
+                .map(|current| watch.map_or(current.lately.due(), |watch| watch.until().min(current.lately.due())));
+            let fault = async {
+                match &metrics {
+                    Some(metrics) if watch.is_some() => metrics.fault_seen().notified().await,
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                order = self.orders.recv() => return match order {
+                    Some(order) => {
+                        self.carry_out(order).await;
+                        true
+                    }
+                    None => false,
+                },
+                changed = self.sightings.changed() => return changed.is_ok(),
+                () = at(until) => return true,
+                () = fault => {}
+                () = at(look) => {}
+            }
+            self.judge().await;
         }
-        true
     }
 
     /// Waits for the next change of the files or an order, of the routes where one of ours is another's, or for the time of a new
@@ -336,7 +356,8 @@ impl Swaps {
         let Some(Current { revision, .. }) = &self.current else {
             return false;
         };
-        revision.digest() == digest && parse_settings(&self.name, settings).is_ok_and(|settings| settings == *revision.settings())
+        revision.digest() == digest
+            && parse_settings(&self.name, settings).is_ok_and(|settings| settings.same_revision(revision.settings()))
     }
 
     /// Whether these files were rejected before and nothing speaks for another attempt.
@@ -344,6 +365,12 @@ impl Swaps {
         let Some(rejected) = &self.rejected else {
             return false;
         };
+        // An order writes files that were not seen yet when the host went back from them.
+        if let Some((files, moment)) = &rejected.went_back_from {
+            let candidate =
+                Candidate { build: contents.build.clone(), settings: contents.settings.clone(), detected: Instant::now() };
+            return *files == candidate.files() && contents.were_there_at(*moment);
+        }
         let due = rejected.retry.is_some_and(|at| at <= Instant::now());
         if rejected.sighting != contents.sighting() || due {
             return false;
@@ -379,6 +406,14 @@ impl Prepared {
     pub(super) async fn discard(self) {
         drop(self.revision);
         self.drain.retire().await;
+    }
+}
+
+/// Returns at `moment`, never where there is none.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -9,18 +9,15 @@ use super::{
 use crate::{
     config::{HttpConfig, ServiceName},
     dispatch::{Dispatched, Refusal, dispatch},
-    registry::Registry,
-    runtime::Call,
+    registry::{REVISION, Registry},
+    runtime::{Call, Output},
     telemetry::{Metrics, Unrouted},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header, uri::Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, uri::Scheme};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Instant};
 use tokio::net::TcpStream;
-
-/// `x-hotbay-revision`.
-const REVISION: HeaderName = HeaderName::from_static("x-hotbay-revision");
 
 /// What the public listener answers from.
 pub struct Edge {
@@ -95,7 +92,13 @@ pub(super) async fn exchange(
     };
     forward::strip_hop_by_hop(request.headers_mut());
     forward::set_forwarded(request.headers_mut(), &connection.client, &host, &id_header);
-    let call = Call { request_id: record.request_id.clone(), peer: connection.peer, local: connection.local, prefix: None };
+    let call = Call {
+        request_id: record.request_id.clone(),
+        peer: connection.peer,
+        local: connection.local,
+        prefix: None,
+        output: Output::default(),
+    };
     let Dispatched { revision, outcome } = dispatch(&edge.registry, request, &host, call).await;
     if let Some(revision) = &revision {
         record.metrics = Some(revision.metrics().clone());

@@ -1,14 +1,18 @@
 //! The services and the route table: the only writer of routes.
 
+mod entry;
+mod split;
 mod table;
 
+pub use split::{REVISION, Split};
 pub use table::{Found, RouteTable, Target};
 
 use crate::{
-    config::{RouteSpec, ServiceName},
+    config::{Label, RouteSpec, ServiceName, Traffic},
     runtime::{Kind, Reject, Revision},
 };
 use arc_swap::{ArcSwap, Guard};
+use entry::{Entry, Main};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,15 +23,10 @@ use std::{
 pub enum Serving {
     /// A good revision.
     Up(Arc<Revision>),
+    /// A good revision and labelled ones, or a rule by which requests pick.
+    Split(Arc<Split<Arc<Revision>>>),
     /// No revision was ever good: its routes answer 503.
     Down(ServiceName),
-}
-
-/// What the registry knows of one service.
-#[derive(Clone)]
-struct Entry {
-    serving: Serving,
-    routes: Arc<[RouteSpec]>,
 }
 
 /// All services of the host.
@@ -90,9 +89,57 @@ impl Registry {
         };
         let name = revision.service().clone();
         collision(&services, &name, &routes)?;
-        let before = services.insert(name, Entry { serving: Serving::Up(revision), routes: routes.clone() });
+        let entry = services.entry(name.clone()).or_insert_with(|| Entry::absent(&name));
+        let changed = entry.routes != routes;
+        entry.traffic = revision.settings().traffic.clone();
+        entry.main = Main::Up(revision);
+        entry.routes = routes;
+        entry.settle(&name);
         self.store(&services);
-        Ok(before.map_or(!routes.is_empty(), |before| before.routes != routes))
+        Ok(changed)
+    }
+
+    /// Publishes `revision` under `label` of its service: from the return on it gets the share that the traffic gives to the
+    /// label, and what asks for it, on the routes of the main revision. Without a main revision it waits for one.
+    ///
+    /// # Errors
+    /// A library has no requests of which it could have a share.
+    pub fn publish_labelled(&self, label: &Label, revision: Arc<Revision>) -> Result<(), Reject> {
+        if revision.kind() == Kind::Library {
+            let reason = format!("`{}@{label}` is a library, which has no requests to share", revision.service());
+            return Err(Reject::new(reason, "deploy it without a label, as NAME.wasm"));
+        }
+        let name = revision.service().clone();
+        self.change(&name, |entry| entry.labelled.insert(label.clone(), revision));
+        Ok(())
+    }
+
+    /// Takes the revision under `label` out: its share goes to the main one. Returns whether there was one.
+    pub fn remove_label(&self, name: &ServiceName, label: &Label) -> bool {
+        let there = self.services().get(name).is_some_and(|entry| entry.labelled.contains_key(label));
+        there && self.change(name, |entry| entry.labelled.remove(label)).is_some()
+    }
+
+    /// Shares the traffic of a service out anew; its revisions stay as they are. Returns whether that is a change.
+    pub fn set_traffic(&self, name: &ServiceName, traffic: &Traffic) -> bool {
+        let differs = self.services().get(name).is_some_and(|entry| entry.traffic != *traffic);
+        if differs {
+            self.change(name, |entry| entry.traffic = traffic.clone());
+        }
+        differs
+    }
+
+    /// Changes what does not touch routes, and publishes it.
+    fn change<T>(&self, name: &ServiceName, change: impl FnOnce(&mut Entry) -> T) -> T {
+        let mut services = self.services();
+        let entry = services.entry(name.clone()).or_insert_with(|| Entry::absent(name));
+        let changed = change(entry);
+        entry.settle(name);
+        if matches!(entry.main, Main::Absent) && entry.labelled.is_empty() {
+            services.remove(name);
+        }
+        self.store(&services);
+        changed
     }
 
     /// Whether `name` could publish `routes` at this moment.
@@ -111,7 +158,7 @@ impl Registry {
         let mut changed = false;
         for (name, mut routes) in down {
             let before = services.get(&name);
-            if before.is_some_and(|entry| matches!(entry.serving, Serving::Up(_))) {
+            if before.is_some_and(|entry| matches!(entry.main, Main::Up(_))) {
                 continue;
             }
             let claimed = std::mem::take(&mut routes);
@@ -122,8 +169,10 @@ impl Registry {
                     routes.pop();
                 }
             }
-            if before.is_none_or(|before| *before.routes != *routes) {
-                services.insert(name.clone(), Entry { serving: Serving::Down(name), routes: routes.into() });
+            if before.is_none_or(|before| matches!(before.main, Main::Absent) || *before.routes != *routes) {
+                let entry = services.entry(name.clone()).or_insert_with(|| Entry::absent(&name));
+                entry.main = Main::Down;
+                entry.routes = routes.into();
                 changed = true;
             }
         }
@@ -133,19 +182,21 @@ impl Registry {
         changed
     }
 
-    /// Takes the service out. Returns whether that freed routes.
+    /// Takes the main revision and its routes out. Labelled ones get no more requests, and do so again once there is a main one.
+    /// Returns whether that freed routes.
     pub fn remove(&self, name: &ServiceName) -> bool {
-        let mut services = self.services();
-        let Some(removed) = services.remove(name) else {
+        if !self.knows(name) {
             return false;
-        };
-        self.store(&services);
-        !removed.routes.is_empty()
+        }
+        self.change(name, |entry| {
+            entry.main = Main::Absent;
+            !std::mem::take(&mut entry.routes).is_empty()
+        })
     }
 
-    /// Whether the service is here, with a good revision or without.
+    /// Whether the service is here, with a good main revision or without.
     pub fn knows(&self, name: &ServiceName) -> bool {
-        self.services().contains_key(name)
+        self.services().get(name).is_some_and(|entry| !matches!(entry.main, Main::Absent))
     }
 
     /// Lets go of all revisions: the host ends, and nobody asks any more.
@@ -215,4 +266,101 @@ fn collide(a: &RouteSpec, b: &RouteSpec) -> bool {
     }
     let mut router = matchit::Router::new();
     router.insert(mine, ()).is_ok() && router.insert(theirs, ()).is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use http::{HeaderMap, Method};
+
+    struct Bay(Registry, ServiceName);
+
+    impl Bay {
+        fn new() -> Self {
+            let registry = Registry::new();
+            registry.loaded();
+            Self(registry, ServiceName::parse("orders").unwrap())
+        }
+
+        fn revision(&self, n: u8, settings: &str) -> Arc<Revision> {
+            Revision::sample(&self.1, n, settings)
+        }
+
+        /// The number of the revision that a request gets, or the status that it gets instead.
+        fn asks(&self, headers: &HeaderMap) -> u16 {
+            let table = self.0.table();
+            let Found::Hit(target) = table.find("x", "/orders", &Method::GET) else { return 404 };
+            let revision = match &target.serving {
+                Serving::Up(revision) => revision,
+                Serving::Split(split) => split.pick(headers),
+                Serving::Down(_) => return 503,
+            };
+            (0..10).find(|n| crate::runtime::Digest::of(&[*n]) == *revision.digest()).unwrap().into()
+        }
+
+        fn gets(&self) -> u16 {
+            self.asks(&HeaderMap::new())
+        }
+    }
+
+    fn beta() -> Label {
+        Label::parse("beta").unwrap()
+    }
+
+    #[test]
+    fn a_labelled_revision_gets_its_share_for_as_long_as_there_is_a_main_one() {
+        let bay = Bay::new();
+        let Bay(registry, name) = &bay;
+        registry.publish_labelled(&beta(), bay.revision(2, "")).unwrap();
+        assert!((bay.gets(), registry.knows(name)) == (404, false), "routes are the main revision's");
+        registry.mark_down([(name.clone(), Settings::defaults(name).routes)]);
+        assert_eq!(bay.gets(), 503);
+        assert!(registry.publish(bay.revision(1, "[traffic]\nbeta = 100")).is_ok_and(|changed| !changed));
+        assert_eq!(bay.gets(), 2);
+        registry.publish_labelled(&beta(), bay.revision(3, "")).unwrap();
+        assert_eq!(bay.gets(), 3, "the next one under the label");
+        assert!(registry.remove(name) && !registry.knows(name));
+        assert_eq!(bay.gets(), 404);
+        assert!(!registry.remove(name), "it is out already");
+        registry.publish(bay.revision(4, "[traffic]\nbeta = 100")).unwrap();
+        assert_eq!(bay.gets(), 3, "it kept its place");
+        assert!(registry.remove_label(name, &beta()) && !registry.remove_label(name, &beta()));
+        assert_eq!(bay.gets(), 4, "its share is the main one's");
+    }
+
+    #[test]
+    fn shares_change_without_the_revisions() {
+        let bay = Bay::new();
+        let Bay(registry, name) = &bay;
+        let traffic = |text: &str| Settings::parse(name, text).unwrap().traffic;
+        assert!(!registry.set_traffic(name, &traffic("[traffic]\nbeta = 100")), "nobody is there");
+        registry.publish(bay.revision(1, "")).unwrap();
+        registry.publish_labelled(&beta(), bay.revision(2, "")).unwrap();
+        assert_eq!(bay.gets(), 1, "no share, no requests");
+        assert!(matches!(registry.services()[name].serving, Serving::Up(_)), "and no cost");
+        assert!(registry.set_traffic(name, &traffic("[traffic]\nbeta = 100")));
+        assert!(!registry.set_traffic(name, &traffic("[traffic]\nbeta = 100")));
+        assert_eq!(bay.gets(), 2);
+        assert!(registry.set_traffic(name, &traffic("[traffic]\nheader_override = true")));
+        assert_eq!(bay.gets(), 1);
+        assert_eq!(bay.asks(&HeaderMap::from_iter([(REVISION, http::HeaderValue::from_static("beta"))])), 2);
+        registry.publish(bay.revision(3, "")).unwrap();
+        assert_eq!(bay.asks(&HeaderMap::from_iter([(REVISION, http::HeaderValue::from_static("beta"))])), 3);
+    }
+
+    /// A share, the entry or an older table that kept a revision would keep its code for ever.
+    #[test]
+    fn whatever_is_taken_out_is_let_go() {
+        let bay = Bay::new();
+        let Bay(registry, name) = &bay;
+        let (main, labelled) = (bay.revision(1, "[traffic]\nbeta = 50"), bay.revision(2, ""));
+        let (weak_main, weak_labelled) = (Arc::downgrade(&main), Arc::downgrade(&labelled));
+        registry.publish(main).unwrap();
+        registry.publish_labelled(&beta(), labelled).unwrap();
+        registry.remove(name);
+        assert!(weak_main.upgrade().is_none() && weak_labelled.upgrade().is_some());
+        registry.remove_label(name, &beta());
+        assert!(weak_labelled.upgrade().is_none() && registry.services().is_empty());
+    }
 }

@@ -1,5 +1,6 @@
 //! What the edge tells the runtime about one request beside the request itself.
 
+use super::stdio::Output;
 use std::{net::SocketAddr, sync::Arc};
 
 /// One request's circumstances.
@@ -13,4 +14,6 @@ pub struct Call {
     pub local: SocketAddr,
     /// What was taken off the path before the guest sees it: `SCRIPT_NAME` of a command.
     pub prefix: Option<Arc<str>>,
+    /// Where the guest's output can be read afterwards.
+    pub output: Output,
 }

@@ -59,7 +59,7 @@ pub(super) async fn drive(
         wasi.stdin(AsyncStdinStream::new(Stdin::new(body)));
         wasi.stdout(AsyncStdoutStream::new(WRITE_MAX, Stdout { sender: PollSender::new(written) }));
     });
-    store.data_mut().begin(&call.request_id);
+    store.data_mut().begin(&call);
     // The store, and with it the write end of stdout, goes before the reader is waited for.
     let run = async {
         let outcome = run(&revision, &mut store).await;

@@ -152,9 +152,11 @@ impl fmt::Display for Report {
         if !self.frames.is_empty() {
             write!(f, "; in {}", self.frames.join(" < "))?;
         }
-        if !self.output.is_empty() {
-            write!(f, "; it wrote: {}", self.output.join(" | "))?;
-        }
-        Ok(())
+        f.write_str(&quoted(&self.output))
     }
+}
+
+/// A guest's last lines as the end of a sentence; nothing where it wrote none.
+pub(super) fn quoted(output: &[String]) -> String {
+    if output.is_empty() { String::new() } else { format!("; it wrote: {}", output.join(" | ")) }
 }

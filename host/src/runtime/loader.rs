@@ -9,7 +9,8 @@ use super::{
     engine::{Engines, Flavour, compatibility},
     fault::Fault,
     linker::{Kind, LinkError, Linkers, Surface},
-    revision::{Drain, Observers, Revision},
+    probe::{self, Answer, Unready},
+    revision::{Cold, Drain, Observers, Revision},
 };
 use crate::config::{CompileConfig, PoolConfig, ServiceName, Settings};
 use std::{fs::File, io, os::fd::AsRawFd, path::Path, sync::Arc};
@@ -23,7 +24,7 @@ pub enum Stage {
     Compiling,
     /// Matching imports and exports.
     Linking,
-    /// Instantiating once.
+    /// Instantiating once, and the probe.
     Warming,
 }
 
@@ -120,14 +121,15 @@ impl Loader {
         let (component, flavour) = self.component(build).await?;
         enter(Stage::Linking);
         let linked = self.linkers.link(&component, flavour)?;
+        probeable(linked.0, &settings)?;
         let (revision, drained) = Revision::new(service.clone(), *build.digest(), settings, &component, linked, &self.observers);
         // The revision's own is the last, and is let go off the async threads.
         drop(component);
         enter(Stage::Warming);
-        if let Err(fault) = revision.warm().await {
+        if let Err(reject) = warm(&revision).await {
             drop(revision);
             drained.retire().await;
-            return Err(cold(&fault));
+            return Err(reject);
         }
         Ok((revision, drained))
     }
@@ -141,9 +143,10 @@ impl Loader {
             seen.surface = Surface::of(&component);
             let (kind, linked) = self.linkers.link(&component, flavour)?;
             seen.kind = Some(kind);
+            probeable(kind, &settings)?;
             let (revision, _) =
                 Revision::new(service.clone(), *build.digest(), settings, &component, (kind, linked), &self.observers);
-            revision.warm().await.map_err(|fault| cold(&fault))
+            warm(&revision).await
         };
         seen.reject = outcome.await.err();
         seen
@@ -259,17 +262,49 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// A build that cannot even be instantiated.
-fn cold(fault: &Fault) -> Reject {
-    let reason = format!("its instance does not start: {fault}");
-    let remedy = match fault {
-        Fault::PoolExhausted => {
-            return Reject::transient(reason, "raise pool.instances in hotbay.toml; hotbay tries again by itself");
-        }
-        Fault::Memory { .. } => "raise limits.memory in its settings, or make it start with less",
-        Fault::Deadline(_) | Fault::Cpu(_) => "let it start faster, or raise limits.deadline in its settings",
-        Fault::Refused(_) => "see to what lifecycle.start complains about",
-        _ => "run the component's start by itself (wasmtime run, a unit test) to see why it traps",
-    };
-    Reject::new(reason, remedy)
+/// Whether the settings ask only what this kind can answer.
+fn probeable(kind: Kind, settings: &Settings) -> Result<(), Reject> {
+    match (kind, &settings.probe) {
+        (Kind::Library, Some(_)) => Err(Reject::new(
+            "its settings have [probe], and a library answers no HTTP",
+            "take [probe] out of its settings; that a library starts is tried without it",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Starts the revision once and asks its probe.
+async fn warm(revision: &Arc<Revision>) -> Result<(), Reject> {
+    revision.warm().await.map_err(Reject::from)?;
+    Ok(probe::ready(revision).await?)
+}
+
+const POOL_REMEDY: &str = "raise pool.instances in hotbay.toml; hotbay tries again by itself";
+
+/// A build that cannot even be started.
+impl From<Cold> for Reject {
+    fn from(cold: Cold) -> Self {
+        let remedy = match &cold.fault {
+            Fault::PoolExhausted => return Self::transient(cold.to_string(), POOL_REMEDY),
+            Fault::Memory { .. } => "raise limits.memory in its settings, or make it start with less",
+            Fault::Deadline(_) => "let it start faster, or raise limits.deadline in its settings",
+            Fault::Cpu(_) => "let it start faster, or raise limits.cpu in its settings",
+            Fault::Refused(_) => "see to what lifecycle.start complains about",
+            _ => "run the component's start by itself (wasmtime run, a unit test) to see why it traps",
+        };
+        Self::new(cold.to_string(), remedy)
+    }
+}
+
+/// A build that starts and does not get ready.
+impl From<Unready> for Reject {
+    fn from(unready: Unready) -> Self {
+        let remedy = match &unready.last {
+            Answer::Fault(Fault::PoolExhausted) => return Self::transient(unready.to_string(), POOL_REMEDY),
+            Answer::Fault(_) => "see to what the guest does on that path, or change probe.path in its settings",
+            Answer::Status(_) => "see why it is not ready, or correct probe.path and probe.expect in its settings",
+            Answer::None => "let it answer sooner, or raise probe.timeout in its settings",
+        };
+        Self::new(unready.to_string(), remedy)
+    }
 }

@@ -2,10 +2,11 @@
 
 use super::{
     digest::Digest,
-    fault::Fault,
+    fault::{Fault, quoted},
     instance::{IdleInstances, Instance},
     lifecycle::LifecycleIndex,
     linker::{Kind, Linked},
+    running::Running,
     stdio::GuestSink,
     store::{HostState, new_store},
 };
@@ -16,13 +17,14 @@ use crate::{
 use futures::future::join_all;
 use http::HeaderValue;
 use std::{
+    fmt,
     sync::{
         Arc, Weak,
         atomic::{AtomicU32, AtomicUsize},
     },
     time::Duration,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wasmtime::{
     Engine, Store,
@@ -168,12 +170,11 @@ impl Revision {
         new_store(&self.code.engine, &self.service, &self.settings.limits, &self.sink, |_| {})
     }
 
-    /// A fresh instance that takes HTTP requests.
-    pub(super) async fn instantiate(&self) -> Result<Instance, Fault> {
+    /// A fresh instance that takes HTTP requests, in a store of its own.
+    async fn instantiate(&self, mut store: Store<HostState>) -> Result<Instance, Fault> {
         let Linked::Http(pre, export) = &self.code.linked else {
             return Err(Fault::Library);
         };
-        let mut store = self.store();
         let instantiate = async |store: &mut Store<HostState>| {
             let instance = pre.instantiate_async(&mut *store).await?;
             let proxy = export.bind(store, &instance)?;
@@ -189,12 +190,12 @@ impl Revision {
     /// An instance for one request: an idle one, or a new one that was started if it will be kept.
     pub(super) async fn instance(&self) -> Result<Instance, Fault> {
         let Some(idle) = &self.code.idle else {
-            return self.instantiate().await;
+            return self.instantiate(self.store()).await;
         };
         match idle.take() {
             Some(instance) => Ok(instance),
             None => {
-                let mut instance = self.instantiate().await?;
+                let mut instance = self.instantiate(self.store()).await?;
                 self.start(&mut instance).await?;
                 Ok(instance)
             }
@@ -217,41 +218,73 @@ impl Revision {
     }
 
     /// Instantiates once, as a request would, and starts what has a lifecycle: what fails here is never published.
-    pub(crate) async fn warm(&self) -> Result<(), Fault> {
+    ///
+    /// Time and computing time are bounded as a request's are, since an instance that is kept starts within one.
+    pub(crate) async fn warm(self: &Arc<Self>) -> Result<(), Cold> {
         let limits = &self.settings.limits;
-        let warming = async {
-            match &self.code.linked {
-                Linked::Http(..) => self.warm_http().await,
-                Linked::Command2(pre) => self.warm_bare(pre.instance_pre()).await,
-                Linked::Command3(pre) => self.warm_bare(pre.instance_pre()).await,
-                Linked::Library(pre) => self.warm_bare(pre).await,
+        let store = self.store();
+        let log = store.data().log.clone();
+        let revision = self.clone();
+        let (place, started) = oneshot::channel();
+        let warming = Box::pin(async move {
+            match &revision.code.linked {
+                Linked::Http(..) => revision.warm_http(store, place).await,
+                Linked::Command2(pre) => revision.warm_bare(store, pre.instance_pre()).await,
+                Linked::Command3(pre) => revision.warm_bare(store, pre.instance_pre()).await,
+                Linked::Library(pre) => revision.warm_bare(store, pre).await,
             }
-        };
-        match tokio::time::timeout(limits.deadline.0, warming).await {
+        });
+        let outcome = match tokio::time::timeout(limits.deadline.0, Running::new(warming, limits.cpu)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Fault::Deadline(limits.deadline)),
-        }
-    }
-
-    async fn warm_http(&self) -> Result<(), Fault> {
-        let mut instance = self.instantiate().await?;
-        self.start(&mut instance).await?;
-        let ended = match &self.code.idle {
-            Some(idle) => idle.keep(instance),
-            None => Some(instance),
         };
-        if let Some(instance) = ended {
-            instance.end().await;
+        outcome.map_err(|fault| Cold { fault, output: log.tail() })?;
+        // How it stops is no part of how it starts. What is no HTTP service leaves nothing here.
+        if let Ok(instance) = started.await {
+            let ended = match &self.code.idle {
+                Some(idle) => idle.keep(instance),
+                None => Some(instance),
+            };
+            if let Some(instance) = ended {
+                instance.end().await;
+            }
         }
         Ok(())
     }
 
-    async fn warm_bare(&self, pre: &InstancePre<HostState>) -> Result<(), Fault> {
-        let mut store = self.store();
+    async fn warm_http(&self, store: Store<HostState>, place: oneshot::Sender<Instance>) -> Result<(), Fault> {
+        let mut instance = self.instantiate(store).await?;
+        self.start(&mut instance).await?;
+        // Nobody waits for it any more where the deadline was faster.
+        let _ = place.send(instance);
+        Ok(())
+    }
+
+    async fn warm_bare(&self, mut store: Store<HostState>, pre: &InstancePre<HostState>) -> Result<(), Fault> {
         match pre.instantiate_async(&mut store).await {
             Ok(_) => Ok(()),
             Err(error) => Err(self.fault(&error, &store)),
         }
+    }
+}
+
+/// Why a revision did not warm up, and the last lines that its guest wrote.
+pub(crate) struct Cold {
+    pub(super) fault: Fault,
+    output: Vec<String>,
+}
+
+impl fmt::Display for Cold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("its instance does not start: ")?;
+        match &self.fault {
+            // These quote the output themselves, behind the function names.
+            fault @ (Fault::Trap(_) | Fault::Memory { .. }) => return fault.fmt(f),
+            Fault::Deadline(limit) => write!(f, "it had not started within {limit} (limits.deadline)"),
+            Fault::Refused(words) => write!(f, "the guest gave the error {words}"),
+            fault => fault.fmt(f),
+        }?;
+        f.write_str(&quoted(&self.output))
     }
 }
 
@@ -297,5 +330,18 @@ async fn shrink(code: Weak<Code>, gone: CancellationToken) {
         // Not held while guests stop: whoever retires the code must be the last to let go of it.
         drop(code);
         join_all(expired.into_iter().map(Instance::end)).await;
+    }
+}
+
+#[cfg(test)]
+impl Revision {
+    /// One that can be published and not be called: number `n` of a service under these settings.
+    pub(crate) fn sample(service: &ServiceName, n: u8, settings: &str) -> Arc<Self> {
+        let engine = Engine::default();
+        let component = Component::new(&engine, b"\0asm\x0d\0\x01\0").unwrap();
+        let linked = Linked::Library(wasmtime::component::Linker::new(&engine).instantiate_pre(&component).unwrap());
+        let settings = Settings::parse(service, settings).unwrap();
+        let observers = Observers { metrics: Arc::new(Metrics::new().unwrap()), lines: GuestLines::new() };
+        Self::new(service.clone(), Digest::of(&[n]), settings, &component, (Kind::Http02, linked), &observers).0
     }
 }

@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll},
     time::SystemTime,
 };
@@ -125,6 +125,36 @@ impl GuestLog {
             let whole = std::mem::take(state.pending_mut(source));
             state.written(source, &whole);
         }
+    }
+}
+
+/// Where the output of the instance that answers a call can be read when the call is over, for whoever asks for that.
+#[derive(Clone, Default)]
+pub struct Output(Option<Arc<OnceLock<GuestLog>>>);
+
+impl Output {
+    /// The output is asked for.
+    pub(super) fn wanted() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// The call is this instance's now.
+    pub(super) fn is_of(&self, log: &GuestLog) {
+        if let Some(place) = &self.0 {
+            // A call goes to one instance.
+            let _ = place.set(log.clone());
+        }
+    }
+
+    /// The last lines, of a guest that is still at work too.
+    pub(super) fn tail(&self) -> Vec<String> {
+        self.0.as_ref().and_then(|place| place.get()).map(GuestLog::tail).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Output").field(&self.0.is_some()).finish()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the host keeps for one instance while it lives.
 
 use super::{
+    call::Call,
     limiter::MemoryBudget,
     stdio::{GuestLog, GuestSink},
 };
@@ -41,9 +42,10 @@ pub(crate) struct HostState {
 
 impl HostState {
     /// From here on the instance works for this request.
-    pub(super) fn begin(&mut self, request_id: &str) {
-        self.log.begin(request_id);
-        self.outbound.begin(request_id);
+    pub(super) fn begin(&mut self, call: &Call) {
+        self.log.begin(&call.request_id);
+        call.output.is_of(&self.log);
+        self.outbound.begin(&call.request_id);
         self.memory.begin();
     }
 

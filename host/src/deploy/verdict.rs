@@ -1,0 +1,135 @@
+//! Whether a revision that was just published fails so often that the host goes back to the one before.
+
+use crate::config::RollbackPolicy;
+use std::time::{Duration, Instant};
+
+/// A revision that fails at least so many times as often as the one before is worse; one that fails as often is not at fault.
+const WORSE: u64 = 2;
+
+/// Requests that have ended, and how many of them in a fault that the host saw.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) requests: u64,
+    pub(super) faults: u64,
+}
+
+impl Counts {
+    fn since(self, before: Self) -> Self {
+        Self { requests: self.requests.saturating_sub(before.requests), faults: self.faults.saturating_sub(before.faults) }
+    }
+}
+
+/// How a revision has fared lately: two readings of its counters, the older at least half a window old once there were that many.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lately {
+    period: Duration,
+    older: Counts,
+    newer: Counts,
+    read: Instant,
+}
+
+impl Lately {
+    pub(super) fn new(policy: &RollbackPolicy, now: Instant) -> Self {
+        // A policy that watches nothing needs no readings; once an hour is next to none.
+        let period = if policy.window.0.is_zero() { Duration::from_secs(3600) } else { policy.window.0 / 2 };
+        Self { period, older: Counts::default(), newer: Counts::default(), read: now }
+    }
+
+    /// When the counters are to be read the next time.
+    pub(super) fn due(&self) -> Instant {
+        self.read + self.period
+    }
+
+    pub(super) fn note(&mut self, now: Instant, counts: Counts) {
+        if now >= self.due() {
+            (self.older, self.newer, self.read) = (self.newer, counts, now);
+        }
+    }
+
+    /// What has come since the older of the two readings.
+    pub(super) fn counts(&self, now: Counts) -> Counts {
+        now.since(self.older)
+    }
+}
+
+/// The watch over a revision that was just published.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Watch {
+    policy: RollbackPolicy,
+    until: Instant,
+    /// How the revision before fared lately.
+    before: Counts,
+}
+
+impl Watch {
+    /// None where the policy watches nothing.
+    pub(super) fn begin(policy: RollbackPolicy, before: Counts, now: Instant) -> Option<Self> {
+        (!policy.window.0.is_zero()).then(|| Self { policy, until: now + policy.window.0, before })
+    }
+
+    /// When it is over.
+    pub(super) fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// Why the host should go back, if it should: enough requests, enough faults among them, and clearly more than before.
+    pub(super) fn verdict(&self, seen: Counts) -> Option<String> {
+        let RollbackPolicy { faults, min_requests, window } = self.policy;
+        let Counts { requests, faults: failed } = seen;
+        let enough = requests >= u64::from(min_requests.0) && faults.is_reached_by(failed, requests);
+        // failed/requests >= WORSE * before.faults/before.requests, without dividing.
+        let mine = u128::from(failed) * u128::from(self.before.requests.max(1));
+        let theirs = u128::from(WORSE) * u128::from(self.before.faults) * u128::from(requests);
+        (enough && mine >= theirs).then(|| {
+            let before = match self.before.requests {
+                0 => String::new(),
+                before => format!(", of the revision before {} of {before}", self.before.faults),
+            };
+            format!("{failed} of its first {requests} requests ended in a fault{before} (within rollback.window, {window})")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Count, Share, Span};
+
+    const POLICY: RollbackPolicy =
+        RollbackPolicy { faults: Share::percent(50), min_requests: Count(20), window: Span(Duration::from_secs(30)) };
+
+    fn counts(faults: u64, requests: u64) -> Counts {
+        Counts { requests, faults }
+    }
+
+    fn goes_back(before: Counts, seen: Counts) -> bool {
+        Watch::begin(POLICY, before, Instant::now()).unwrap().verdict(seen).is_some()
+    }
+
+    #[test]
+    fn enough_faults_among_enough_requests() {
+        assert!(goes_back(counts(0, 0), counts(20, 20)));
+        assert!(goes_back(counts(0, 1000), counts(10, 20)));
+        assert!(!goes_back(counts(0, 1000), counts(19, 19)), "too few requests");
+        assert!(!goes_back(counts(0, 1000), counts(9, 20)), "too few faults");
+        assert!(Watch::begin(RollbackPolicy { window: Span(Duration::ZERO), ..POLICY }, counts(0, 0), Instant::now()).is_none());
+    }
+
+    #[test]
+    fn what_failed_before_is_not_its_fault() {
+        assert!(!goes_back(counts(100, 100), counts(20, 20)));
+        assert!(!goes_back(counts(60, 100), counts(20, 20)), "less than twice as often");
+        assert!(goes_back(counts(25, 100), counts(50, 100)));
+    }
+
+    #[test]
+    fn lately_forgets_what_is_older_than_the_window() {
+        let begun = Instant::now();
+        let mut lately = Lately::new(&POLICY, begun);
+        lately.note(begun + Duration::from_secs(1), counts(9, 9));
+        assert_eq!(lately.counts(counts(9, 10)), counts(9, 10), "not due yet");
+        lately.note(begun + Duration::from_secs(15), counts(0, 100));
+        lately.note(begun + Duration::from_secs(30), counts(0, 200));
+        assert_eq!(lately.counts(counts(50, 250)), counts(50, 150));
+    }
+}
