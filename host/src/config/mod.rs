@@ -8,7 +8,7 @@ mod settings;
 mod units;
 
 pub use document::SettingsError;
-pub use host::{CompileConfig, HistoryConfig, HostConfig, HttpConfig, PoolConfig};
+pub use host::{CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
 pub use name::{BayFile, NameError, ServiceName};
 pub use route::{HostPattern, Methods, PathPattern, RouteSpec, without_port};
 pub use settings::{InstancePolicy, Limits, RollbackPolicy, Settings};

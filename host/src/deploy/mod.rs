@@ -1,6 +1,7 @@
 //! The swap: what is in the bay becomes what is served.
 
 mod bay;
+mod board;
 mod carry_out;
 mod event;
 pub mod history;
@@ -10,7 +11,8 @@ mod swap;
 mod watcher;
 
 pub use bay::{UNREADABLE_REMEDY, read_build, read_settings_at};
-pub use event::{Event, Events, State};
+pub use board::{Board, Draining, Phase, Rejected, Serving, Status};
+pub use event::{Event, Events, Reader, State, Told};
 pub use orders::{Change, Done, OrderError, Orders, Published};
 pub use publication::Standing;
 
@@ -65,6 +67,8 @@ pub struct Parts {
     pub history: Arc<History>,
     /// Where events go.
     pub events: Arc<Events>,
+    /// Where it is written down how each service stands.
+    pub board: Arc<Board>,
     /// When to stop.
     pub shutdown: Shutdown,
 }
@@ -93,7 +97,7 @@ impl Deployer {
     /// # Errors
     /// Where the bay cannot be read.
     pub fn start(parts: Parts) -> io::Result<(Self, Start)> {
-        let Parts { bay, rescan, drain, registry, loader, history, events, shutdown } = parts;
+        let Parts { bay, rescan, drain, registry, loader, history, events, board, shutdown } = parts;
         let hint = Arc::new(Notify::new());
         let watcher = Watcher::new(bay.clone(), rescan, hint.clone());
         let context = SwapContext {
@@ -103,6 +107,7 @@ impl Deployer {
             loader,
             history,
             events,
+            board,
             shutdown,
             drain,
             routes_changed: watch::channel(0).0,
@@ -212,6 +217,7 @@ impl Deployer {
     }
 
     fn add(&mut self, name: ServiceName, sighting: Sighting, report: Option<oneshot::Sender<Standing>>) {
+        self.context.board.loading(name.as_str());
         let (sightings, seen) = watch::channel(sighting);
         let (orders, queue) = orders::queue();
         let task = tokio::spawn(Swaps::new(self.context.clone(), name.clone(), seen, queue, report).run());
@@ -236,8 +242,12 @@ impl Deployer {
         for (file, reject) in &unusable {
             if !self.unusable.contains(file) {
                 let reason = format!("{file}: {}", reject.reason);
+                self.context.board.rejected(file, None, &reason, &reject.remedy);
                 self.context.events.rejected(file, None, Duration::ZERO, &reason, &reject.remedy);
             }
+        }
+        for file in self.unusable.iter().filter(|file| !unusable.contains_key(*file)) {
+            self.context.board.removed(file);
         }
         self.unusable = unusable.into_keys().collect();
     }
