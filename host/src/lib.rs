@@ -8,6 +8,7 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod admin;
 mod capabilities;
 pub mod config;
 pub mod deploy;
@@ -20,7 +21,7 @@ pub mod state;
 pub mod telemetry;
 
 use config::HostConfig;
-use deploy::{Deployer, Events, Parts, Standing, history::History};
+use deploy::{Board, Deployer, Events, Parts, Standing, history::History};
 use registry::Registry;
 use runtime::{Loader, Observers};
 use shutdown::Shutdown;
@@ -33,6 +34,8 @@ use tracing::{info, warn};
 pub struct Listeners {
     /// Where requests are answered.
     pub public: TcpListener,
+    /// Where the admin API is answered.
+    pub admin: TcpListener,
 }
 
 /// Why a host does not run.
@@ -46,6 +49,9 @@ pub enum RunError {
         /// The reason.
         error: io::Error,
     },
+    /// The admin listener does not start.
+    #[error("the admin listener does not start: {0}; take another address with --admin")]
+    Admin(io::Error),
     /// The engine does not start.
     #[error(
         "the WebAssembly engine does not start: {0}; it reserves address space for pool.instances in hotbay.toml, which a \
@@ -103,6 +109,16 @@ impl Host {
         let Self { config, loader, observers } = self;
         let metrics = observers.metrics;
         let registry = Arc::new(Registry::new());
+        let (board, events) = (Arc::new(Board::new()), Arc::new(Events::new(metrics.clone())));
+        let parts = admin::Parts {
+            board: board.clone(),
+            events: events.clone(),
+            shutdown: shutdown.clone(),
+            hosts: config.admin_hosts.clone(),
+            state: config.state_dir(),
+            bay: config.bay.clone(),
+        };
+        let admin = admin::start(listeners.admin, parts).await.map_err(RunError::Admin)?;
         let parts = Parts {
             bay: config.bay.clone(),
             rescan: config.rescan.0,
@@ -110,7 +126,8 @@ impl Host {
             registry: registry.clone(),
             loader,
             history: Arc::new(History::open(&config.state_dir(), &config.bay, config.history.clone())),
-            events: Arc::new(Events::new(metrics.clone())),
+            events,
+            board: board.clone(),
             shutdown: shutdown.clone(),
         };
         let unreadable = |error| RunError::Bay { bay: config.bay.display().to_string(), error };
@@ -121,6 +138,7 @@ impl Host {
             async move {
                 let standings = start.finished().await;
                 registry.loaded();
+                board.start_ended();
                 started(&standings);
             }
         });
@@ -137,6 +155,7 @@ impl Host {
             registry.clear();
             followers.retire(config.drain.0.saturating_sub(ending.elapsed())).await;
         }
+        admin.end().await;
         Ok(())
     }
 }

@@ -29,6 +29,11 @@ impl Shutdown {
         self.begun.cancelled().await;
     }
 
+    /// Whether it has begun.
+    pub fn has_begun(&self) -> bool {
+        self.begun.is_cancelled()
+    }
+
     /// Runs `task`, which the end waits for.
     pub(crate) fn track(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.running.spawn(task);

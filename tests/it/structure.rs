@@ -8,7 +8,8 @@ use std::{
 };
 
 /// What each module of the host may name, from the top down. `lib.rs` and the binary stand above and may name all of them.
-const MODULES: [(&str, &[&str]); 10] = [
+const MODULES: [(&str, &[&str]); 11] = [
+    ("admin", &["deploy", "registry", "runtime", "config", "shutdown", "state", "telemetry"]),
     ("http", &["dispatch", "registry", "runtime", "config", "shutdown", "telemetry"]),
     ("dispatch", &["registry", "runtime", "config", "telemetry"]),
     ("deploy", &["registry", "runtime", "config", "shutdown", "state", "telemetry"]),
@@ -23,8 +24,8 @@ const MODULES: [(&str, &[&str]); 10] = [
 
 /// Crates that only some modules may name, so that the rest reads like a host and not like a binding.
 const CRATES: [(&str, &[&str]); 6] = [
-    ("hyper", &["http"]),
-    ("axum", &["http"]),
+    ("hyper", &["http", "admin"]),
+    ("axum", &["admin"]),
     ("wasmtime", &["runtime", "capabilities"]),
     ("wasmparser", &["runtime"]),
     ("notify", &["deploy"]),

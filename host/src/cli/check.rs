@@ -1,5 +1,6 @@
 //! `hotbay check`: the steps of a swap up to its publication, told instead of done.
 
+use super::output::print;
 use clap::Parser;
 use hotbay::{
     RunError,
@@ -59,9 +60,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
         Ok::<_, String>(reports)
     })?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&reports).map_err(|error| error.to_string())?);
+        print(&(serde_json::to_string_pretty(&reports).map_err(|error| error.to_string())? + "\n"))?;
     } else {
-        reports.iter().for_each(|report| print!("{}", report.text()));
+        print(&reports.iter().map(Report::text).collect::<String>())?;
     }
     let all = reports.iter().all(|report| report.serves);
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -3,6 +3,12 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "talking on stdout and stderr is what the commands are for")]
 
 mod check;
+mod client;
+mod events;
+mod host_config;
+mod output;
+mod pages;
+mod ps;
 mod serve;
 mod table;
 
@@ -24,6 +30,14 @@ enum Command {
     Serve(serve::Args),
     /// Tell what a file is, and whether and why not it would serve here
     Check(check::Args),
+    /// Show how the services of a running host stand
+    Ps(ps::Args),
+    /// Show what has happened to the services of a running host
+    Events(events::Args),
+    /// Print a script that completes commands in a shell
+    Completions(pages::Completions),
+    /// Print the manual page, or write one for each command
+    Man(pages::Manual),
     /// The compiling child process of `serve` and `check`
     #[command(name = runtime::COMPILE_CHILD, hide = true)]
     CompileChild { memory: u64, seconds: u64 },
@@ -34,6 +48,10 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
+        Command::Ps(args) => ps::run(&args),
+        Command::Events(args) => events::run(&args),
+        Command::Completions(args) => pages::completions(&args),
+        Command::Man(args) => pages::manual(&args),
         Command::CompileChild { memory, seconds } => {
             runtime::compile_child(memory, seconds).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
         }

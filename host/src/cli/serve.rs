@@ -1,6 +1,6 @@
 //! `hotbay serve`: binds, starts, prints where and what, and serves until a signal.
 
-use super::table;
+use super::{host_config, output::tell, table};
 use clap::Parser;
 use hotbay::{
     Host, Listeners,
@@ -9,7 +9,7 @@ use hotbay::{
     telemetry::{self, LogFormat},
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::{fs, io, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 use tokio::net::TcpListener;
 use tracing::warn;
 
@@ -21,7 +21,10 @@ pub(super) struct Args {
     /// Where requests are answered; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// Where the compile cache lives [default: BAY/.hotbay]
+    /// Where the admin API is answered; port 0 takes a free one [default: 127.0.0.1:9191]
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
+    /// Where the compile cache and the admin token live [default: BAY/.hotbay]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// The host's own settings
@@ -37,21 +40,10 @@ pub(super) struct Args {
 
 impl Args {
     fn config(self) -> Result<HostConfig, String> {
-        let mut config = match &self.config {
-            None => HostConfig::default(),
-            Some(path) => {
-                let shown = path.display();
-                if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-                    return Err(format!("{shown} is no regular file; name a file of settings with --config"));
-                }
-                let text = fs::read_to_string(path).map_err(|error| {
-                    format!("{shown} cannot be read: {error}; name a file that is there with --config, or leave it out")
-                })?;
-                HostConfig::parse(&text).map_err(|error| format!("{shown} {error}; {}", error.remedy))?
-            }
-        };
+        let mut config = host_config::read(self.config.as_deref())?;
         config.bay = self.bay.unwrap_or(config.bay);
         config.listen = self.listen.unwrap_or(config.listen);
+        config.admin = self.admin.unwrap_or(config.admin);
         config.state = self.state.or(config.state);
         config.dev |= self.dev;
         Ok(config)
@@ -71,14 +63,14 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
 }
 
 async fn serve(config: HostConfig) -> Result<(), String> {
-    let public = TcpListener::bind(config.listen).await.map_err(|error| bind_error(config.listen, &error))?;
-    let bound = public.local_addr().map_err(|error| error.to_string())?;
+    let (public, bound) = bind(config.listen, "--listen").await?;
+    let (admin, admin_bound) = bind(config.admin, "--admin").await?;
     let host = Host::prepare(config).map_err(|error| error.to_string())?;
     let shutdown = Shutdown::new();
     shutdown.on_signal(telemetry::flush).map_err(|error| format!("signals cannot be handled: {error}"))?;
-    println!("listening on http://{bound}");
-    let started = move |standings: &[_]| print!("{}", table::services(standings, bound));
-    host.run(Listeners { public }, shutdown, started).await.map_err(|error| error.to_string())
+    tell(&format!("listening on http://{bound}\nadmin on http://{admin_bound}\n"));
+    let started = move |standings: &[_]| tell(&table::services(standings, bound));
+    host.run(Listeners { public, admin }, shutdown, started).await.map_err(|error| error.to_string())
 }
 
 /// Takes all the descriptors that this user may have: the usual 1024 are fewer than `http.connections`.
@@ -89,14 +81,22 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn bind_error(address: SocketAddr, error: &io::Error) -> String {
+async fn bind(address: SocketAddr, flag: &str) -> Result<(TcpListener, SocketAddr), String> {
+    let listener = TcpListener::bind(address).await.map_err(|error| bind_error(address, flag, &error))?;
+    let bound = listener.local_addr().map_err(|error| error.to_string())?;
+    Ok((listener, bound))
+}
+
+fn bind_error(address: SocketAddr, flag: &str, error: &io::Error) -> String {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "something else listens there, another hotbay perhaps; stop it, or take another with --listen 127.0.0.1:0"
+            format!("something else listens there, another hotbay perhaps; stop it, or take another with {flag} 127.0.0.1:0")
         }
-        io::ErrorKind::PermissionDenied => "ports below 1024 need privileges; take a higher one with --listen 127.0.0.1:8080",
-        io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address; see `ip address`",
-        _ => "take another with --listen",
+        io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need privileges; take a higher one, such as {flag} 127.0.0.1:8080")
+        }
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address; see `ip address`".to_owned(),
+        _ => format!("take another with {flag}"),
     };
     format!("cannot listen on {address}: {error}; {remedy}")
 }

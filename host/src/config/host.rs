@@ -1,6 +1,6 @@
 //! The host's own settings: `hotbay.toml` and the flags that win over it.
 
-use super::{ByteSize, Count, SettingsError, Span, document, units::not_zero};
+use super::{ByteSize, Count, SettingsError, Span, document, units::not_zero, without_port};
 use serde::Deserialize;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -12,7 +12,11 @@ pub struct HostConfig {
     pub bay: PathBuf,
     /// Where requests are answered.
     pub listen: SocketAddr,
-    /// Compile cache and keys; `BAY/.hotbay` unless set.
+    /// Where the admin API is answered.
+    pub admin: SocketAddr,
+    /// What clients may call the admin listener, besides its address and `localhost`.
+    pub admin_hosts: Vec<HostName>,
+    /// Compile cache, keys and the admin token; `BAY/.hotbay` unless set.
     pub state: Option<PathBuf>,
     /// Errors tell the client what the log tells.
     pub dev: bool,
@@ -36,6 +40,8 @@ impl Default for HostConfig {
         Self {
             bay: PathBuf::from("bay"),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 9191)),
+            admin_hosts: Vec::new(),
             state: None,
             dev: false,
             drain: Span(Duration::from_secs(30)),
@@ -57,6 +63,31 @@ impl HostConfig {
     /// The state folder in use.
     pub fn state_dir(&self) -> PathBuf {
         self.state.clone().unwrap_or_else(|| self.bay.join(".hotbay"))
+    }
+}
+
+/// The name of a host, in small letters: `ops.example.com`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct HostName(String);
+
+impl HostName {
+    /// Whether an authority, such as the value of a Host header, names this host on whatever port.
+    pub fn is_of(&self, authority: &str) -> bool {
+        without_port(authority).eq_ignore_ascii_case(&self.0)
+    }
+}
+
+impl TryFrom<String> for HostName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let parsed = name.parse::<http::uri::Authority>();
+        if parsed.is_ok_and(|authority| authority.host() == name && !name.contains('*')) {
+            Ok(Self(name.to_ascii_lowercase()))
+        } else {
+            Err(format!("`{name}` is no host name; write \"ops.example.com\", without scheme, port and path"))
+        }
     }
 }
 
@@ -149,6 +180,11 @@ mod tests {
         assert_eq!(config.listen.port(), 0);
         assert!(!config.http.revision_header);
         assert_eq!(config.state_dir(), PathBuf::from("bay/.hotbay"));
+        for bad in ["http://a", "a:80", "*.a", "a/b", ""] {
+            assert!(HostConfig::parse(&format!("admin_hosts = [{bad:?}]")).is_err(), "{bad}");
+        }
+        let config = HostConfig::parse("admin_hosts = [\"Ops.example.com\"]").unwrap();
+        assert!(config.admin_hosts[0].is_of("ops.EXAMPLE.com:443") && !config.admin_hosts[0].is_of("example.com"));
         assert!(HostConfig::parse("listn = 1").unwrap_err().remedy.contains("`listen`"));
     }
 }

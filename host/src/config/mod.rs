@@ -10,7 +10,7 @@ mod traffic;
 mod units;
 
 pub use document::SettingsError;
-pub use host::{CompileConfig, HistoryConfig, HostConfig, HttpConfig, PoolConfig};
+pub use host::{CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
 pub use name::{BayFile, Label, NameError, ServiceName};
 pub use probe::Probe;
 pub use route::{HostPattern, Methods, PathPattern, RouteSpec, without_port};

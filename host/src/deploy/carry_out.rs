@@ -38,6 +38,7 @@ impl Swaps {
             // What lies in the bay may be something else, which was rejected.
             self.write(written, None).await?;
             self.rejected = None;
+            self.context.board.mended(self.name.as_str());
             return Ok(Done::Unchanged { digest });
         }
         let prepared = match self.prepare(&candidate).await {

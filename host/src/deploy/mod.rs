@@ -1,6 +1,7 @@
 //! The swap: what is in the bay becomes what is served.
 
 mod bay;
+mod board;
 mod carry_out;
 mod event;
 pub mod history;
@@ -11,7 +12,8 @@ mod verdict;
 mod watcher;
 
 pub use bay::{UNREADABLE_REMEDY, read_build, read_settings_at};
-pub use event::{Event, Events, State};
+pub use board::{Board, Draining, Phase, Rejected, Serving, Status};
+pub use event::{Event, Events, Reader, State, Told};
 pub use orders::{Change, Done, OrderError, Orders, Published};
 pub use publication::Standing;
 
@@ -66,6 +68,8 @@ pub struct Parts {
     pub history: Arc<History>,
     /// Where events go.
     pub events: Arc<Events>,
+    /// Where it is written down how each service stands.
+    pub board: Arc<Board>,
     /// When to stop.
     pub shutdown: Shutdown,
 }
@@ -94,7 +98,7 @@ impl Deployer {
     /// # Errors
     /// Where the bay cannot be read.
     pub fn start(parts: Parts) -> io::Result<(Self, Start)> {
-        let Parts { bay, rescan, drain, registry, loader, history, events, shutdown } = parts;
+        let Parts { bay, rescan, drain, registry, loader, history, events, board, shutdown } = parts;
         let hint = Arc::new(Notify::new());
         let watcher = Watcher::new(bay.clone(), rescan, hint.clone());
         let context = SwapContext {
@@ -104,6 +108,7 @@ impl Deployer {
             loader,
             history,
             events,
+            board,
             shutdown,
             drain,
             routes_changed: watch::channel(0).0,
@@ -213,6 +218,7 @@ impl Deployer {
     }
 
     fn add(&mut self, name: ServiceName, sighting: Sighting, report: Option<oneshot::Sender<Standing>>) {
+        self.context.board.loading(name.as_str());
         let (sightings, seen) = watch::channel(sighting);
         let (orders, queue) = orders::queue();
         let task = tokio::spawn(Swaps::new(self.context.clone(), name.clone(), seen, queue, report).run());
@@ -237,8 +243,12 @@ impl Deployer {
         for (file, reject) in &unusable {
             if !self.unusable.contains(file) {
                 let reason = format!("{file}: {}", reject.reason);
+                self.context.board.rejected(file, None, &reason, &reject.remedy);
                 self.context.events.rejected(file, None, Duration::ZERO, &reason, &reject.remedy);
             }
+        }
+        for file in self.unusable.iter().filter(|file| !unusable.contains_key(*file)) {
+            self.context.board.removed(file);
         }
         self.unusable = unusable.into_keys().collect();
     }

@@ -96,6 +96,8 @@ impl Swaps {
             }
         };
         let short = revision.digest().short();
+        let of_the_bay = matches!(came, Came::Bay | Came::Deploy | Came::Rollback | Came::Promote);
+        self.context.board.published(&revision, came, reason, of_the_bay);
         self.context.events.published(&self.name, &short, candidate.detected.elapsed(), came, reason);
         let instead_of = match came {
             Came::LastGood => self.rejected.as_ref().map(|rejected| rejected.reject.clone()),
@@ -117,7 +119,7 @@ impl Swaps {
         if let Some(old) = self.current.replace(current) {
             self.retire(old, None);
         }
-        if is_news || came == Came::Rollback {
+        if of_the_bay {
             self.rejected = None;
         }
         self.routes_changed(routes_changed);
@@ -154,6 +156,7 @@ impl Swaps {
         if same.is_none() {
             let revision = candidate.map(|candidate| candidate.build.digest().short());
             let took = detected.elapsed();
+            self.context.board.rejected(self.name.as_str(), revision.as_deref(), &reject.reason, &reject.remedy);
             self.context.events.rejected(self.name.as_str(), revision.as_deref(), took, &reject.reason, &reject.remedy);
         }
         let tries = same.map_or(0, |last| last.tries.saturating_add(1));
@@ -282,6 +285,7 @@ impl Swaps {
     /// The files stayed away, or were taken out by an order.
     pub(super) async fn removed(&mut self) {
         self.rejected = None;
+        self.context.board.removed(self.name.as_str());
         let changed = self.context.registry.remove(&self.name);
         if let Some(old) = self.current.take() {
             self.retire(old, Some("its file was removed from the bay"));
@@ -289,6 +293,7 @@ impl Swaps {
         } else if self.sightings.borrow().settings.is_some() {
             let reason = format!("{0}.toml is there without {0}.wasm", self.name);
             let remedy = format!("put {}.wasm beside it, or take the settings away", self.name);
+            self.context.board.rejected(self.name.as_str(), None, &reason, &remedy);
             self.context.events.rejected(self.name.as_str(), None, Duration::ZERO, &reason, &remedy);
             self.report(|| Standing::Rejected(Reject::new(reason, remedy)));
         }
@@ -308,11 +313,13 @@ impl Swaps {
         let Current { revision: old, drain, .. } = old;
         drop(old);
         drain.end_idle();
+        context.board.draining(name.as_str(), &revision);
         context.events.draining(&name, &revision, reason);
         self.context.shutdown.track(async move {
             let begun = Instant::now();
             let finished = drain.wait(context.drain).await;
             drain.retire().await;
+            context.board.retired(name.as_str(), &revision);
             match finished {
                 true => context.events.state(&name, Some(&revision), State::Retired, begun.elapsed()),
                 false => context.events.cut(&name, &revision, begun.elapsed()),

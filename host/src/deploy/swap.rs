@@ -3,6 +3,7 @@
 
 use super::{
     bay::{Bay, Contents, Sighting, UNREADABLE_REMEDY, Written, parse_settings},
+    board::Board,
     event::{Events, State},
     history::{Came, Files, History},
     orders::Order,
@@ -45,6 +46,7 @@ pub(super) struct SwapContext {
     pub(super) loader: Arc<Loader>,
     pub(super) history: Arc<History>,
     pub(super) events: Arc<Events>,
+    pub(super) board: Arc<Board>,
     pub(super) shutdown: Shutdown,
     pub(super) drain: Duration,
     /// Counts the changes of who owns which routes: whoever lost a route to another service tries again.
@@ -273,6 +275,7 @@ impl Swaps {
         self.had_settings = contents.settings.is_some();
         if self.is_current(&contents) {
             self.rejected = None;
+            self.context.board.mended(self.name.as_str());
             return Attempt::Settled;
         }
         if self.is_rejected(&contents) {

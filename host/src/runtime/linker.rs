@@ -44,6 +44,18 @@ pub enum Kind {
     Library,
 }
 
+impl Kind {
+    /// The name in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http02 => "http02",
+            Self::Http03 => "http03",
+            Self::Command => "command",
+            Self::Library => "library",
+        }
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,0 +1,204 @@
+//! The admin listener: its own address and connections, for those who look after the host.
+
+mod address;
+mod events;
+mod gate;
+mod health;
+mod problem;
+mod router;
+mod services;
+mod token;
+
+pub use address::{Address, FILE as ADDRESS_FILE, read as addresses};
+pub use health::{Deviation, Health, Readiness};
+pub use problem::Problem;
+pub use services::{Draining, Rejected, Revision, Service, ServiceList};
+pub use token::FILE as TOKEN_FILE;
+
+use crate::{
+    config::HostName,
+    deploy::{Board, Events},
+    shutdown::Shutdown,
+    state,
+};
+use address::Lock;
+use axum::{Router, http::StatusCode};
+use gate::Reached;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use socket2::SockRef;
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+use token::Token;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tracing::{debug, error, warn};
+
+/// Connections at once, of which streams take a part: there is always room for a question.
+const CONNECTIONS: usize = 128;
+const STREAMS: usize = 64;
+/// Time for a request head, and for the rest between two.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bytes of a request head.
+const HEADER_SIZE: usize = 32 << 10;
+/// Time in which a client must take what was sent, or at least say that it is there.
+const UNTAKEN: Duration = Duration::from_secs(60);
+/// Pause after an accept that failed for want of descriptors: a tight loop would only burn what is short.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// Time that an answer may take which is under way when the host has ended.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What the listener needs of the host.
+pub struct Parts {
+    /// How the services stand.
+    pub board: Arc<Board>,
+    /// What happens to them.
+    pub events: Arc<Events>,
+    /// The end of the host: pages tell of it, streams end with it.
+    pub shutdown: Shutdown,
+    /// What clients may call the listener, besides its address.
+    pub hosts: Vec<HostName>,
+    /// The folder of the token and the address.
+    pub state: PathBuf,
+    /// The bay, which tells hosts with one state folder apart.
+    pub bay: PathBuf,
+}
+
+/// What the routes share.
+struct Admin {
+    board: Arc<Board>,
+    events: Arc<Events>,
+    shutdown: Shutdown,
+    hosts: Vec<HostName>,
+    /// None where the state folder cannot be used: then nobody may call.
+    token: Option<Token>,
+    streams: Arc<Semaphore>,
+}
+
+impl Admin {
+    /// A place for a response that does not end by itself.
+    fn stream_place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        self.streams.clone().try_acquire_owned().map_err(|_| {
+            let detail = format!("{STREAMS} streams are open, and no more are taken");
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).remedy("end one of them")
+        })
+    }
+}
+
+/// An admin listener that answers.
+pub struct Running {
+    ending: Shutdown,
+    registered: Option<(PathBuf, Address)>,
+}
+
+/// Makes or reads the token, says in the state folder where the listener is, and answers from then on. A state folder that cannot
+/// be used takes the token away and nothing else.
+pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Running> {
+    let Parts { board, events, shutdown, hosts, state, bay } = parts;
+    let mine = listener.local_addr()?;
+    let entered = tokio::task::spawn_blocking(move || {
+        let mine = Address::of(mine, &bay);
+        register(&state, &mine).map(|token| (token, (state.clone(), mine))).map_err(|error| (state, error))
+    });
+    let (token, registered) = match entered.await.map_err(io::Error::other)? {
+        Ok((token, registered)) => (Some(token), Some(registered)),
+        Err((state, error)) => {
+            error!(
+                state = %state.display(), %error,
+                "the admin listener has no token and answers health pages only; give hotbay a state folder of its own with --state"
+            );
+            (None, None)
+        }
+    };
+    let streams = Arc::new(Semaphore::new(STREAMS));
+    let router = router::router(Arc::new(Admin { board, events, shutdown, hosts, token, streams }));
+    let ending = Shutdown::new();
+    tokio::spawn(accept_all(listener, router, ending.clone()));
+    Ok(Running { ending, registered })
+}
+
+impl Running {
+    /// Answers no more. The host has drained by now, which the pages told.
+    pub async fn end(self) {
+        self.ending.begin();
+        self.ending.finished(FAREWELL).await;
+        if let Some((state, mine)) = self.registered {
+            let taken =
+                tokio::task::spawn_blocking(move || Lock::take(&state).and_then(|lock| address::remove(&lock, &state, &mine)));
+            // Commands see that nobody answers there.
+            if let Err(error) = taken.await.map_err(io::Error::other).flatten() {
+                debug!(%error, "the address of the admin listener stays in the state folder");
+            }
+        }
+    }
+}
+
+fn register(state: &Path, mine: &Address) -> io::Result<Token> {
+    state::make_private(state)?;
+    state::refuse_unless_own(&fs::metadata(state)?)?;
+    let lock = Lock::take(state)?;
+    let token = Token::open(state)?;
+    address::add(&lock, state, mine)?;
+    Ok(token)
+}
+
+async fn accept_all(listener: TcpListener, router: Router, ending: Shutdown) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = ending.begun() => return,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        match accepted {
+            Ok((stream, reached, place)) => {
+                let (router, ended) = (router.clone().layer(axum::Extension(Reached(reached))), ending.clone());
+                ending.track(async move {
+                    connection(stream, router, &ended).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "a connection of the admin listener could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    let reached = stream.local_addr()?;
+    Ok((stream, reached, place))
+}
+
+async fn connection(stream: TcpStream, router: Router, ending: &Shutdown) {
+    let _ = stream.set_nodelay(true);
+    // A reader of events that takes nothing would keep its place for ever. A system without the option works all the same.
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNTAKEN));
+    let mut http1 = http1::Builder::new();
+    http1.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_SIZE);
+    let mut connection = pin!(http1.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = ending.begun() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "a connection of the admin listener ended early");
+    }
+}

@@ -1,0 +1,136 @@
+//! `GET /v1/services` and `GET /v1/services/{name}`: how each service stands.
+
+use super::{Admin, problem::Problem};
+use crate::deploy::{self, Status};
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use serde::{Deserialize, Serialize};
+use std::{sync::Arc, time::SystemTime};
+use utoipa::ToSchema;
+
+/// All services.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ServiceList {
+    /// By name. Files of the bay that can be no service are among them, as rejected.
+    pub services: Vec<Service>,
+}
+
+/// One service.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// `loading`, `serving`, `rejected` (it never had a good revision) or `draining` (it was removed).
+    pub state: String,
+    /// Since when it has this state, RFC 3339.
+    pub since: String,
+    /// The revision that gets new requests.
+    pub serving: Option<Revision>,
+    /// The last reject, where its files are not what serves.
+    pub rejected: Option<Rejected>,
+    /// Revisions that finish what they have.
+    pub draining: Vec<Draining>,
+}
+
+/// A revision that gets new requests.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Revision {
+    /// The first 12 hex digits of the digest.
+    pub revision: String,
+    /// SHA-256 of the build, in hex.
+    pub digest: String,
+    /// `http02`, `http03`, `command` or `library`.
+    pub kind: String,
+    /// Where it answers.
+    pub routes: Vec<String>,
+    /// The way in which it came to serve: `bay`, or what was done instead.
+    pub came: String,
+    /// Why it serves, where it is not what lies in the bay.
+    pub reason: Option<String>,
+    /// When new requests began to run on it, RFC 3339.
+    pub published_at: String,
+}
+
+/// A build, settings or a file that will not serve.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Rejected {
+    /// The first 12 hex digits of the digest, where the build could be read.
+    pub revision: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// What to do.
+    pub remedy: String,
+    /// When, RFC 3339.
+    pub at: String,
+}
+
+/// A revision that gets no new requests.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Draining {
+    /// The first 12 hex digits of the digest.
+    pub revision: String,
+    /// Since when, RFC 3339.
+    pub since: String,
+}
+
+/// All services
+#[utoipa::path(get, path = "/v1/services", tag = "services", responses((status = 200, body = ServiceList)))]
+pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<ServiceList> {
+    let services = admin.board.all().into_iter().map(|(name, status)| Service::of(name, status));
+    Json(ServiceList { services: services.collect() })
+}
+
+/// One service
+#[utoipa::path(get, path = "/v1/services/{name}", tag = "services", params(("name", description = "The service")), responses(
+    (status = 200, body = Service),
+    (status = 404, description = "No service of this name; `near` names those that look like it", body = Problem),
+))]
+pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Result<Json<Service>, Problem> {
+    let status = admin.board.one(&name).ok_or_else(|| Problem::unknown("service", &name, admin.board.names()))?;
+    Ok(Json(Service::of(name, status)))
+}
+
+impl Service {
+    fn of(name: String, status: Status) -> Self {
+        Self {
+            name,
+            state: status.phase().as_str().to_owned(),
+            since: rfc3339(status.since),
+            serving: status.serving.map(Revision::from),
+            rejected: status.rejected.map(Rejected::from),
+            draining: status.draining.into_iter().map(Draining::from).collect(),
+        }
+    }
+}
+
+impl From<deploy::Serving> for Revision {
+    fn from(serving: deploy::Serving) -> Self {
+        Self {
+            revision: serving.revision,
+            digest: serving.digest,
+            kind: serving.kind.as_str().to_owned(),
+            routes: serving.routes,
+            came: serving.came.as_str().to_owned(),
+            reason: serving.reason,
+            published_at: rfc3339(serving.published_at),
+        }
+    }
+}
+
+impl From<deploy::Rejected> for Rejected {
+    fn from(rejected: deploy::Rejected) -> Self {
+        Self { revision: rejected.revision, reason: rejected.reason, remedy: rejected.remedy, at: rfc3339(rejected.at) }
+    }
+}
+
+impl From<deploy::Draining> for Draining {
+    fn from(draining: deploy::Draining) -> Self {
+        Self { revision: draining.revision, since: rfc3339(draining.since) }
+    }
+}
+
+fn rfc3339(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}

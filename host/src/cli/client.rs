@@ -1,0 +1,184 @@
+//! The way from a command to the admin listener of a host: where it is, and what is said when it is not there.
+
+use super::host_config;
+use hotbay::admin::{self, ADDRESS_FILE, Address, Problem, TOKEN_FILE};
+use serde::de::DeserializeOwned;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use ureq::{Agent, Body, BodyReader, http::Response};
+
+/// Instead of the token in the state folder.
+const TOKEN_VARIABLE: &str = "HOTBAY_ADMIN_TOKEN";
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest silence of a host that answers: streams say something every 15 seconds.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Which host; found through its state folder.
+#[derive(Clone, clap::Args)]
+pub(super) struct Which {
+    /// The bay of the host [default: bay]
+    #[arg(long, value_name = "DIR")]
+    bay: Option<PathBuf>,
+    /// Its state folder, where its address and its token are [default: BAY/.hotbay]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Its settings, which name both
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The address of its admin listener; the token comes from the state folder or $HOTBAY_ADMIN_TOKEN
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<String>,
+}
+
+/// An answer that still comes.
+pub(super) type Stream = io::BufReader<BodyReader<'static>>;
+
+/// A host to talk to.
+pub(super) struct Client {
+    agent: Agent,
+    address: String,
+    token: String,
+    /// Where the token comes from, for messages.
+    token_source: String,
+    /// The host as it was found in the state folder.
+    found: Option<Address>,
+}
+
+impl Which {
+    /// Finds the host. It may not answer.
+    pub(super) fn client(&self) -> Result<Client, String> {
+        let config = host_config::read(self.config.as_deref())?;
+        // Where only the state folder was named, the bay is not asked for.
+        let bay = match (&self.bay, &self.state, &self.config) {
+            (Some(bay), ..) => Some(bay.clone()),
+            (None, Some(_), None) => None,
+            _ => Some(config.bay.clone()),
+        };
+        let default = bay.as_ref().map(|bay| bay.join(".hotbay"));
+        let state = self.state.clone().or(config.state.clone()).or(default).unwrap_or_else(|| config.state_dir());
+        let (address, found) = match &self.admin {
+            Some(address) => (address.clone(), None),
+            None => {
+                let found = find(&state, bay.as_deref())?;
+                (found.address.to_string(), Some(found))
+            }
+        };
+        let (token, token_source) = token(&state)?;
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            // The host is asked, and no proxy of the environment.
+            .proxy(None)
+            .max_redirects(0)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_per_read(Some(SILENCE))
+            .build()
+            .into();
+        Ok(Client { agent, address, token, token_source, found })
+    }
+}
+
+fn find(state: &Path, bay: Option<&Path>) -> Result<Address, String> {
+    let shown = state.join(ADDRESS_FILE);
+    let shown = shown.display();
+    let remedy = "start it with `hotbay serve`, or name it with --bay, --state or --admin";
+    let hosts = admin::addresses(state).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => format!("no host runs there: {shown} is missing; {remedy}"),
+        _ => format!("{shown} cannot be read: {error}; run the command as the user that hotbay runs as"),
+    })?;
+    let wanted = bay.map(|bay| bay.canonicalize().unwrap_or_else(|_| bay.to_owned()));
+    let of_bay: Vec<_> = hosts.iter().filter(|host| wanted.as_ref().is_none_or(|wanted| host.bay == *wanted)).collect();
+    let bays = || hosts.iter().map(|host| host.bay.display().to_string()).collect::<Vec<_>>().join(", ");
+    match (of_bay.as_slice(), &wanted) {
+        ([host], _) => Ok((*host).clone()),
+        ([], Some(wanted)) => {
+            let wanted = wanted.display();
+            Err(format!("no host of the bay {wanted} runs there: {shown} names those of {}; {remedy}", bays()))
+        }
+        ([], None) => Err(format!("no host runs there: {shown} names none; {remedy}")),
+        _ => Err(format!("several hosts share this state folder; name the bay of one with --bay: {}", bays())),
+    }
+}
+
+fn token(state: &Path) -> Result<(String, String), String> {
+    if let Ok(token) = std::env::var(TOKEN_VARIABLE) {
+        return Ok((token.trim().to_owned(), format!("${TOKEN_VARIABLE}")));
+    }
+    let path = state.join(TOKEN_FILE);
+    let shown = path.display().to_string();
+    match fs::read_to_string(&path) {
+        Ok(token) => Ok((token.trim().to_owned(), shown)),
+        Err(error) => Err(format!(
+            "the token {shown} cannot be read: {error}; run the command as the user that hotbay runs as, or set {TOKEN_VARIABLE}"
+        )),
+    }
+}
+
+impl Client {
+    /// The host as it was found in the state folder.
+    pub(super) fn found(&self) -> Option<&Address> {
+        self.found.as_ref()
+    }
+
+    /// Asks, and returns the answer as it came beside what it means.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<(String, T), String> {
+        let mut response = self.ask(path)?;
+        let text = response.body_mut().read_to_string().map_err(|error| self.unreachable(&error))?;
+        let value = serde_json::from_str(&text).map_err(|error| self.not_understood(&error.to_string()))?;
+        Ok((text, value))
+    }
+
+    /// Asks, and returns the answer while it still comes.
+    pub(super) fn open(&self, path: &str) -> Result<Stream, String> {
+        Ok(io::BufReader::new(self.ask(path)?.into_body().into_reader()))
+    }
+
+    fn ask(&self, path: &str) -> Result<Response<Body>, String> {
+        let url = format!("http://{}{path}", self.address);
+        let call = self.agent.get(url).header("authorization", format!("Bearer {}", self.token));
+        let mut response = call.call().map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        if response.status().as_u16() == 401 {
+            return Err(format!(
+                "the host at {} refuses the token of {}; name the state folder of that host with --state",
+                self.address, self.token_source
+            ));
+        }
+        let text = response.body_mut().read_to_string().unwrap_or_default();
+        Err(match serde_json::from_str::<Problem>(&text) {
+            Ok(Problem { detail, remedy: Some(remedy), .. }) => format!("{detail}; {remedy}"),
+            Ok(problem) => problem.detail,
+            Err(_) => self.not_understood(&format!("status {}", response.status())),
+        })
+    }
+
+    fn not_understood(&self, what: &str) -> String {
+        format!(
+            "the answer of {} is not understood: {what}; is that the admin listener of a hotbay of this version?",
+            self.address
+        )
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> String {
+        let address = &self.address;
+        match &self.found {
+            Some(host) if !host.is_alive() => format!(
+                "no host answers at {address}: process {} of the bay {} has ended; start it with `hotbay serve`",
+                host.pid,
+                host.bay.display()
+            ),
+            Some(host) => format!("process {} does not answer at {address}: {error}; its log says more", host.pid),
+            None => format!("no host answers at {address}: {error}; name the address that `hotbay serve` prints"),
+        }
+    }
+}
+
+/// `text` as one part of a path.
+pub(super) fn segment(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}

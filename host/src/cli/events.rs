@@ -1,0 +1,138 @@
+//! `hotbay events`: what has happened to revisions, and what goes on happening.
+
+use super::{
+    client::{Client, Stream, Which, segment},
+    output::print,
+};
+use clap::Parser;
+use serde::Deserialize;
+use std::{
+    io::{self, BufRead},
+    process::ExitCode,
+    time::Duration,
+};
+
+/// Between two looks for a host that has gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+#[derive(Parser)]
+pub(super) struct Args {
+    /// Of this service only
+    name: Option<String>,
+    /// Print the API's JSON, an object a line
+    #[arg(long)]
+    json: bool,
+    /// Go on with what happens from now on, over restarts of the host too
+    #[arg(long)]
+    follow: bool,
+    /// Only events after this number [default: all that the host keeps, the last 1024]
+    #[arg(long, value_name = "N")]
+    since: Option<u64>,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// One event as it came.
+struct Message {
+    id: Option<u64>,
+    data: String,
+}
+
+/// What is shown of an event.
+#[derive(Deserialize)]
+struct Shown {
+    at: String,
+    service: String,
+    revision: Option<String>,
+    state: String,
+    took_us: u64,
+    reason: Option<String>,
+    remedy: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Lost {
+    lost: u64,
+}
+
+/// Exit code 0 where the host answered.
+pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
+    let mut client = args.which.client()?;
+    let mut since = args.since;
+    let mut reader = client.open(&path(args, since))?;
+    loop {
+        let ended = read(args, &mut reader, &mut since)?;
+        if !args.follow {
+            return ended.map(|()| ExitCode::SUCCESS).map_err(|error| format!("the host's answer broke off: {error}; ask again"));
+        }
+        eprintln!("hotbay: the host no longer answers; waiting until it does");
+        (client, reader) = again(args, &client, &mut since);
+    }
+}
+
+fn path(args: &Args, since: Option<u64>) -> String {
+    let service = args.name.as_deref().map(|name| format!("&service={}", segment(name))).unwrap_or_default();
+    let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
+    format!("/v1/events?follow={}{service}{since}", args.follow)
+}
+
+/// Prints what comes until it ends, and keeps the number of the last event.
+fn read(args: &Args, reader: &mut impl BufRead, since: &mut Option<u64>) -> Result<io::Result<()>, String> {
+    loop {
+        let message = match next(reader) {
+            Ok(Some(message)) => message,
+            Ok(None) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
+        };
+        *since = message.id.or(*since);
+        print(&if args.json { message.data + "\n" } else { line(&message.data)? })?;
+    }
+}
+
+/// The next event of a stream in the format of server-sent events; none at its end.
+fn next(reader: &mut impl BufRead) -> io::Result<Option<Message>> {
+    let mut message = Message { id: None, data: String::new() };
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        let field = line.trim_end_matches(['\r', '\n']);
+        match field.split_once(':').map(|(name, value)| (name, value.strip_prefix(' ').unwrap_or(value))) {
+            Some(("id", id)) => message.id = id.parse().ok(),
+            Some(("data", data)) => message.data.push_str(data),
+            None if field.is_empty() && !message.data.is_empty() => return Ok(Some(message)),
+            _ => {}
+        }
+    }
+}
+
+/// Waits for the host to come back. One that is another process counts its events anew.
+fn again(args: &Args, before: &Client, since: &mut Option<u64>) -> (Client, Stream) {
+    loop {
+        std::thread::sleep(LOOK_AGAIN);
+        if let Ok(client) = args.which.client() {
+            if client.found().is_some() && client.found() != before.found() {
+                *since = None;
+            }
+            if let Ok(reader) = client.open(&path(args, *since)) {
+                return (client, reader);
+            }
+        }
+    }
+}
+
+fn line(data: &str) -> Result<String, String> {
+    if let Ok(Lost { lost }) = serde_json::from_str(data) {
+        return Ok(format!("{lost} events were lost: the host keeps the last 1024\n"));
+    }
+    let shown: Shown = serde_json::from_str(data)
+        .map_err(|error| format!("an event is not understood: {error}: {data}; --json prints it as it is"))?;
+    let Shown { at, service, revision, state, took_us, reason, remedy } = shown;
+    let revision = revision.unwrap_or_else(|| "-".to_owned());
+    let took = humantime::format_duration(Duration::from_micros(took_us)).to_string();
+    let took = took.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let why = [reason, remedy].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    Ok(format!("{at}  {service}  {state:9}  {revision:12}  {took:>12}  {why}").trim_end().to_owned() + "\n")
+}

@@ -1,0 +1,18 @@
+//! What commands print: a reader that has gone ends them in good order.
+
+use std::io::{self, Write};
+
+/// Writes to stdout at once. Whoever reads may have seen enough (`| head`): then the command ends as if it were done.
+pub(super) fn print(text: &str) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written.map_err(|error| format!("stdout cannot be written: {error}; send it somewhere else")),
+    }
+}
+
+/// Writes to stdout at once, where going on matters more than being read.
+pub(super) fn tell(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

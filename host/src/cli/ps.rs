@@ -1,0 +1,102 @@
+//! `hotbay ps`: how the services of a host stand.
+
+use super::{
+    client::{Which, segment},
+    output::print,
+};
+use clap::Parser;
+use hotbay::admin::{Rejected, Service, ServiceList};
+use std::{
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
+
+#[derive(Parser)]
+pub(super) struct Args {
+    /// One service, with everything that is known of it
+    name: Option<String>,
+    /// Print the API's JSON as it comes
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Exit code 0 where the host answered, however its services stand.
+pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
+    let client = args.which.client()?;
+    let (json, text) = match &args.name {
+        Some(name) => {
+            client.get::<Service>(&format!("/v1/services/{}", segment(name))).map(|(json, one)| (json, details(&one)))?
+        }
+        None => client.get::<ServiceList>("/v1/services").map(|(json, all)| (json, table(&all.services)))?,
+    };
+    print(&if args.json { json + "\n" } else { text })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(services: &[Service]) -> String {
+    let width = services.iter().map(|service| service.name.len()).max().unwrap_or(0).max("SERVICE".len());
+    let row = |name: &str, state: &str, revision: &str, since: &str, rest: &str| {
+        format!("{name:width$}  {state:8}  {revision:12}  {since:8}  {rest}").trim_end().to_owned() + "\n"
+    };
+    let mut text = row("SERVICE", "STATE", "REVISION", "SINCE", "ROUTES");
+    for service in services {
+        let (revision, routes) = match &service.serving {
+            Some(serving) => (serving.revision.as_str(), serving.routes.join(", ")),
+            None => ("-", String::new()),
+        };
+        text += &row(&service.name, &service.state, revision, &age(&service.since), &routes);
+        if let Some(reason) = service.serving.as_ref().and_then(|serving| serving.reason.as_ref()) {
+            text += &format!("{:indent$}because   {reason}\n", "", indent = width + 2);
+        }
+        if let Some(rejected) = &service.rejected {
+            text += &reject(rejected, width + 2);
+        }
+    }
+    if services.is_empty() {
+        text += "no service yet: put a NAME.wasm into the bay\n";
+    }
+    text
+}
+
+fn reject(rejected: &Rejected, indent: usize) -> String {
+    let build = rejected.revision.as_deref().unwrap_or("files");
+    let indent = " ".repeat(indent);
+    let Rejected { reason, remedy, at, .. } = rejected;
+    format!("{indent}rejected  {build}, {} ago: {reason}\n{indent}remedy    {remedy}\n", age(at))
+}
+
+fn details(service: &Service) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, value: &str| text += &format!("{label:10}  {value}\n");
+    line("service", &service.name);
+    line("state", &format!("{}, since {}", service.state, service.since));
+    if let Some(serving) = &service.serving {
+        line("revision", &serving.revision);
+        line("digest", &serving.digest);
+        line("kind", &serving.kind);
+        line("published", &format!("{}, by {}", serving.published_at, serving.came));
+        serving.reason.iter().for_each(|reason| line("because", reason));
+        serving.routes.iter().for_each(|route| line("route", route));
+    }
+    for draining in &service.draining {
+        line("draining", &format!("{}, since {}", draining.revision, draining.since));
+    }
+    if let Some(rejected) = &service.rejected {
+        line("rejected", &format!("{}, at {}", rejected.revision.as_deref().unwrap_or("files"), rejected.at));
+        line("reason", &rejected.reason);
+        line("remedy", &rejected.remedy);
+    }
+    text
+}
+
+/// How long ago, in the two largest units.
+fn age(at: &str) -> String {
+    let Ok(at) = humantime::parse_rfc3339(at) else {
+        return at.to_owned();
+    };
+    let whole = SystemTime::now().duration_since(at).unwrap_or_default().as_secs();
+    let text = humantime::format_duration(Duration::from_secs(whole)).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,259 @@
+//! How each service stands at this moment: what serves, what was rejected last, what still drains.
+
+use super::history::Came;
+use crate::runtime::{Kind, Revision};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
+
+/// The state of a service as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Its first build has not been decided yet.
+    Loading,
+    /// It has a good revision.
+    Serving,
+    /// It never had a good one.
+    Rejected,
+    /// It was removed, and what ran finishes.
+    Draining,
+}
+
+impl Phase {
+    /// The name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Serving => "serving",
+            Self::Rejected => "rejected",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// One service, or one file of the bay that can be none.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Since when it has its phase.
+    pub since: SystemTime,
+    /// The revision that gets new requests.
+    pub serving: Option<Serving>,
+    /// The last reject, unless a later build serves or the files are again those that serve.
+    pub rejected: Option<Rejected>,
+    /// Revisions that finish what they have.
+    pub draining: Vec<Draining>,
+    /// Whether its files are there.
+    present: bool,
+}
+
+/// A revision that gets new requests.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    /// 12 hex digits of the digest.
+    pub revision: String,
+    /// SHA-256 of the build, in hex.
+    pub digest: String,
+    /// How it is served.
+    pub kind: Kind,
+    /// Where it answers, as people write it; none for a library.
+    pub routes: Vec<String>,
+    /// The way in which it came to serve.
+    pub came: Came,
+    /// Why it serves, where it is not what lies in the bay.
+    pub reason: Option<String>,
+    /// When new requests began to run on it.
+    pub published_at: SystemTime,
+}
+
+/// A build, settings or a file that will not serve.
+#[derive(Debug, Clone)]
+pub struct Rejected {
+    /// 12 hex digits of the digest, where the build could be read.
+    pub revision: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// What to do.
+    pub remedy: String,
+    /// When.
+    pub at: SystemTime,
+}
+
+/// A revision that gets no new requests.
+#[derive(Debug, Clone)]
+pub struct Draining {
+    /// 12 hex digits of the digest.
+    pub revision: String,
+    /// Since when.
+    pub since: SystemTime,
+}
+
+impl Status {
+    fn new() -> Self {
+        Self { since: SystemTime::now(), serving: None, rejected: None, draining: Vec::new(), present: true }
+    }
+
+    /// The state as a whole.
+    pub fn phase(&self) -> Phase {
+        match (&self.serving, &self.rejected) {
+            _ if !self.present => Phase::Draining,
+            (Some(_), _) => Phase::Serving,
+            (None, Some(_)) => Phase::Rejected,
+            (None, None) => Phase::Loading,
+        }
+    }
+}
+
+/// Written by the swaps, read by whoever asks. Each call holds the lock for a moment and waits for nothing else.
+#[derive(Default)]
+pub struct Board {
+    services: Mutex<BTreeMap<String, Status>>,
+    started: AtomicBool,
+}
+
+impl Board {
+    /// No services.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Everything that was in the bay at the start has been decided.
+    pub fn start_ended(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    /// Whether everything that was in the bay at the start has been decided.
+    pub fn has_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
+    }
+
+    /// All of it, by name.
+    pub fn all(&self) -> BTreeMap<String, Status> {
+        self.services().clone()
+    }
+
+    /// One service.
+    pub fn one(&self, name: &str) -> Option<Status> {
+        self.services().get(name).cloned()
+    }
+
+    /// The names.
+    pub fn names(&self) -> Vec<String> {
+        self.services().keys().cloned().collect()
+    }
+
+    pub(super) fn loading(&self, name: &str) {
+        self.change(name, |_| {});
+    }
+
+    /// `of_the_bay`: its files are those that lie in the bay, so that a reject of others is over.
+    pub(super) fn published(&self, revision: &Revision, came: Came, reason: Option<&str>, of_the_bay: bool) {
+        let routes = match revision.kind() {
+            Kind::Library => Vec::new(),
+            _ => revision.settings().routes.iter().map(ToString::to_string).collect(),
+        };
+        let serving = Serving {
+            revision: revision.digest().short(),
+            digest: revision.digest().to_string(),
+            kind: revision.kind(),
+            routes,
+            came,
+            reason: reason.map(str::to_owned),
+            published_at: SystemTime::now(),
+        };
+        self.change(revision.service().as_str(), |status| {
+            status.serving = Some(serving);
+            if of_the_bay {
+                status.rejected = None;
+            }
+        });
+    }
+
+    pub(super) fn rejected(&self, name: &str, revision: Option<&str>, reason: &str, remedy: &str) {
+        let rejected = Rejected {
+            revision: revision.map(str::to_owned),
+            reason: reason.to_owned(),
+            remedy: remedy.to_owned(),
+            at: SystemTime::now(),
+        };
+        self.change(name, |status| status.rejected = Some(rejected));
+    }
+
+    /// The files are again those that serve.
+    pub(super) fn mended(&self, name: &str) {
+        self.change(name, |status| status.rejected = None);
+    }
+
+    /// The files are gone; what drains is shown until it has ended.
+    pub(super) fn removed(&self, name: &str) {
+        let mut services = self.services();
+        if let Some(status) = services.get_mut(name) {
+            *status = Status { present: false, draining: std::mem::take(&mut status.draining), ..Status::new() };
+            if status.draining.is_empty() {
+                services.remove(name);
+            }
+        }
+    }
+
+    pub(super) fn draining(&self, name: &str, revision: &str) {
+        let draining = Draining { revision: revision.to_owned(), since: SystemTime::now() };
+        let gone = || Status { present: false, ..Status::new() };
+        self.services().entry(name.to_owned()).or_insert_with(gone).draining.push(draining);
+    }
+
+    pub(super) fn retired(&self, name: &str, revision: &str) {
+        let mut services = self.services();
+        let Some(status) = services.get_mut(name) else {
+            return;
+        };
+        // The same build with other settings may drain twice: the one that began first stands first.
+        if let Some(first) = status.draining.iter().position(|draining| draining.revision == revision) {
+            status.draining.remove(first);
+        }
+        if !status.present && status.draining.is_empty() {
+            services.remove(name);
+        }
+    }
+
+    fn change(&self, name: &str, change: impl FnOnce(&mut Status)) {
+        let mut services = self.services();
+        let status = services.entry(name.to_owned()).or_insert_with(Status::new);
+        let before = status.phase();
+        status.present = true;
+        change(status);
+        if status.phase() != before {
+            status.since = SystemTime::now();
+        }
+    }
+
+    fn services(&self) -> MutexGuard<'_, BTreeMap<String, Status>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_is_removed_is_shown_until_it_has_drained() {
+        let board = Board::new();
+        board.loading("hello");
+        assert_eq!(board.one("hello").unwrap().phase(), Phase::Loading);
+        board.removed("hello");
+        assert!(board.one("hello").is_none());
+        board.draining("hello", "aa");
+        board.draining("hello", "aa");
+        board.retired("hello", "aa");
+        assert_eq!(board.one("hello").unwrap().phase(), Phase::Draining);
+        board.rejected("hello", None, "no wasm", "put one there");
+        board.retired("hello", "aa");
+        assert_eq!(board.one("hello").unwrap().phase(), Phase::Rejected);
+        board.mended("hello");
+        assert!(board.one("hello").unwrap().rejected.is_none());
+    }
+}
