@@ -11,9 +11,9 @@ mod units;
 
 pub use document::SettingsError;
 pub use host::{CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
-pub use name::{BayFile, Label, NameError, ServiceName};
+pub use name::{BayFile, BuildName, Label, NameError, ServiceName};
 pub use probe::Probe;
 pub use route::{HostPattern, Methods, PathPattern, RouteSpec, without_port};
 pub use settings::{InstancePolicy, Limits, RollbackPolicy, Settings};
-pub use traffic::{Sticky, Traffic};
+pub use traffic::{Sticky, Traffic, without_share};
 pub use units::{ByteSize, Count, Share, Span};

@@ -76,6 +76,57 @@ impl fmt::Debug for Label {
     }
 }
 
+/// What a build in the bay is for: `NAME`, a service's main revision, or `NAME@LABEL`, one beside it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BuildName {
+    /// The service.
+    pub service: ServiceName,
+    /// Absent for the main revision.
+    pub label: Option<Label>,
+}
+
+impl BuildName {
+    /// Reads `NAME` or `NAME@LABEL`.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let (service, label) = match text.split_once('@') {
+            Some((service, label)) => (service, Some(Label::parse(label)?)),
+            None => (text, None),
+        };
+        Ok(Self { service: ServiceName::parse(service)?, label })
+    }
+
+    /// The label as text.
+    pub fn label(&self) -> Option<&str> {
+        self.label.as_ref().map(Label::as_str)
+    }
+
+    /// The main revision of the same service.
+    pub fn main(&self) -> Self {
+        self.service.clone().into()
+    }
+}
+
+impl From<ServiceName> for BuildName {
+    fn from(service: ServiceName) -> Self {
+        Self { service, label: None }
+    }
+}
+
+impl fmt::Display for BuildName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.label {
+            Some(label) => write!(f, "{}@{label}", self.service),
+            None => fmt::Display::fmt(&self.service, f),
+        }
+    }
+}
+
+impl fmt::Debug for BuildName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// What a name is the name of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Noun {

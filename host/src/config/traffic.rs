@@ -120,6 +120,17 @@ impl<'de> Deserialize<'de> for Traffic {
     }
 }
 
+/// The text of `NAME.toml` without the share of `label`, everything else as a person wrote it; none where it has no such share.
+pub fn without_share(text: &str, label: &Label) -> Option<String> {
+    let mut document: toml_edit::DocumentMut = text.parse().ok()?;
+    let traffic = document.get_mut("traffic")?.as_table_like_mut()?;
+    traffic.remove(label.as_str())?;
+    if traffic.is_empty() {
+        document.remove("traffic");
+    }
+    Some(document.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,5 +164,14 @@ mod tests {
             let error = toml::from_str::<Traffic>(text).unwrap_err();
             assert!(error.message().contains(named), "{text}: {}", error.message());
         }
+    }
+
+    #[test]
+    fn a_share_is_taken_out_and_the_rest_stays_as_it_was_written() {
+        let beta = Label::parse("beta").unwrap();
+        let text = "# mine\n[traffic] # shares\nbeta = 10 # now\nnext = 5\n\n[limits]\nqueue = 1\n";
+        assert_eq!(without_share(text, &beta).unwrap(), "# mine\n[traffic] # shares\nnext = 5\n\n[limits]\nqueue = 1\n");
+        assert_eq!(without_share("[traffic]\nbeta = 10\n", &beta).unwrap(), "");
+        assert_eq!(without_share("[limits]\nqueue = 1\n", &beta), None);
     }
 }

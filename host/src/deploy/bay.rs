@@ -1,14 +1,15 @@
 //! The bay as it is on disk: which files there are, in which state, and what is in them.
 
 use crate::{
-    config::{BayFile, ServiceName, Settings},
+    config::{BayFile, BuildName, Label, ServiceName, Settings},
     runtime::{Build, Reject},
     state::{remove_if_there, sweep, write_shared},
 };
 use bytes::Bytes;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions},
+    hash::{DefaultHasher, Hash, Hasher},
     io::{self, Read},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -77,14 +78,53 @@ impl Stamp {
 pub(super) struct Sighting {
     pub(super) build: Option<Stamp>,
     pub(super) settings: Option<Stamp>,
+    /// Which labelled revisions there are beside a main one; the shares in its settings depend on them.
+    pub(super) labels: Labels,
+}
+
+/// Stands for the names of the labelled revisions of a service: other names, another number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Labels(u64);
+
+impl Labels {
+    fn of(labels: &BTreeSet<Label>) -> Self {
+        if labels.is_empty() {
+            return Self::default();
+        }
+        let mut hasher = DefaultHasher::new();
+        labels.hash(&mut hasher);
+        Self(hasher.finish())
+    }
 }
 
 /// What one reading of the folder found.
 #[derive(Debug, Default)]
 pub(super) struct BayView {
-    pub(super) services: BTreeMap<ServiceName, Sighting>,
+    pub(super) builds: BTreeMap<BuildName, Sighting>,
     /// Files that no service can come of, by name and each with the reason.
     pub(super) unusable: BTreeMap<String, Reject>,
+}
+
+impl BayView {
+    /// A labelled revision has the settings of its service, whose main revision has shares for it.
+    fn connect(&mut self) {
+        let mut labels: BTreeMap<BuildName, BTreeSet<Label>> = BTreeMap::new();
+        for name in self.builds.keys() {
+            if let Some(label) = &name.label {
+                labels.entry(name.main()).or_default().insert(label.clone());
+            }
+        }
+        for (main, labels) in labels {
+            let settings = self.builds.get(&main).and_then(|sighting| sighting.settings);
+            if let Some(sighting) = self.builds.get_mut(&main) {
+                sighting.labels = Labels::of(&labels);
+            }
+            for label in labels {
+                let labelled = BuildName { label: Some(label), ..main.clone() };
+                self.builds.entry(labelled).or_default().settings = settings;
+            }
+        }
+    }
 }
 
 /// The folder that is watched.
@@ -102,14 +142,9 @@ impl Bay {
             // What is not UTF-8 keeps a character that no name may have, and is told as misnamed.
             let file_name = entry.file_name().to_string_lossy().into_owned();
             let (name, is_build) = match BayFile::of(&file_name) {
-                BayFile::Build(name) => (name, true),
-                BayFile::Settings(name) => (name, false),
-                BayFile::Labelled(name, label) => {
-                    let reason = format!("`{name}@{label}` names a labelled revision (NAME@LABEL)");
-                    let remedy = "deploy it as NAME.wasm; a share of the traffic for a labelled revision is not built yet";
-                    view.unusable.insert(printable(&file_name), Reject::new(reason, remedy));
-                    continue;
-                }
+                BayFile::Build(name) => (name.into(), true),
+                BayFile::Settings(name) => (name.into(), false),
+                BayFile::Labelled(service, label) => (BuildName { service, label: Some(label) }, true),
                 BayFile::Misnamed(error) => {
                     view.unusable.insert(printable(&file_name), Reject::new(error.to_string(), error.remedy()));
                     continue;
@@ -123,14 +158,28 @@ impl Bay {
                 // A file that cannot be looked at is not a file that is gone: the reading tells what is wrong with it.
                 Err(_) => Stamp::UNKNOWN,
             };
-            let sighting = view.services.entry(name).or_default();
+            let sighting = view.builds.entry(name).or_default();
             let place = if is_build { &mut sighting.build } else { &mut sighting.settings };
             *place = Some(stamp);
         }
+        view.connect();
         Ok(view)
     }
 
-    pub(super) fn build_path(&self, name: &ServiceName) -> PathBuf {
+    /// The labels that there are builds of beside the main one.
+    pub(super) fn labels(&self, service: &ServiceName) -> io::Result<BTreeSet<Label>> {
+        let mut labels = BTreeSet::new();
+        for entry in fs::read_dir(&self.folder)? {
+            if let Some(BayFile::Labelled(name, label)) = entry?.file_name().to_str().map(BayFile::of)
+                && name == *service
+            {
+                labels.insert(label);
+            }
+        }
+        Ok(labels)
+    }
+
+    pub(super) fn build_path(&self, name: &BuildName) -> PathBuf {
         self.folder.join(format!("{name}.wasm"))
     }
 
@@ -139,19 +188,23 @@ impl Bay {
     }
 
     /// The build and the settings of a service, each read whole.
-    pub(super) fn read(&self, name: &ServiceName) -> io::Result<Contents> {
+    pub(super) fn read(&self, name: &BuildName) -> io::Result<Contents> {
         let (build, stamp) = read_build(&self.build_path(name))?;
-        let (settings, settings_stamp) = self.read_settings(name)?.unzip();
-        Ok(Contents { build, stamp, settings, settings_stamp })
+        let (settings, settings_stamp) = self.read_settings(&name.service)?.unzip();
+        let labels = match name.label {
+            Some(_) => Labels::default(),
+            None => Labels::of(&self.labels(&name.service)?),
+        };
+        Ok(Contents { build, stamp, settings, settings_stamp, labels })
     }
 
     /// Writes the files of a service, each whole: its settings first, or their removal, then its build.
-    pub(super) fn write(&self, name: &ServiceName, change: &Written) -> io::Result<()> {
+    pub(super) fn write(&self, name: &BuildName, change: &Written) -> io::Result<()> {
         let about = |path: &Path, error: io::Error| {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             io::Error::new(error.kind(), format!("{file} cannot be written into the bay: {error}"))
         };
-        let (build, settings) = (self.build_path(name), self.settings_path(name));
+        let (build, settings) = (self.build_path(name), self.settings_path(&name.service));
         match &change.settings {
             Some(Some(text)) => write_shared(&settings, text),
             Some(None) => remove_if_there(&settings),
@@ -164,10 +217,11 @@ impl Bay {
         }
     }
 
-    /// Takes the files of a service out. Returns whether there were any.
-    pub(super) fn remove(&self, name: &ServiceName) -> io::Result<bool> {
+    /// Takes the files of a service out, or the build of a labelled revision. Returns whether there were any.
+    pub(super) fn remove(&self, name: &BuildName) -> io::Result<bool> {
         // The build first: settings without a build serve nobody, a build without its settings might.
-        let files = [self.build_path(name), self.settings_path(name)];
+        let settings = name.label.is_none().then(|| self.settings_path(&name.service));
+        let files: Vec<PathBuf> = [self.build_path(name)].into_iter().chain(settings).collect();
         let there = files.iter().any(|file| fs::symlink_metadata(file).is_ok());
         files.iter().try_for_each(|file| remove_if_there(file))?;
         Ok(there)
@@ -259,12 +313,13 @@ pub(super) struct Contents {
     pub(super) stamp: Stamp,
     pub(super) settings: Option<Bytes>,
     pub(super) settings_stamp: Option<Stamp>,
+    pub(super) labels: Labels,
 }
 
 impl Contents {
     /// The state in which the files were read.
     pub(super) fn sighting(&self) -> Sighting {
-        Sighting { build: Some(self.stamp), settings: self.settings_stamp }
+        Sighting { build: Some(self.stamp), settings: self.settings_stamp, labels: self.labels }
     }
 
     /// Whether both files were placed before `moment`.
@@ -312,15 +367,15 @@ mod tests {
     #[test]
     fn a_scan_tells_services_from_the_rest() {
         let folder = tempfile::tempdir().unwrap();
-        for file in ["a.wasm", "a.toml", "b.toml", "C.wasm", ".d.wasm", "e.wasm.tmp"] {
+        for file in ["a.wasm", "a.toml", "a@x.wasm", "b.toml", "C.wasm", ".d.wasm", "e.wasm.tmp"] {
             fs::write(folder.path().join(file), file).unwrap();
         }
         std::os::unix::fs::symlink("nowhere", folder.path().join("f.wasm")).unwrap();
         let view = Bay { folder: folder.path().to_owned() }.scan().unwrap();
-        let names: Vec<_> = view.services.keys().map(ServiceName::as_str).collect();
-        assert_eq!(names, ["a", "b", "f"], "a link to nothing is there, and cannot be read");
+        let names: Vec<_> = view.builds.keys().map(BuildName::to_string).collect();
+        assert_eq!(names, ["a", "a@x", "b", "f"], "a link to nothing is there, and cannot be read");
         assert_eq!(view.unusable.keys().collect::<Vec<_>>(), ["C.wasm"]);
-        let a = view.services.values().next().unwrap();
+        let a = view.builds.values().next().unwrap();
         assert!(a.build.is_some() && a.settings.is_some());
     }
 

@@ -151,7 +151,7 @@ impl Board {
     }
 
     /// `of_the_bay`: its files are those that lie in the bay, so that a reject of others is over.
-    pub(super) fn published(&self, revision: &Revision, came: Came, reason: Option<&str>, of_the_bay: bool) {
+    pub(super) fn published(&self, name: &str, revision: &Revision, came: Came, reason: Option<&str>, of_the_bay: bool) {
         let routes = match revision.kind() {
             Kind::Library => Vec::new(),
             _ => revision.settings().routes.iter().map(ToString::to_string).collect(),
@@ -165,7 +165,7 @@ impl Board {
             reason: reason.map(str::to_owned),
             published_at: SystemTime::now(),
         };
-        self.change(revision.service().as_str(), |status| {
+        self.change(name, |status| {
             status.serving = Some(serving);
             if of_the_bay {
                 status.rejected = None;

@@ -2,12 +2,15 @@
 //! published. What is rejected leaves the bay as it was.
 
 use super::{
-    bay::Written,
+    bay::{Bay, Written},
     history::{Came, Entry},
     orders::{Change, Done, Order, OrderError, Published},
     swap::{Candidate, Swaps},
 };
-use crate::runtime::Reject;
+use crate::{
+    config::{BuildName, Label, without_share},
+    runtime::Reject,
+};
 use bytes::Bytes;
 use std::{io, time::Instant};
 
@@ -28,27 +31,40 @@ impl Swaps {
     }
 
     async fn put(&mut self, change: Change) -> Result<Done, OrderError> {
-        let came = match change {
-            Change::Rollback { .. } => Came::Rollback,
-            _ => Came::Deploy,
+        let (came, promoted) = match &change {
+            Change::Rollback { .. } => (Came::Rollback, None),
+            Change::Promote { label } => (Came::Promote, Some(BuildName { label: Some(label.clone()), ..self.name.clone() })),
+            _ => (Came::Deploy, None),
         };
+        let done = self.put_as(change, came).await?;
+        if let Some(promoted) = promoted {
+            // Last, so that a crash leaves two of it and not none.
+            self.bay_work(move |bay| bay.remove(&promoted)).await?;
+        }
+        Ok(done)
+    }
+
+    async fn put_as(&mut self, change: Change, came: Came) -> Result<Done, OrderError> {
         let (candidate, written) = self.ordered(change).await?;
+        if let Some(reject) = self.unlabelled(&candidate).await {
+            return Err(self.order_rejected(&candidate, reject));
+        }
         let digest = *candidate.build.digest();
         if self.serves(&digest, candidate.settings.as_ref()) {
             // What lies in the bay may be something else, which was rejected.
             self.write(written, None).await?;
+            self.share_anew(candidate.settings.as_ref());
             self.rejected = None;
-            self.context.board.mended(self.name.as_str());
+            self.context.board.mended(&self.name.to_string());
             return Ok(Done::Unchanged { digest });
         }
         let prepared = match self.prepare(&candidate).await {
             Ok(prepared) => prepared,
             Err(reject) => return Err(self.order_rejected(&candidate, reject)),
         };
-        let routes = self.routes(candidate.settings.as_ref());
-        if let Err(conflict) = self.context.registry.check(&self.name, &routes) {
+        if let Err(conflict) = self.check_routes(candidate.settings.as_ref()) {
             prepared.discard().await;
-            return Err(self.order_rejected(&candidate, conflict.into()));
+            return Err(self.order_rejected(&candidate, conflict));
         }
         if let Err(error) = self.write(written, Some(&candidate)).await {
             prepared.discard().await;
@@ -87,14 +103,43 @@ impl Swaps {
                 let written = Written { build: Some(candidate.build.clone()), settings: Some(candidate.settings.clone()) };
                 Ok((candidate, written))
             }
+            Change::Promote { label } => {
+                let labelled = BuildName { label: Some(label.clone()), ..self.name.clone() };
+                let build = match self.bay_work(move |bay| bay.read(&labelled)).await {
+                    Ok(contents) => contents.build,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.unknown_label(&label).await),
+                    Err(error) => return Err(error.into()),
+                };
+                let before = self.read_settings().await?;
+                let text = before.as_ref().and_then(|text| without_share(std::str::from_utf8(text).ok()?, &label));
+                let changed = text.map(|text| Some(Bytes::from(text)));
+                let settings = changed.clone().unwrap_or(before);
+                let written = Written { build: Some(build.clone()), settings: changed };
+                Ok((Candidate { build, settings, detected }, written))
+            }
             Change::Remove => Err(OrderError::UnknownService(self.name.clone())),
         }
     }
 
     async fn read_settings(&self) -> io::Result<Option<Bytes>> {
-        let (context, name) = (self.context.clone(), self.name.clone());
-        let read = tokio::task::spawn_blocking(move || context.bay.read_settings(&name)).await.map_err(io::Error::other)??;
+        let service = self.name.service.clone();
+        let read = self.bay_work(move |bay| bay.read_settings(&service)).await?;
         Ok(read.map(|(text, _)| text))
+    }
+
+    async fn unknown_label(&self, label: &Label) -> OrderError {
+        let service = self.name.service.clone();
+        let labels = self.bay_work(move |bay| bay.labels(&service)).await.unwrap_or_default();
+        OrderError::UnknownRevision {
+            reason: format!("`{}` has no labelled revision `{label}`", self.name),
+            known: labels.iter().map(|label| format!("{}@{label}", self.name)).collect(),
+        }
+    }
+
+    /// Runs what waits for the disk off the async threads.
+    async fn bay_work<T: Send + 'static>(&self, work: impl FnOnce(&Bay) -> io::Result<T> + Send + 'static) -> io::Result<T> {
+        let context = self.context.clone();
+        tokio::task::spawn_blocking(move || work(&context.bay)).await.map_err(io::Error::other)?
     }
 
     /// The revision to go back to: the last one before the one that serves that nobody went back from, or the one whose digest
@@ -148,11 +193,11 @@ impl Swaps {
         let noted = noted.map(|candidate| (candidate.build.clone(), candidate.files().settings));
         let writing = tokio::task::spawn_blocking(move || {
             if let Some((build, settings)) = &noted {
-                context.history.intend(name.as_str(), build, settings.clone())?;
+                context.history.intend(&name.to_string(), build, settings.clone())?;
             }
             let wrote = context.bay.write(&name, &written);
             if noted.is_some() {
-                context.history.settled(name.as_str());
+                context.history.settled(&name.to_string());
             }
             wrote
         });
@@ -160,9 +205,8 @@ impl Swaps {
     }
 
     async fn take_out(&mut self) -> Result<Done, OrderError> {
-        let (context, name) = (self.context.clone(), self.name.clone());
-        let removing = tokio::task::spawn_blocking(move || context.bay.remove(&name));
-        let was_there = removing.await.map_err(io::Error::other)??;
+        let name = self.name.clone();
+        let was_there = self.bay_work(move |bay| bay.remove(&name)).await?;
         if !was_there && self.current.is_none() {
             return Err(OrderError::UnknownService(self.name.clone()));
         }
@@ -173,7 +217,7 @@ impl Swaps {
     fn order_rejected(&self, candidate: &Candidate, reject: Reject) -> OrderError {
         let revision = candidate.build.digest().short();
         let took = candidate.detected.elapsed();
-        self.context.events.rejected(self.name.as_str(), Some(&revision), took, &reject.reason, &reject.remedy);
+        self.context.events.rejected(&self.name, Some(&revision), took, &reject.reason, &reject.remedy);
         OrderError::Rejected(reject)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::history::Came;
 use crate::{
-    config::ServiceName,
+    config::{BuildName, Traffic},
     runtime::Reject,
     telemetry::{Metrics, Outcome},
 };
@@ -148,65 +148,81 @@ impl Events {
     }
 
     /// A state that went well.
-    pub(super) fn state(&self, service: &ServiceName, revision: Option<&str>, state: State, took: Duration) {
-        info!(target: "hotbay::swap", service = %service, revision, %state, took_us = micros(took), "{service} {state}");
-        self.send(service.as_str(), revision, state, took, None, None);
+    pub(super) fn state(&self, name: &BuildName, revision: Option<&str>, state: State, took: Duration) {
+        info!(target: "hotbay::swap", service = %name.service, label = name.label(), revision, %state, took_us = micros(took), "{name} {state}");
+        self.send(name.into(), revision, state, took, None, None);
     }
 
     /// A publication. `reason` says why, where it is not what lies in the bay.
-    pub(super) fn published(&self, service: &ServiceName, revision: &str, took: Duration, came: Came, reason: Option<&str>) {
-        let (state, took_us, name) = (State::Published, micros(took), came.as_str());
+    pub(super) fn published(&self, name: &BuildName, revision: &str, took: Duration, came: Came, reason: Option<&str>) {
+        let (state, took_us, came) = (State::Published, micros(took), came.as_str());
         match reason {
-            None => info!(target: "hotbay::swap", %service, revision, %state, took_us, came = name, "{service} published"),
+            None => {
+                info!(target: "hotbay::swap", service = %name.service, label = name.label(), revision, %state, took_us, came, "{name} published")
+            }
             Some(reason) => {
-                error!(target: "hotbay::swap", %service, revision, %state, took_us, came = name, reason, "{service} published ({name}): {reason}");
+                error!(target: "hotbay::swap", service = %name.service, label = name.label(), revision, %state, took_us, came, reason, "{name} published ({came}): {reason}");
             }
         }
-        self.send(service.as_str(), Some(revision), state, took, reason, None);
+        self.send(name.into(), Some(revision), state, took, reason, None);
     }
 
     /// A revision that the host goes back from.
-    pub(super) fn rolled_back(&self, service: &ServiceName, revision: &str, served: Duration, reason: &str, remedy: &str) {
+    pub(super) fn rolled_back(&self, name: &BuildName, revision: &str, served: Duration, reason: &str, remedy: &str) {
         let state = State::RolledBack;
-        error!(target: "hotbay::swap", %service, revision, %state, took_us = micros(served), reason, remedy, "{service} rolled-back: {reason}; {remedy}");
-        self.send(service.as_str(), Some(revision), state, served, Some(reason), Some(remedy));
+        error!(target: "hotbay::swap", service = %name.service, label = name.label(), revision, %state, took_us = micros(served), reason, remedy, "{name} rolled-back: {reason}; {remedy}");
+        self.send(name.into(), Some(revision), state, served, Some(reason), Some(remedy));
     }
 
     /// The last good revision of the history does not serve either.
-    pub(super) fn last_good_fails(&self, service: &ServiceName, reject: &Reject) {
-        error!(target: "hotbay::swap", %service, reason = reject.reason, remedy = reject.remedy, "{service} has no good revision: the last good one does not serve either: {reject}");
+    pub(super) fn last_good_fails(&self, name: &BuildName, reject: &Reject) {
+        error!(target: "hotbay::swap", service = %name.service, label = name.label(), reason = reject.reason, remedy = reject.remedy, "{name} has no good revision: the last good one does not serve either: {reject}");
     }
 
     /// A revision fails, and there is nothing to go back to.
-    pub(super) fn rollback_fails(&self, service: &ServiceName, reason: &str, reject: &Reject) {
-        error!(target: "hotbay::swap", %service, reason, remedy = reject.remedy, "{service} fails and stays published: {reason}; it cannot be gone back from: {reject}");
+    pub(super) fn rollback_fails(&self, name: &BuildName, reason: &str, reject: &Reject) {
+        error!(target: "hotbay::swap", service = %name.service, label = name.label(), reason, remedy = reject.remedy, "{name} fails and stays published: {reason}; it cannot be gone back from: {reject}");
     }
 
-    /// A build, settings or a file that will not serve. `service` is the file's name where there is no service of that name.
-    pub(super) fn rejected(&self, service: &str, revision: Option<&str>, took: Duration, reason: &str, remedy: &str) {
+    /// The shares of a service are others; its revisions are the same.
+    pub(super) fn shared(&self, name: &BuildName, traffic: &Traffic) {
+        let shares: Vec<String> = traffic.shares.iter().map(|(label, percent)| format!("{label} {percent} %")).collect();
+        info!(target: "hotbay::swap", service = %name.service, shares = shares.join(", "), "{name} shares its requests anew");
+    }
+
+    /// A file that no service can come of.
+    pub(super) fn unusable(&self, file: &str, reject: &Reject) {
+        let (state, remedy) = (State::Rejected, &reject.remedy);
+        let reason = format!("{file}: {}", reject.reason);
+        warn!(target: "hotbay::swap", service = file, %state, took_us = 0, reason, remedy, "{file} rejected: {reason}; {remedy}");
+        self.send(Subject { service: file, label: None }, None, state, Duration::ZERO, Some(&reason), Some(remedy));
+    }
+
+    /// A build or settings that will not serve.
+    pub(super) fn rejected(&self, name: &BuildName, revision: Option<&str>, took: Duration, reason: &str, remedy: &str) {
         let state = State::Rejected;
-        warn!(target: "hotbay::swap", service, revision, %state, took_us = micros(took), reason, remedy, "{service} rejected: {reason}; {remedy}");
-        self.send(service, revision, state, took, Some(reason), Some(remedy));
+        warn!(target: "hotbay::swap", service = %name.service, label = name.label(), revision, %state, took_us = micros(took), reason, remedy, "{name} rejected: {reason}; {remedy}");
+        self.send(name.into(), revision, state, took, Some(reason), Some(remedy));
     }
 
     /// A revision that gets no new requests, and why where it is not for the next one.
-    pub(super) fn draining(&self, service: &ServiceName, revision: &str, reason: Option<&str>) {
+    pub(super) fn draining(&self, name: &BuildName, revision: &str, reason: Option<&str>) {
         let state = State::Draining;
         let because = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-        info!(target: "hotbay::swap", service = %service, revision, %state, took_us = 0, reason, "{service} draining{because}");
-        self.send(service.as_str(), Some(revision), state, Duration::ZERO, reason, None);
+        info!(target: "hotbay::swap", service = %name.service, label = name.label(), revision, %state, took_us = 0, reason, "{name} draining{because}");
+        self.send(name.into(), Some(revision), state, Duration::ZERO, reason, None);
     }
 
     /// A drain that was cut at its deadline.
-    pub(super) fn cut(&self, service: &ServiceName, revision: &str, took: Duration) {
+    pub(super) fn cut(&self, name: &BuildName, revision: &str, took: Duration) {
         let (state, reason) = (State::Retired, "the drain deadline was over; what still ran was ended");
-        warn!(target: "hotbay::swap", service = %service, revision, %state, took_us = micros(took), reason, "{service} retired: {reason}");
-        self.send(service.as_str(), Some(revision), state, took, Some(reason), None);
+        warn!(target: "hotbay::swap", service = %name.service, label = name.label(), revision, %state, took_us = micros(took), reason, "{name} retired: {reason}");
+        self.send(name.into(), Some(revision), state, took, Some(reason), None);
     }
 
     fn send(
         &self,
-        service: &str,
+        Subject { service, label }: Subject<'_>,
         revision: Option<&str>,
         state: State,
         took: Duration,
@@ -228,7 +244,7 @@ impl Events {
             sequence: kept.last,
             at: SystemTime::now(),
             service: service.to_owned(),
-            label: None,
+            label: label.map(str::to_owned),
             revision: revision.map(str::to_owned),
             state,
             took,
@@ -240,6 +256,18 @@ impl Events {
         }
         kept.ring.push_back(Arc::new(event));
         self.last.send_replace(kept.last);
+    }
+}
+
+/// Whom an event is about: a service, its labelled revision, or a file that can be none.
+struct Subject<'a> {
+    service: &'a str,
+    label: Option<&'a str>,
+}
+
+impl<'a> From<&'a BuildName> for Subject<'a> {
+    fn from(name: &'a BuildName) -> Self {
+        Self { service: name.service.as_str(), label: name.label() }
     }
 }
 

@@ -18,7 +18,7 @@ pub use orders::{Change, Done, OrderError, Orders, Published};
 pub use publication::Standing;
 
 use crate::{
-    config::ServiceName,
+    config::BuildName,
     registry::Registry,
     runtime::{Drain, Loader, Reject},
     shutdown::Shutdown,
@@ -78,8 +78,8 @@ pub struct Parts {
 pub struct Deployer {
     context: Arc<SwapContext>,
     watcher: Watcher,
-    orders: (Orders, mpsc::Receiver<(ServiceName, Order)>),
-    services: BTreeMap<ServiceName, Followed>,
+    orders: (Orders, mpsc::Receiver<(BuildName, Order)>),
+    services: BTreeMap<BuildName, Followed>,
     unusable: BTreeSet<String>,
     unreadable: bool,
 }
@@ -115,7 +115,7 @@ impl Deployer {
         };
         context.make_good();
         let view = context.bay.scan()?;
-        context.history.missing(&view.services.keys().map(ServiceName::to_string).collect());
+        context.history.missing(&view.builds.keys().map(BuildName::to_string).collect());
         let mut deployer = Self {
             context: Arc::new(context),
             watcher,
@@ -161,15 +161,16 @@ impl Deployer {
     /// The services that are there at the start. They load side by side, but their routes are spoken for in the order of
     /// their names, so that who owns a contested route does not depend on which build compiles faster.
     fn first(&mut self, view: BayView) -> Start {
-        let routes = |(name, sighting): (&ServiceName, &Sighting)| {
-            sighting.build?;
-            let text = self.context.bay.read_settings(name).ok().flatten().map(|(text, _)| text);
-            Some((name.clone(), parse_settings(name, text.as_ref()).ok()?.routes))
+        let routes = |(name, sighting): (&BuildName, &Sighting)| {
+            // Labelled revisions answer on the routes of the main one.
+            sighting.build.filter(|_| name.label.is_none())?;
+            let text = self.context.bay.read_settings(&name.service).ok().flatten().map(|(text, _)| text);
+            Some((name.service.clone(), parse_settings(&name.service, text.as_ref()).ok()?.routes))
         };
-        let down: Vec<_> = view.services.iter().filter_map(routes).collect();
+        let down: Vec<_> = view.builds.iter().filter_map(routes).collect();
         self.context.registry.mark_down(down);
         let mut standings = FuturesOrdered::new();
-        for (name, sighting) in view.services {
+        for (name, sighting) in view.builds {
             let (report, reported) = oneshot::channel();
             self.add(name.clone(), sighting, Some(report));
             standings.push_back(async move { (name.to_string(), reported.await.unwrap_or(Standing::Gone)) }.boxed());
@@ -206,10 +207,10 @@ impl Deployer {
         // Tasks of services that are gone have ended; one that comes back gets a new one.
         self.services.retain(|_, followed| !followed.sightings.is_closed());
         for (name, followed) in &self.services {
-            let now = view.services.get(name).copied().unwrap_or_default();
+            let now = view.builds.get(name).copied().unwrap_or_default();
             followed.sightings.send_if_modified(|last| std::mem::replace(last, now) != now);
         }
-        for (name, sighting) in view.services {
+        for (name, sighting) in view.builds {
             if !self.services.contains_key(&name) {
                 self.add(name, sighting, None);
             }
@@ -217,8 +218,8 @@ impl Deployer {
         self.tell_unusable(view.unusable);
     }
 
-    fn add(&mut self, name: ServiceName, sighting: Sighting, report: Option<oneshot::Sender<Standing>>) {
-        self.context.board.loading(name.as_str());
+    fn add(&mut self, name: BuildName, sighting: Sighting, report: Option<oneshot::Sender<Standing>>) {
+        self.context.board.loading(&name.to_string());
         let (sightings, seen) = watch::channel(sighting);
         let (orders, queue) = orders::queue();
         let task = tokio::spawn(Swaps::new(self.context.clone(), name.clone(), seen, queue, report).run());
@@ -226,7 +227,7 @@ impl Deployer {
     }
 
     /// Gives an order to the task of its service, which begins with it where the service is new.
-    fn hand_over(&mut self, name: ServiceName, order: Order) {
+    fn hand_over(&mut self, name: BuildName, order: Order) {
         if self.services.get(&name).is_none_or(|followed| followed.orders.is_closed()) {
             self.add(name.clone(), Sighting::default(), None);
         }
@@ -244,7 +245,7 @@ impl Deployer {
             if !self.unusable.contains(file) {
                 let reason = format!("{file}: {}", reject.reason);
                 self.context.board.rejected(file, None, &reason, &reject.remedy);
-                self.context.events.rejected(file, None, Duration::ZERO, &reason, &reject.remedy);
+                self.context.events.unusable(file, reject);
             }
         }
         for file in self.unusable.iter().filter(|file| !unusable.contains_key(*file)) {

@@ -2,7 +2,7 @@
 
 use super::event::State;
 use crate::{
-    config::ServiceName,
+    config::{BuildName, Label},
     runtime::{Build, Digest, Reject},
 };
 use bytes::Bytes;
@@ -25,6 +25,11 @@ pub enum Change {
     Rollback {
         /// The first hex digits of a digest.
         to: Option<String>,
+    },
+    /// The labelled revision becomes the main one, and its share ends.
+    Promote {
+        /// Its label.
+        label: Label,
     },
     /// Build and settings are taken out.
     Remove,
@@ -63,7 +68,7 @@ pub enum OrderError {
     Rejected(Reject),
     /// No such service.
     #[error("there is no service `{0}`")]
-    UnknownService(ServiceName),
+    UnknownService(BuildName),
     /// No such revision.
     #[error("{reason}")]
     UnknownRevision {
@@ -91,23 +96,23 @@ pub(super) struct Order {
 
 /// Gives orders. Cheap to clone.
 #[derive(Clone)]
-pub struct Orders(mpsc::Sender<(ServiceName, Order)>);
+pub struct Orders(mpsc::Sender<(BuildName, Order)>);
 
 impl Orders {
     /// A way for orders, and its end.
-    pub(super) fn new() -> (Self, mpsc::Receiver<(ServiceName, Order)>) {
+    pub(super) fn new() -> (Self, mpsc::Receiver<(BuildName, Order)>) {
         let (sender, receiver) = mpsc::channel(UNDER_WAY_MAX);
         (Self(sender), receiver)
     }
 
-    /// Carries `change` out after the orders of the same service before it, and waits for its end. Whoever stops waiting does not
+    /// Carries `change` out after the orders of the same build before it, and waits for its end. Whoever stops waiting does not
     /// stop the order.
     ///
     /// # Errors
     /// [`OrderError`].
-    pub async fn give(&self, service: ServiceName, change: Change) -> Result<Done, OrderError> {
+    pub async fn give(&self, name: BuildName, change: Change) -> Result<Done, OrderError> {
         let (reply, outcome) = oneshot::channel();
-        self.0.send((service, Order { change, reply })).await.map_err(|_| OrderError::Ending)?;
+        self.0.send((name, Order { change, reply })).await.map_err(|_| OrderError::Ending)?;
         outcome.await.unwrap_or(Err(OrderError::Ending))
     }
 }

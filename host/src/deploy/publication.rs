@@ -56,8 +56,7 @@ pub(super) struct Current {
 
 impl Current {
     pub(super) fn counts(&self) -> Counts {
-        let metrics = self.revision.metrics();
-        Counts { requests: metrics.requests(), faults: metrics.faults() }
+        Counts::of(&self.revision)
     }
 }
 
@@ -87,17 +86,23 @@ impl Swaps {
         reason: Option<&str>,
     ) -> Result<(), Reject> {
         let Prepared { revision, drain, .. } = prepared;
-        let routes_changed = match self.context.registry.publish(revision.clone()) {
+        let registry = &self.context.registry;
+        let published = match &self.name.label {
+            None => registry.publish(revision.clone()).map_err(Reject::from),
+            // It answers on the routes of the main revision.
+            Some(label) => registry.publish_labelled(label, revision.clone()).map(|()| false),
+        };
+        let routes_changed = match published {
             Ok(routes_changed) => routes_changed,
-            Err(conflict) => {
+            Err(reject) => {
                 drop(revision);
                 tokio::spawn(drain.retire());
-                return Err(conflict.into());
+                return Err(reject);
             }
         };
         let short = revision.digest().short();
         let of_the_bay = matches!(came, Came::Bay | Came::Deploy | Came::Rollback | Came::Promote);
-        self.context.board.published(&revision, came, reason, of_the_bay);
+        self.context.board.published(&self.name.to_string(), &revision, came, reason, of_the_bay);
         self.context.events.published(&self.name, &short, candidate.detected.elapsed(), came, reason);
         let instead_of = match came {
             Came::LastGood => self.rejected.as_ref().map(|rejected| rejected.reject.clone()),
@@ -111,6 +116,12 @@ impl Swaps {
         });
         let (now, policy) = (Instant::now(), revision.settings().rollback);
         let before = self.current.as_ref().map(|old| old.lately.counts(old.counts()));
+        // A labelled revision is measured by the main one, beside which it serves.
+        let before = before.or_else(|| {
+            self.name.label.as_ref()?;
+            let main = self.context.registry.serving(&self.name.service);
+            Some(main.map_or_else(Counts::default, |main| Counts::of(&main)))
+        });
         // There must be something to go back to, and whoever went back by hand or by itself has been there.
         let is_news = matches!(came, Came::Bay | Came::Deploy | Came::Promote);
         let watch = before.filter(|_| is_news).and_then(|before| Watch::begin(policy, before, now));
@@ -140,7 +151,7 @@ impl Swaps {
     ) -> T {
         let (context, name) = (self.context.clone(), self.name.clone());
         // A panic in it was logged.
-        tokio::task::spawn_blocking(move || work(&context.history, name.as_str())).await.unwrap_or_default()
+        tokio::task::spawn_blocking(move || work(&context.history, &name.to_string())).await.unwrap_or_default()
     }
 
     /// Tells why `candidate`, or files that cannot even be read, will not serve.
@@ -156,8 +167,8 @@ impl Swaps {
         if same.is_none() {
             let revision = candidate.map(|candidate| candidate.build.digest().short());
             let took = detected.elapsed();
-            self.context.board.rejected(self.name.as_str(), revision.as_deref(), &reject.reason, &reject.remedy);
-            self.context.events.rejected(self.name.as_str(), revision.as_deref(), took, &reject.reason, &reject.remedy);
+            self.context.board.rejected(&self.name.to_string(), revision.as_deref(), &reject.reason, &reject.remedy);
+            self.context.events.rejected(&self.name, revision.as_deref(), took, &reject.reason, &reject.remedy);
         }
         let tries = same.map_or(0, |last| last.tries.saturating_add(1));
         let retry = (tries < reject.retries).then(|| {
@@ -165,9 +176,10 @@ impl Swaps {
             Instant::now() + pause
         });
         // Where nothing could be read, what its settings said before still holds.
-        if self.current.is_none() && (candidate.is_some() || !self.context.registry.knows(&self.name)) {
+        let is_main = self.name.label.is_none();
+        if is_main && self.current.is_none() && (candidate.is_some() || !self.context.registry.knows(&self.name.service)) {
             let routes = self.routes(candidate.and_then(|candidate| candidate.settings.as_ref()));
-            let changed = self.context.registry.mark_down([(self.name.clone(), routes)]);
+            let changed = self.context.registry.mark_down([(self.name.service.clone(), routes)]);
             self.routes_changed(changed);
         }
         self.rejected = Some(Rejected { sighting, reject, contested, tries, retry, went_back_from: None });
@@ -175,7 +187,42 @@ impl Swaps {
 
     /// The routes of these settings; those without settings where they are not understood.
     pub(super) fn routes(&self, settings: Option<&Bytes>) -> Vec<RouteSpec> {
-        parse_settings(&self.name, settings).unwrap_or_else(|_| Settings::defaults(&self.name)).routes
+        let service = &self.name.service;
+        parse_settings(service, settings).unwrap_or_else(|_| Settings::defaults(service)).routes
+    }
+
+    /// Whether the routes of these settings could be published at this moment.
+    pub(super) fn check_routes(&self, settings: Option<&Bytes>) -> Result<(), Reject> {
+        match self.name.label {
+            Some(_) => Ok(()),
+            None => self.context.registry.check(&self.name.service, &self.routes(settings)).map_err(Reject::from),
+        }
+    }
+
+    /// Publishes the shares of these settings; the revisions stay as they are.
+    pub(super) fn share_anew(&self, settings: Option<&Bytes>) {
+        if self.name.label.is_none()
+            && let Ok(settings) = parse_settings(&self.name.service, settings)
+            && self.context.registry.set_traffic(&self.name.service, &settings.traffic)
+        {
+            self.context.events.shared(&self.name, &settings.traffic);
+        }
+    }
+
+    /// Why these settings will not do, where they give a share to a label that has no build.
+    pub(super) async fn unlabelled(&self, candidate: &Candidate) -> Option<Reject> {
+        let settings = parse_settings(&self.name.service, candidate.settings.as_ref()).ok()?;
+        if self.name.label.is_some() || settings.traffic.shares.is_empty() {
+            return None;
+        }
+        let (context, service) = (self.context.clone(), self.name.service.clone());
+        let labels = tokio::task::spawn_blocking(move || context.bay.labels(&service)).await.ok()?.ok()?;
+        let (missing, _) = settings.traffic.shares.iter().find(|(label, _)| !labels.contains(label))?;
+        let service = &self.name.service;
+        Some(Reject::new(
+            format!("{service}.toml gives a share to `{missing}` and there is no {service}@{missing}.wasm"),
+            format!("put {service}@{missing}.wasm into the bay first, or take `{missing}` out of [traffic]"),
+        ))
     }
 
     /// Where the files in the bay were rejected and nothing serves: publishes the last good revision of the history, and reports
@@ -231,25 +278,40 @@ impl Swaps {
         let (files, bad) = (current.files.clone(), current.revision.digest().short());
         let entries = self.with_history(|history, name| history.entries(name).unwrap_or_default()).await;
         let before = entries.into_iter().rev().find(|entry| entry.is_good() && !entry.is_of(&files));
-        let before = before.ok_or_else(|| Reject::new("the history holds no earlier good revision", REMEDY))?;
+        let Some(before) = before else {
+            return match self.name.label {
+                Some(_) => self.withdraw(files, &bad, reason, REMEDY).await,
+                None => Err(Reject::new("the history holds no earlier good revision", REMEDY)),
+            };
+        };
         let candidate = self.candidate_of(before).await?;
         let prepared = self.prepare(&candidate).await?;
         let served = self.current.as_ref().map(|current| current.published.elapsed()).unwrap_or_default();
         self.context.events.rolled_back(&self.name, &bad, served, reason, REMEDY);
         let because = format!("the host went back from {bad}: {reason}");
         self.publish(prepared, &candidate, Came::AutomaticRollback, Some(&because))?;
-        self.rejected = Some(Rejected {
-            sighting: *self.sightings.borrow(),
-            reject: Reject::new(because, REMEDY),
-            contested: false,
-            tries: 0,
-            retry: None,
-            went_back_from: Some((files, SystemTime::now())),
-        });
-        let end = End::RolledBack(reason.to_owned());
-        self.with_history(|history, name| history.ended(name, end)).await;
+        self.went_back(files, Reject::new(because, REMEDY), reason).await;
         self.remember(candidate.build, Came::AutomaticRollback).await;
         Ok(())
+    }
+
+    /// Gives the share of a labelled revision that fails, and has none before it, back to the main one.
+    async fn withdraw(&mut self, files: Files, bad: &str, reason: &str, remedy: &str) -> Result<(), Reject> {
+        let (Some(label), Some(current)) = (&self.name.label, self.current.take()) else { return Ok(()) };
+        let because = "it failed, and the main revision takes its share";
+        self.context.events.rolled_back(&self.name, bad, current.published.elapsed(), reason, remedy);
+        self.context.registry.remove_label(&self.name.service, label);
+        self.retire(current, Some(because));
+        self.went_back(files, Reject::new(format!("the host went back from {bad}: {reason}"), remedy), reason).await;
+        Ok(())
+    }
+
+    async fn went_back(&mut self, files: Files, reject: Reject, reason: &str) {
+        let sighting = *self.sightings.borrow();
+        let went_back_from = Some((files, SystemTime::now()));
+        self.rejected = Some(Rejected { sighting, reject, contested: false, tries: 0, retry: None, went_back_from });
+        let end = End::RolledBack(reason.to_owned());
+        self.with_history(|history, name| history.ended(name, end)).await;
     }
 
     /// The build and the settings of a revision of the history.
@@ -285,16 +347,22 @@ impl Swaps {
     /// The files stayed away, or were taken out by an order.
     pub(super) async fn removed(&mut self) {
         self.rejected = None;
-        self.context.board.removed(self.name.as_str());
-        let changed = self.context.registry.remove(&self.name);
+        self.context.board.removed(&self.name.to_string());
+        let changed = match &self.name.label {
+            None => self.context.registry.remove(&self.name.service),
+            Some(label) => {
+                self.context.registry.remove_label(&self.name.service, label);
+                false
+            }
+        };
         if let Some(old) = self.current.take() {
             self.retire(old, Some("its file was removed from the bay"));
             self.with_history(|history, name| history.ended(name, End::Removed)).await;
-        } else if self.sightings.borrow().settings.is_some() {
+        } else if self.name.label.is_none() && self.sightings.borrow().settings.is_some() {
             let reason = format!("{0}.toml is there without {0}.wasm", self.name);
             let remedy = format!("put {}.wasm beside it, or take the settings away", self.name);
-            self.context.board.rejected(self.name.as_str(), None, &reason, &remedy);
-            self.context.events.rejected(self.name.as_str(), None, Duration::ZERO, &reason, &remedy);
+            self.context.board.rejected(&self.name.to_string(), None, &reason, &remedy);
+            self.context.events.rejected(&self.name, None, Duration::ZERO, &reason, &remedy);
             self.report(|| Standing::Rejected(Reject::new(reason, remedy)));
         }
         self.report(|| Standing::Gone);
@@ -313,13 +381,13 @@ impl Swaps {
         let Current { revision: old, drain, .. } = old;
         drop(old);
         drain.end_idle();
-        context.board.draining(name.as_str(), &revision);
+        context.board.draining(&name.to_string(), &revision);
         context.events.draining(&name, &revision, reason);
         self.context.shutdown.track(async move {
             let begun = Instant::now();
             let finished = drain.wait(context.drain).await;
             drain.retire().await;
-            context.board.retired(name.as_str(), &revision);
+            context.board.retired(&name.to_string(), &revision);
             match finished {
                 true => context.events.state(&name, Some(&revision), State::Retired, begun.elapsed()),
                 false => context.events.cut(&name, &revision, begun.elapsed()),

@@ -10,7 +10,7 @@ use super::{
     publication::{Current, Rejected, Standing},
 };
 use crate::{
-    config::ServiceName,
+    config::BuildName,
     registry::Registry,
     runtime::{Build, Digest, Drain, Loader, Reject, Revision, Stage},
     shutdown::Shutdown,
@@ -61,9 +61,9 @@ impl SwapContext {
         }
         for (name, files) in self.history.unfinished() {
             let write = || {
-                let service = ServiceName::parse(&name).map_err(io::Error::other)?;
+                let build_name = BuildName::parse(&name).map_err(io::Error::other)?;
                 let build = Some(self.history.build(&files.digest)?);
-                self.bay.write(&service, &Written { build, settings: Some(files.settings.map(Bytes::from)) })
+                self.bay.write(&build_name, &Written { build, settings: Some(files.settings.map(Bytes::from)) })
             };
             match write() {
                 Ok(()) => info!(
@@ -81,7 +81,7 @@ impl SwapContext {
 /// One service's swaps.
 pub(super) struct Swaps {
     pub(super) context: Arc<SwapContext>,
-    pub(super) name: ServiceName,
+    pub(super) name: BuildName,
     pub(super) sightings: watch::Receiver<Sighting>,
     orders: mpsc::Receiver<Order>,
     /// Told how the first attempt ends.
@@ -128,13 +128,13 @@ enum Attempt {
 impl Swaps {
     pub(super) fn new(
         context: Arc<SwapContext>,
-        name: ServiceName,
+        name: BuildName,
         sightings: watch::Receiver<Sighting>,
         orders: mpsc::Receiver<Order>,
         report: Option<oneshot::Sender<Standing>>,
     ) -> Self {
         Self {
-            _metrics: context.events.metrics().service(name.as_str()),
+            _metrics: context.events.metrics().service(name.service.as_str()),
             context,
             name,
             sightings,
@@ -258,7 +258,7 @@ impl Swaps {
         }
         self.removed().await;
         // Settings without a build are told once and then waited with; where nothing is left, the task ends too.
-        let settings_stay = self.sightings.borrow().settings.is_some();
+        let settings_stay = self.name.label.is_none() && self.sightings.borrow().settings.is_some();
         settings_stay && self.wait(None).await
     }
 
@@ -274,8 +274,9 @@ impl Swaps {
         }
         self.had_settings = contents.settings.is_some();
         if self.is_current(&contents) {
+            self.share_anew(contents.settings.as_ref());
             self.rejected = None;
-            self.context.board.mended(self.name.as_str());
+            self.context.board.mended(&self.name.to_string());
             return Attempt::Settled;
         }
         if self.is_rejected(&contents) {
@@ -290,6 +291,11 @@ impl Swaps {
             return Attempt::Again(wait);
         }
         let candidate = Candidate { build, settings, detected };
+        if let Some(reject) = self.unlabelled(&candidate).await {
+            self.reject(reject, sighting, Some(&candidate), false, detected);
+            self.fall_back().await;
+            return Attempt::Settled;
+        }
         if let Some(reject) = self.was_rolled_back(&candidate).await {
             self.reject(reject, sighting, Some(&candidate), false, detected);
             self.fall_back().await;
@@ -360,7 +366,7 @@ impl Swaps {
             return false;
         };
         revision.digest() == digest
-            && parse_settings(&self.name, settings).is_ok_and(|settings| settings.same_revision(revision.settings()))
+            && parse_settings(&self.name.service, settings).is_ok_and(|settings| settings.same_revision(revision.settings()))
     }
 
     /// Whether these files were rejected before and nothing speaks for another attempt.
@@ -379,7 +385,7 @@ impl Swaps {
             return false;
         }
         // Whoever lost a route loads again only once it is free.
-        !rejected.contested || self.context.registry.check(&self.name, &self.routes(contents.settings.as_ref())).is_err()
+        !rejected.contested || self.check_routes(contents.settings.as_ref()).is_err()
     }
 
     /// Everything up to the publication: nothing of it can be seen from outside. Each step is told when it has ended.
@@ -388,9 +394,10 @@ impl Swaps {
         let revision = build.digest().short();
         self.context.events.state(&self.name, Some(&revision), State::Detected, Duration::ZERO);
         self.context.events.state(&self.name, Some(&revision), State::Reading, detected.elapsed());
-        let settings = parse_settings(&self.name, settings.as_ref())?;
+        let settings = parse_settings(&self.name.service, settings.as_ref())?;
         let mut steps = Steps { swaps: self, revision: &revision, now: None, ended: Vec::new() };
-        let (revision, drain) = self.context.loader.load(&self.name, build, settings, |stage| steps.enter(Some(stage))).await?;
+        let (revision, drain) =
+            self.context.loader.load(&self.name.service, build, settings, |stage| steps.enter(Some(stage))).await?;
         steps.enter(None);
         Ok(Prepared { revision, drain, steps: steps.ended })
     }

@@ -1,6 +1,6 @@
 //! Whether a revision that was just published fails so often that the host goes back to the one before.
 
-use crate::config::RollbackPolicy;
+use crate::{config::RollbackPolicy, runtime::Revision};
 use std::time::{Duration, Instant};
 
 /// A revision that fails at least so many times as often as the one before is worse; one that fails as often is not at fault.
@@ -14,6 +14,12 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    /// Those of a revision.
+    pub(super) fn of(revision: &Revision) -> Self {
+        let metrics = revision.metrics();
+        Self { requests: metrics.requests(), faults: metrics.faults() }
+    }
+
     fn since(self, before: Self) -> Self {
         Self { requests: self.requests.saturating_sub(before.requests), faults: self.faults.saturating_sub(before.faults) }
     }

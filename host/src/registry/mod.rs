@@ -142,6 +142,14 @@ impl Registry {
         changed
     }
 
+    /// The main revision of a service, for a moment: whoever keeps it keeps its code.
+    pub fn serving(&self, name: &ServiceName) -> Option<Arc<Revision>> {
+        match &self.services().get(name)?.main {
+            Main::Up(revision) => Some(revision.clone()),
+            Main::Down | Main::Absent => None,
+        }
+    }
+
     /// Whether `name` could publish `routes` at this moment.
     ///
     /// # Errors
