@@ -4,6 +4,7 @@ mod bay;
 mod board;
 mod carry_out;
 mod event;
+mod going_back;
 pub mod history;
 mod orders;
 mod publication;
