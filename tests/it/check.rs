@@ -116,6 +116,9 @@ async fn settings_beside_the_file_are_checked_too() {
     assert!(told["reason"].as_str().is_some_and(|reason| reason.contains("64KiB")), "it needs more than that to start: {told}");
     files.put("probe.toml", b"[limits]\nmemory = \"32MiB\"\n");
     assert_eq!(report(&file).await["serves"], true);
+    files.put("probe.toml", b"[limits]\nmemory = \"64KiB\"\n");
+    let labelled = files.put("probe@beta.wasm", &guests::fixture("probe"));
+    assert_eq!(report(&labelled).await["serves"], false, "a labelled build has the settings of its service");
 }
 
 #[tokio::test]
