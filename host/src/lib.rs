@@ -113,6 +113,7 @@ impl Host {
         let parts = admin::Parts {
             board: board.clone(),
             events: events.clone(),
+            metrics: metrics.clone(),
             shutdown: shutdown.clone(),
             hosts: config.admin_hosts.clone(),
             state: config.state_dir(),

@@ -357,7 +357,7 @@ async fn a_bay_that_may_not_be_read_ends_the_host_with_its_name() {
     let root = rustix::process::geteuid().is_root();
     fs::set_permissions(&bay, fs::Permissions::from_mode(if root { 0o700 } else { 0o000 })).expect("a mode");
     let mut command = tokio::process::Command::new(binary);
-    command.arg("serve").arg(&bay).args(["--listen", "127.0.0.1:0"]).current_dir("/");
+    command.arg("serve").arg(&bay).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).current_dir("/");
     if root {
         command.uid(65534).gid(65534);
     }
@@ -376,6 +376,14 @@ async fn a_port_in_use_is_named_with_what_to_try() {
     let ended = finish(command).await;
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{}", ended.stderr);
     for named in [address.as_str(), "--listen 127.0.0.1:0"] {
+        assert!(ended.stderr.contains(named), "{named}: {}", ended.stderr);
+    }
+    let address = host.admin().address().to_string();
+    let mut command = hotbay(["serve"]);
+    command.arg(host.bay()).args(["--listen", "127.0.0.1:0", "--admin", &address]);
+    let ended = finish(command).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{}", ended.stderr);
+    for named in [address.as_str(), "--admin 127.0.0.1:0"] {
         assert!(ended.stderr.contains(named), "{named}: {}", ended.stderr);
     }
     assert_unharmed(&host, "a second host").await;

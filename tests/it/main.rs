@@ -8,10 +8,13 @@
     reason = "a test that cannot go on ends and says why"
 )]
 
+mod admin;
+mod admin_events;
 mod bad_input;
 mod cache;
 mod check;
 mod clients;
+mod commands;
 mod errors;
 mod guest_logs;
 mod kinds;

@@ -2,6 +2,7 @@
 
 use crate::{
     PATIENCE, Resources,
+    admin::Admin,
     client::{Connection, Reply, Request, Response},
     guests,
     log::{Event, Log, Tail},
@@ -71,6 +72,7 @@ pub struct Host {
     child: Child,
     pid: u32,
     address: SocketAddr,
+    admin: SocketAddr,
     log: Arc<Log>,
     builder: Builder,
 }
@@ -237,7 +239,7 @@ impl Builder {
             None => hotbay(["serve"]),
             Some((program, args)) => quiet(Command::new(program), args.iter().chain([&binary_text(), &"serve".to_owned()])),
         };
-        command.arg(&self.bay).args(["--listen", "127.0.0.1:0", "--log", "json"]);
+        command.arg(&self.bay).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "json"]);
         if let Some(state) = &self.state {
             command.arg("--state").arg(state);
         }
@@ -276,11 +278,15 @@ impl Builder {
             let log = log.clone();
             move |line| log.push(Event::parse(&line))
         }));
-        let first = wait_stdout(&log, "its first line", |text| text.contains('\n')).await;
-        let line = first.lines().next().unwrap_or_default();
-        let address = line.strip_prefix("listening on http://").and_then(|address| address.parse().ok());
-        let address = address.unwrap_or_else(|| panic!("the first line is {line:?}\n{}", log.told()));
-        Host { child, pid, address, log, builder: self }
+        let first = wait_stdout(&log, "its first two lines", |text| text.lines().count() >= 2 && text.ends_with('\n')).await;
+        let mut lines = first.lines();
+        let mut after = |label: &str| {
+            let line = lines.next().unwrap_or_default();
+            let address = line.strip_prefix(label).and_then(|address| address.parse().ok());
+            address.unwrap_or_else(|| panic!("a line {label}… was expected and not {line:?}\n{}", log.told()))
+        };
+        let (address, admin) = (after("listening on http://"), after("admin on http://"));
+        Host { child, pid, address, admin, log, builder: self }
     }
 
     /// Runs a host that is expected to end by itself.
@@ -315,6 +321,18 @@ impl Host {
     /// Where it answers.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its admin listener, with the token of its state folder.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.admin, &self.state())
+    }
+
+    /// A command of the binary that asks this host.
+    pub fn command<I: AsRef<str>>(&self, args: impl IntoIterator<Item = I>) -> Command {
+        let mut command = hotbay(args);
+        command.arg("--bay").arg(self.bay()).arg("--state").arg(self.state()).env_remove("HOTBAY_ADMIN_TOKEN");
+        command
     }
 
     /// The process.

@@ -19,6 +19,7 @@
     reason = "a test that cannot go on ends and says why"
 )]
 
+pub mod admin;
 pub mod client;
 pub mod guests;
 pub mod host;
@@ -26,6 +27,7 @@ pub mod load;
 pub mod log;
 pub mod resources;
 
+pub use admin::{Admin, Message, Messages};
 pub use client::{Connection, Reply, Request, Response};
 pub use host::{Builder, Finished, Host, How};
 pub use log::{Event, Tail};

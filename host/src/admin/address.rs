@@ -111,14 +111,14 @@ mod tests {
         let bound = "0.0.0.0:9191".parse().unwrap();
         let (one, two) = (Address::of(bound, Path::new("/one")), Address::of(bound, Path::new("/two")));
         assert_eq!(one.address, "127.0.0.1:9191".parse().unwrap());
-        let dead = Address { pid: i32::MAX as u32, bay: "/dead".into(), ..one.clone() };
+        let dead = Address { pid: i32::MAX.unsigned_abs(), bay: "/dead".into(), ..one.clone() };
         let before = Address { pid: 1, ..two.clone() };
         write(state.path(), [dead, before].into_iter()).unwrap();
         add(&lock, state.path(), &one).unwrap();
         add(&lock, state.path(), &two).unwrap();
         assert_eq!(read(state.path()).unwrap(), [one.clone(), two.clone()]);
         remove(&lock, state.path(), &one).unwrap();
-        assert_eq!(read(state.path()).unwrap(), [two.clone()]);
+        assert_eq!(read(state.path()).unwrap(), std::slice::from_ref(&two));
         remove(&lock, state.path(), &two).unwrap();
         assert!(!state.path().join(FILE).exists());
     }

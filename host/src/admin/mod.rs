@@ -4,6 +4,7 @@ mod address;
 mod events;
 mod gate;
 mod health;
+mod metrics;
 mod problem;
 mod router;
 mod services;
@@ -20,6 +21,7 @@ use crate::{
     deploy::{Board, Events},
     shutdown::Shutdown,
     state,
+    telemetry::Metrics,
 };
 use address::Lock;
 use axum::{Router, http::StatusCode};
@@ -65,6 +67,8 @@ pub struct Parts {
     pub board: Arc<Board>,
     /// What happens to them.
     pub events: Arc<Events>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// The end of the host: pages tell of it, streams end with it.
     pub shutdown: Shutdown,
     /// What clients may call the listener, besides its address.
@@ -79,6 +83,7 @@ pub struct Parts {
 struct Admin {
     board: Arc<Board>,
     events: Arc<Events>,
+    metrics: Arc<Metrics>,
     shutdown: Shutdown,
     hosts: Vec<HostName>,
     /// None where the state folder cannot be used: then nobody may call.
@@ -99,30 +104,38 @@ impl Admin {
 /// An admin listener that answers.
 pub struct Running {
     ending: Shutdown,
-    registered: Option<(PathBuf, Address)>,
+    /// The state folder, and what was written there.
+    registered: (PathBuf, Address),
 }
 
 /// Makes or reads the token, says in the state folder where the listener is, and answers from then on. A state folder that cannot
 /// be used takes the token away and nothing else.
 pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Running> {
-    let Parts { board, events, shutdown, hosts, state, bay } = parts;
+    let Parts { board, events, metrics, shutdown, hosts, state, bay } = parts;
     let mine = listener.local_addr()?;
     let entered = tokio::task::spawn_blocking(move || {
         let mine = Address::of(mine, &bay);
-        register(&state, &mine).map(|token| (token, (state.clone(), mine))).map_err(|error| (state, error))
+        let token = enter(&state, &mine);
+        (token, (state, mine))
     });
-    let (token, registered) = match entered.await.map_err(io::Error::other)? {
-        Ok((token, registered)) => (Some(token), Some(registered)),
-        Err((state, error)) => {
+    let (token, registered) = entered.await.map_err(io::Error::other)?;
+    let state = registered.0.display();
+    let token = match token {
+        Ok((token, Ok(()))) => Some(token),
+        Ok((token, Err(error))) => {
+            warn!(%state, %error, "commands do not find the admin listener by itself, since the state folder takes no file; name it with --admin");
+            Some(token)
+        }
+        Err(error) => {
             error!(
-                state = %state.display(), %error,
+                %state, %error,
                 "the admin listener has no token and answers health pages only; give hotbay a state folder of its own with --state"
             );
-            (None, None)
+            None
         }
     };
     let streams = Arc::new(Semaphore::new(STREAMS));
-    let router = router::router(Arc::new(Admin { board, events, shutdown, hosts, token, streams }));
+    let router = router::router(Arc::new(Admin { board, events, metrics, shutdown, hosts, token, streams }));
     let ending = Shutdown::new();
     tokio::spawn(accept_all(listener, router, ending.clone()));
     Ok(Running { ending, registered })
@@ -133,24 +146,23 @@ impl Running {
     pub async fn end(self) {
         self.ending.begin();
         self.ending.finished(FAREWELL).await;
-        if let Some((state, mine)) = self.registered {
-            let taken =
-                tokio::task::spawn_blocking(move || Lock::take(&state).and_then(|lock| address::remove(&lock, &state, &mine)));
-            // Commands see that nobody answers there.
-            if let Err(error) = taken.await.map_err(io::Error::other).flatten() {
-                debug!(%error, "the address of the admin listener stays in the state folder");
-            }
+        let (state, mine) = self.registered;
+        let taken =
+            tokio::task::spawn_blocking(move || Lock::take(&state).and_then(|lock| address::remove(&lock, &state, &mine)));
+        // Where it stays, commands see that its process has ended.
+        if let Err(error) = taken.await.map_err(io::Error::other).flatten() {
+            debug!(%error, "the address of the admin listener stays in the state folder");
         }
     }
 }
 
-fn register(state: &Path, mine: &Address) -> io::Result<Token> {
+/// The token, and whether commands find the listener. A folder that takes no file any more may still hold a token.
+fn enter(state: &Path, mine: &Address) -> io::Result<(Token, io::Result<()>)> {
     state::make_private(state)?;
     state::refuse_unless_own(&fs::metadata(state)?)?;
-    let lock = Lock::take(state)?;
+    let lock = Lock::take(state);
     let token = Token::open(state)?;
-    address::add(&lock, state, mine)?;
-    Ok(token)
+    Ok((token, lock.and_then(|lock| address::add(&lock, state, mine))))
 }
 
 async fn accept_all(listener: TcpListener, router: Router, ending: Shutdown) {

@@ -1,6 +1,6 @@
 //! The routes of the API, and the page that describes them: one list for both, so that they cannot part.
 
-use super::{Admin, events, gate, health, problem::Problem, services};
+use super::{Admin, events, gate, health, metrics, problem::Problem, services};
 use axum::{
     Router,
     body::Bytes,
@@ -45,6 +45,7 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
     let routes = OpenApiRouter::with_openapi(Page::openapi())
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(services::list))
         .routes(routes!(services::one))
         .routes(routes!(events::events))

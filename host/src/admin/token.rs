@@ -80,7 +80,7 @@ mod tests {
         let token = Token::open(state.path()).unwrap();
         let text = fs::read_to_string(state.path().join(FILE)).unwrap();
         assert!(token.is(text.trim()) && Token::open(state.path()).unwrap().is(text.trim()));
-        for wrong in ["", &text, &text[..63], &text.trim().to_uppercase().replace(|c: char| c.is_ascii_digit(), "0")] {
+        for wrong in ["", &text, text.trim().get(1..).unwrap(), &"0".repeat(64)] {
             assert!(!token.is(wrong), "{wrong:?}");
         }
         assert_eq!(fs::metadata(state.path().join(FILE)).unwrap().mode() & 0o777, 0o600);

@@ -122,7 +122,7 @@ fn hotbay(args: &Args, scratch: &Path, name: &'static str, policy: &str, quiet: 
         .with_context(|| format!("{}; make it with `make guests`", args.hello.display()))?;
     fs::write(bay.join("hello.toml"), format!("[instances]\npolicy = \"{policy}\"\n"))?;
     let mut command = Command::new(&args.hotbay);
-    command.arg("serve").arg(&bay).args(["--listen", "127.0.0.1:0"]).env_remove("HOTBAY_LOG");
+    command.arg("serve").arg(&bay).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).env_remove("HOTBAY_LOG");
     if quiet {
         command.env("HOTBAY_LOG", "warn");
     }
