@@ -37,7 +37,7 @@ fn assert_problem(answer: &Response, status: u16) -> Value {
 async fn every_call_but_the_health_pages_needs_the_token() {
     let host = builder().start().await;
     let admin = host.admin();
-    let token = admin.token().to_owned();
+    let token = admin.token();
     let (cut, longer) = (token[1..].to_owned(), format!("{token}0"));
     let mut hints = Vec::new();
     for offered in [
@@ -79,7 +79,7 @@ async fn every_call_but_the_health_pages_needs_the_token() {
 #[tokio::test]
 async fn the_token_is_kept_and_one_that_was_deleted_is_worth_nothing() {
     let host = builder().own_state().start().await;
-    let (old, path) = (host.admin().token().to_owned(), host.state().join("admin.token"));
+    let (old, path) = (host.admin().token(), host.state().join("admin.token"));
     assert!(old.len() == 64 && old.bytes().all(|byte| byte.is_ascii_hexdigit()), "{old}");
     let mode = fs::metadata(&path).expect("a token").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);

@@ -121,7 +121,7 @@ async fn a_token_that_is_wrong_or_not_there_is_told() {
     command.env("HOTBAY_ADMIN_TOKEN", "0");
     assert_fails(&finish(command).await, &["$HOTBAY_ADMIN_TOKEN", "refuses the token"]);
     // An address and a token from elsewhere need no state folder; no proxy of the environment comes between.
-    let (address, token) = (host.admin().address().to_string(), host.admin().token().to_owned());
+    let (address, token) = (host.admin().address().to_string(), host.admin().token());
     let mut command = hotbay(["ps", "--bay", "/nowhere", "--admin", &address]);
     command.env("HOTBAY_ADMIN_TOKEN", &token).env("http_proxy", "http://127.0.0.1:9").env("ALL_PROXY", "http://127.0.0.1:9");
     let ended = finish(command).await;

@@ -4,20 +4,18 @@ use crate::client::{Reply, Request, Response};
 use anyhow::Result;
 use bytes::Bytes;
 use serde_json::Value;
-use std::{fs, net::SocketAddr, path::Path};
+use std::{fs, net::SocketAddr, path::PathBuf};
 
 /// The admin listener of a host.
 #[derive(Debug, Clone)]
 pub struct Admin {
     address: SocketAddr,
-    token: Option<String>,
+    state: PathBuf,
 }
 
 impl Admin {
-    /// The token is what the state folder holds at this moment; none where it holds none.
-    pub(crate) fn new(address: SocketAddr, state: &Path) -> Self {
-        let token = fs::read_to_string(state.join("admin.token")).ok();
-        Self { address, token: token.map(|token| token.trim().to_owned()) }
+    pub(crate) fn new(address: SocketAddr, state: PathBuf) -> Self {
+        Self { address, state }
     }
 
     /// Where it answers.
@@ -25,12 +23,11 @@ impl Admin {
         self.address
     }
 
-    /// The token.
-    ///
-    /// # Panics
-    /// Where the state folder held none.
-    pub fn token(&self) -> &str {
-        self.token.as_deref().expect("a token in the state folder")
+    /// The token, as the state folder holds it at this moment.
+    pub fn token(&self) -> String {
+        let path = self.state.join("admin.token");
+        let token = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        token.trim().to_owned()
     }
 
     /// A call without the token, to be made up and sent.

@@ -325,7 +325,7 @@ impl Host {
 
     /// Its admin listener, with the token of its state folder.
     pub fn admin(&self) -> Admin {
-        Admin::new(self.admin, &self.state())
+        Admin::new(self.admin, self.state())
     }
 
     /// A command of the binary that asks this host.

@@ -2,6 +2,7 @@
 
 use axum::{
     Json,
+    extract::rejection::PathRejection,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -53,6 +54,12 @@ impl Problem {
         let problem = Self::new(StatusCode::NOT_FOUND, detail);
         let remedy = (!near.is_empty()).then(|| format!("did you mean {}?", near.join(" or ")));
         Self { remedy, near, ..problem }
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text()).remedy("percent-encode the name as UTF-8")
     }
 }
 

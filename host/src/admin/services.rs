@@ -4,7 +4,7 @@ use super::{Admin, problem::Problem};
 use crate::deploy::{self, Status};
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
 };
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::SystemTime};
@@ -85,9 +85,14 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<ServiceList> {
 /// One service
 #[utoipa::path(get, path = "/v1/services/{name}", tag = "services", params(("name", description = "The service")), responses(
     (status = 200, body = Service),
+    (status = 400, description = "A name that is no text", body = Problem),
     (status = 404, description = "No service of this name; `near` names those that look like it", body = Problem),
 ))]
-pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Result<Json<Service>, Problem> {
+pub(super) async fn one(
+    State(admin): State<Arc<Admin>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Json<Service>, Problem> {
+    let Path(name) = name?;
     let status = admin.board.one(&name).ok_or_else(|| Problem::unknown("service", &name, admin.board.names()))?;
     Ok(Json(Service::of(name, status)))
 }
