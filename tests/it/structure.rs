@@ -8,10 +8,11 @@ use std::{
 };
 
 /// What each module of the host may name, from the top down. `lib.rs` and the binary stand above and may name all of them.
-const MODULES: [(&str, &[&str]); 9] = [
+const MODULES: [(&str, &[&str]); 10] = [
     ("http", &["dispatch", "registry", "runtime", "config", "shutdown", "telemetry"]),
     ("dispatch", &["registry", "runtime", "config"]),
     ("deploy", &["registry", "runtime", "config", "shutdown", "telemetry"]),
+    ("handover", &["shutdown"]),
     ("registry", &["runtime", "config"]),
     ("runtime", &["capabilities", "config", "telemetry"]),
     ("capabilities", &["config", "telemetry"]),

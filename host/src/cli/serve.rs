@@ -5,13 +5,14 @@ use clap::Parser;
 use hotbay::{
     Host, Listeners,
     config::HostConfig,
+    handover::{self, Predecessor, Sockets},
     shutdown::Shutdown,
     telemetry::{self, LogFormat},
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{fs, io, net::SocketAddr, path::PathBuf, process::ExitCode};
 use tokio::net::TcpListener;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Flags win over the configuration file, which wins over the defaults.
 #[derive(Parser)]
@@ -27,6 +28,9 @@ pub(super) struct Args {
     /// The host's own settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Take over from the host that serves this bay: load everything, get its sockets, and only then let it finish
+    #[arg(long)]
+    take_over: bool,
     /// Tell clients what the log tells: traps, backtraces, remedies
     #[arg(long)]
     dev: bool,
@@ -59,26 +63,55 @@ impl Args {
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode, String> {
+    // Before there are other threads: it takes variables out of the environment.
+    let activated = Sockets::activated().map_err(|error| error.to_string())?;
     let _log = telemetry::start(args.log).map_err(|error| format!("the log does not start: {error}"))?;
+    let take_over = args.take_over;
     let config = args.config()?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime does not start: {error}"))?;
-    let outcome = runtime.block_on(serve(config));
+    let outcome = runtime.block_on(serve(config, activated, take_over));
     // Blocking work that is left, a compile say, is not waited for.
     runtime.shutdown_background();
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(config: HostConfig) -> Result<(), String> {
-    let public = TcpListener::bind(config.listen).await.map_err(|error| bind_error(config.listen, &error))?;
+async fn serve(config: HostConfig, mut sockets: Sockets, take_over: bool) -> Result<(), String> {
+    let mut predecessor = None;
+    if take_over {
+        let met = Predecessor::greet(&config.state_dir(), &config.bay).await.map_err(|error| error.to_string())?;
+        (predecessor, sockets) = (Some(met.0), met.1);
+    }
+    let public = match sockets.take(handover::PUBLIC) {
+        Some(given) => given_socket(given, config.listen)?,
+        None => TcpListener::bind(config.listen).await.map_err(|error| bind_error(config.listen, &error))?,
+    };
     let bound = public.local_addr().map_err(|error| error.to_string())?;
     let host = Host::prepare(config).map_err(|error| error.to_string())?;
     let shutdown = Shutdown::new();
     shutdown.on_signal(telemetry::flush).map_err(|error| format!("signals cannot be handled: {error}"))?;
-    println!("listening on http://{bound}");
-    let started = move |standings: &[_]| print!("{}", table::services(standings, bound));
-    host.run(Listeners { public }, shutdown, started).await.map_err(|error| error.to_string())
+    let listening = move || println!("listening on http://{bound}");
+    if !take_over {
+        listening();
+    }
+    let started = move |standings: &[_]| {
+        if take_over {
+            listening();
+        }
+        print!("{}", table::services(standings, bound));
+    };
+    host.run(Listeners { public }, predecessor, shutdown, started).await.map_err(|error| error.to_string())
+}
+
+/// A socket that another opened is used as it is: its address holds, whatever the settings say.
+fn given_socket(given: io::Result<TcpListener>, configured: SocketAddr) -> Result<TcpListener, String> {
+    let given = given.map_err(|error| format!("the socket that was handed over cannot be used: {error}"))?;
+    let bound = given.local_addr().map_err(|error| error.to_string())?;
+    if bound != configured && configured.port() != 0 {
+        info!(%bound, %configured, "the socket that was handed over counts, and `listen` does not; to change it, start anew");
+    }
+    Ok(given)
 }
 
 /// Takes all the descriptors that this user may have: the usual 1024 are fewer than `http.connections`.

@@ -148,6 +148,13 @@ impl Registry {
         self.services().contains_key(name)
     }
 
+    /// The services that have a good revision.
+    pub fn serving(&self) -> Vec<String> {
+        let services = self.services();
+        let up = services.iter().filter(|(_, entry)| matches!(entry.serving, Serving::Up(_)));
+        up.map(|(name, _)| name.to_string()).collect()
+    }
+
     /// Lets go of all revisions: the host ends, and nobody asks any more.
     pub fn clear(&self) {
         let mut services = self.services();
