@@ -13,6 +13,8 @@ mod cache;
 mod check;
 mod clients;
 mod errors;
+mod handover;
+mod handover_under_load;
 mod kinds;
 mod leaks;
 mod limits;
