@@ -308,4 +308,6 @@ async fn the_service_manager_hears_who_is_ready_and_who_ends() {
     next.stop().await;
     // Nothing between: a unit would end with the words of its old process.
     assert_eq!(heard(), "STOPPING=1\n");
+    manager.set_nonblocking(true).expect("a socket");
+    assert!(manager.recv(&mut [0; 64]).is_err(), "more was said");
 }
