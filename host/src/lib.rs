@@ -13,6 +13,7 @@ mod capabilities;
 pub mod config;
 pub mod deploy;
 mod dispatch;
+pub mod handover;
 pub mod http;
 pub mod registry;
 pub mod runtime;
@@ -22,10 +23,16 @@ pub mod telemetry;
 
 use config::HostConfig;
 use deploy::{Board, Deployer, Events, Parts, Standing, history::History};
+use handover::{Offered, Post, Predecessor, TakeOverError};
 use registry::Registry;
 use runtime::{Loader, Observers};
 use shutdown::Shutdown;
-use std::{fs, io, sync::Arc, time::Instant};
+use std::{
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use telemetry::{GuestLines, Metrics};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
@@ -37,6 +44,17 @@ pub struct Listeners {
     /// Where the admin API is answered.
     pub admin: TcpListener,
 }
+
+impl Listeners {
+    /// All of them by name, for the host that takes over.
+    fn offered(&self) -> io::Result<Vec<(&'static str, OwnedFd)>> {
+        let offered = [(handover::PUBLIC, &self.public), (handover::ADMIN, &self.admin)];
+        offered.into_iter().map(|(name, socket)| Ok((name, socket.as_fd().try_clone_to_owned()?))).collect()
+    }
+}
+
+/// Longest rest of a connection that still gets a last response after a hand-over.
+const LAST_REQUEST: Duration = Duration::from_secs(5);
 
 /// Why a host does not run.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +79,24 @@ pub enum RunError {
     /// Two metrics have one name, which the tests rule out.
     #[error("the metrics do not start: {0}")]
     Metrics(String),
+    /// The host that serves goes on.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
+}
+
+/// Makes this host one that can be taken over, as far as its state folder allows.
+fn keep_post(config: &HostConfig, listeners: &Listeners, registry: &Arc<Registry>, shutdown: &Shutdown, handed_over: bool) {
+    let post = listeners
+        .offered()
+        .and_then(|sockets| Ok((sockets, Post::claim(&config.state_dir(), &config.bay, handed_over)?)))
+        .inspect_err(|error| warn!(%error, "this host serves, but no other can take over from it (--take-over)"));
+    if let Ok((sockets, post)) = post {
+        let registry = registry.clone();
+        // Connections at rest must not be what the drain deadline ends.
+        let grace = LAST_REQUEST.min(config.drain.0 / 2);
+        let offered = Offered { sockets, serving: Box::new(move || registry.serving()), grace };
+        tokio::spawn(post.serve(offered, shutdown.clone()));
+    }
 }
 
 fn bay_remedy(bay: &str, error: &io::Error) -> String {
@@ -96,13 +132,15 @@ impl Host {
     /// Serves the bay until the shutdown has begun and what ran has finished, at most for the drain deadline.
     ///
     /// `started` is told once how each service, and each misnamed file, that was in the bay at the start ended up. Requests are
-    /// answered before that: with 503 as long as their service may still come.
+    /// answered before that: with 503 as long as their service may still come. Where there is a `predecessor`, it answers until
+    /// then, and `started` means that this host has relieved it.
     ///
     /// # Errors
-    /// Where the bay cannot be read any more. A build that will not serve is no error.
+    /// Where the bay cannot be read any more, or the predecessor serves on. A build that will not serve is no error.
     pub async fn run(
         self,
         listeners: Listeners,
+        predecessor: Option<Predecessor>,
         shutdown: Shutdown,
         started: impl FnOnce(&[(String, Standing)]) + Send + 'static,
     ) -> Result<(), RunError> {
@@ -110,7 +148,7 @@ impl Host {
         let metrics = observers.metrics;
         let registry = Arc::new(Registry::new());
         let (board, events) = (Arc::new(Board::new()), Arc::new(Events::new(metrics.clone())));
-        let parts = admin::Parts {
+        let admin_parts = admin::Parts {
             board: board.clone(),
             events: events.clone(),
             metrics: metrics.clone(),
@@ -119,7 +157,6 @@ impl Host {
             state: config.state_dir(),
             bay: config.bay.clone(),
         };
-        let admin = admin::start(listeners.admin, parts).await.map_err(RunError::Admin)?;
         let parts = Parts {
             bay: config.bay.clone(),
             rescan: config.rescan.0,
@@ -134,17 +171,47 @@ impl Host {
         let unreadable = |error| RunError::Bay { bay: config.bay.display().to_string(), error };
         let (deployer, start) = Deployer::start(parts).map_err(unreadable)?;
         let deploying = tokio::spawn(deployer.run());
-        let loading = tokio::spawn({
+        let decided = {
             let registry = registry.clone();
             async move {
                 let standings = start.finished().await;
                 registry.loaded();
                 board.start_ended();
-                started(&standings);
+                standings
             }
-        });
+        };
+        let (loading, admin) = match predecessor {
+            None => {
+                keep_post(&config, &listeners, &registry, &shutdown, false);
+                let admin = admin::start(listeners.admin, admin_parts).await.map_err(RunError::Admin)?;
+                let loading = tokio::spawn(async move {
+                    let standings = decided.await;
+                    handover::ready(false);
+                    started(&standings);
+                });
+                (loading, admin)
+            }
+            Some(predecessor) => {
+                let standings = tokio::select! {
+                    biased;
+                    // Nothing has been taken over, so there is nothing to end.
+                    () = shutdown.begun() => return Ok(()),
+                    standings = decided => standings,
+                };
+                let relieved = predecessor.relieve(registry.serving()).await?;
+                keep_post(&config, &listeners, &registry, &shutdown, true);
+                handover::ready(true);
+                drop(relieved);
+                // Not before: until then the predecessor answers there.
+                let admin = admin::start(listeners.admin, admin_parts).await.map_err(RunError::Admin)?;
+                (tokio::spawn(async move { started(&standings) }), admin)
+            }
+        };
         let edge = Arc::new(http::Edge::new(registry.clone(), config.http.clone(), config.dev, metrics));
         http::serve(listeners.public, edge, shutdown.clone()).await;
+        if !shutdown.is_hand_over() {
+            handover::stopping();
+        }
         let ending = Instant::now();
         match shutdown.finished(config.drain.0).await {
             0 => info!("everything has finished"),

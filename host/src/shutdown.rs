@@ -1,6 +1,14 @@
 //! The end of the process: the signal, what still runs, and how long it may.
 
-use std::{future::Future, io, time::Duration};
+use std::{
+    future::Future,
+    io,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -9,6 +17,10 @@ use tracing::{info, warn};
 #[derive(Clone, Default)]
 pub struct Shutdown {
     begun: CancellationToken,
+    /// The same as `begun`, for each request to read without a lock.
+    has_begun: Arc<AtomicBool>,
+    /// Set where another host takes over: how long a connection may rest before it is closed.
+    grace: Arc<OnceLock<Duration>>,
     running: TaskTracker,
 }
 
@@ -20,18 +32,47 @@ impl Shutdown {
 
     /// Begins it. Again is the same as once.
     pub fn begin(&self) {
+        self.has_begun.store(true, Ordering::Relaxed);
         self.begun.cancel();
         self.running.close();
+    }
+
+    /// Begins it because another host takes over: nobody is in a hurry, so that a connection which has just been used for the
+    /// next request, or not yet for its first, is kept for `grace`.
+    pub(crate) fn hand_over(&self, grace: Duration) {
+        // A shutdown that has begun by a signal stays one.
+        if !self.has_begun() {
+            let _ = self.grace.set(grace);
+        }
+        self.begin();
+    }
+
+    /// Returns when it has begun because another host takes over.
+    pub(crate) async fn handed_over(&self) {
+        self.begun().await;
+        if !self.is_hand_over() {
+            std::future::pending().await
+        }
+    }
+
+    /// Whether it has begun because another host takes over.
+    pub(crate) fn is_hand_over(&self) -> bool {
+        self.grace.get().is_some()
+    }
+
+    /// How long a connection without a request is kept once it has begun.
+    pub(crate) fn grace(&self) -> Duration {
+        self.grace.get().copied().unwrap_or_default()
+    }
+
+    /// Whether it has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
     }
 
     /// Returns when it has begun.
     pub async fn begun(&self) {
         self.begun.cancelled().await;
-    }
-
-    /// Whether it has begun.
-    pub fn has_begun(&self) -> bool {
-        self.begun.is_cancelled()
     }
 
     /// Runs `task`, which the end waits for.

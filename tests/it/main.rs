@@ -17,6 +17,8 @@ mod clients;
 mod commands;
 mod errors;
 mod guest_logs;
+mod handover;
+mod handover_under_load;
 mod kinds;
 mod leaks;
 mod limits;

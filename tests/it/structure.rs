@@ -8,11 +8,12 @@ use std::{
 };
 
 /// What each module of the host may name, from the top down. `lib.rs` and the binary stand above and may name all of them.
-const MODULES: [(&str, &[&str]); 11] = [
+const MODULES: [(&str, &[&str]); 12] = [
     ("admin", &["deploy", "registry", "runtime", "config", "shutdown", "state", "telemetry"]),
     ("http", &["dispatch", "registry", "runtime", "config", "shutdown", "telemetry"]),
     ("dispatch", &["registry", "runtime", "config", "telemetry"]),
     ("deploy", &["registry", "runtime", "config", "shutdown", "state", "telemetry"]),
+    ("handover", &["shutdown"]),
     ("registry", &["runtime", "config"]),
     ("runtime", &["capabilities", "config", "state", "telemetry"]),
     ("capabilities", &["config", "telemetry"]),

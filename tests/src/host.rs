@@ -27,6 +27,8 @@ use tokio::{
     process::{Child, Command},
 };
 
+const TAKE_OVER: &str = "--take-over";
+
 /// The way in which a build comes into the bay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
@@ -266,6 +268,22 @@ impl Builder {
 
     /// Starts the host and waits until it listens. Services may not be there yet.
     pub async fn start_listening(self) -> Host {
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        let mut host = self.launch(nowhere);
+        let log = &host.log;
+        let first = wait_stdout(log, "its first two lines", |text| text.lines().count() >= 2 && text.ends_with('\n')).await;
+        let mut lines = first.lines();
+        let mut after = |label: &str| {
+            let line = lines.next().unwrap_or_default();
+            let address = line.strip_prefix(label).and_then(|address| address.parse().ok());
+            address.unwrap_or_else(|| panic!("a line {label}… was expected and not {line:?}\n{}", log.told()))
+        };
+        (host.address, host.admin) = (after("listening on http://"), after("admin on http://"));
+        host
+    }
+
+    /// Starts the process and follows what it says.
+    fn launch(self, address: SocketAddr) -> Host {
         let mut child = self.command().spawn().unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
         let pid = child.id().expect("the process has just been started");
         let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
@@ -278,15 +296,7 @@ impl Builder {
             let log = log.clone();
             move |line| log.push(Event::parse(&line))
         }));
-        let first = wait_stdout(&log, "its first two lines", |text| text.lines().count() >= 2 && text.ends_with('\n')).await;
-        let mut lines = first.lines();
-        let mut after = |label: &str| {
-            let line = lines.next().unwrap_or_default();
-            let address = line.strip_prefix(label).and_then(|address| address.parse().ok());
-            address.unwrap_or_else(|| panic!("a line {label}… was expected and not {line:?}\n{}", log.told()))
-        };
-        let (address, admin) = (after("listening on http://"), after("admin on http://"));
-        Host { child, pid, address, admin, log, builder: self }
+        Host { child, pid, address, admin: address, log, builder: self }
     }
 
     /// Runs a host that is expected to end by itself.
@@ -554,6 +564,18 @@ impl Host {
             Ok(status) => status.expect("a child of ours"),
             Err(_) => panic!("the host did not end\n{}", self.log.told()),
         }
+    }
+
+    /// A host that takes over from this one, on the same bay. It has done so when its table is there.
+    pub fn successor(&self) -> Host {
+        let mut builder = self.builder.clone();
+        builder.args.retain(|arg| arg != TAKE_OVER);
+        builder.args([TAKE_OVER]).launch(self.address)
+    }
+
+    /// All of its standard output so far.
+    pub fn stdout(&self) -> String {
+        self.log.stdout.borrow().clone()
     }
 
     /// How it was started: with the same bay, to be started again.

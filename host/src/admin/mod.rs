@@ -135,9 +135,10 @@ pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Running> {
         }
     };
     let streams = Arc::new(Semaphore::new(STREAMS));
+    let host = shutdown.clone();
     let router = router::router(Arc::new(Admin { board, events, metrics, shutdown, hosts, token, streams }));
     let ending = Shutdown::new();
-    tokio::spawn(accept_all(listener, router, ending.clone()));
+    tokio::spawn(accept_all(listener, router, ending.clone(), host));
     Ok(Running { ending, registered })
 }
 
@@ -165,12 +166,14 @@ fn enter(state: &Path, mine: &Address) -> io::Result<(Token, io::Result<()>)> {
     Ok((token, lock.and_then(|lock| address::add(&lock, state, mine))))
 }
 
-async fn accept_all(listener: TcpListener, router: Router, ending: Shutdown) {
+async fn accept_all(listener: TcpListener, router: Router, ending: Shutdown, host: Shutdown) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             biased;
             () = ending.begun() => return,
+            // The socket is another host's now; what comes from here on is for that one.
+            () = host.handed_over() => return,
             accepted = accept(&listener, &places) => accepted,
         };
         match accepted {

@@ -5,13 +5,14 @@ use clap::Parser;
 use hotbay::{
     Host, Listeners,
     config::HostConfig,
+    handover::{self, Predecessor, Sockets},
     shutdown::Shutdown,
     telemetry::{self, LogFormat},
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 use tokio::net::TcpListener;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Flags win over the configuration file, which wins over the defaults.
 #[derive(Parser)]
@@ -30,6 +31,9 @@ pub(super) struct Args {
     /// The host's own settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Take over from the host that serves this bay: load everything, get its sockets, and only then let it finish
+    #[arg(long)]
+    take_over: bool,
     /// Tell clients what the log tells: traps, backtraces, remedies
     #[arg(long)]
     dev: bool,
@@ -51,26 +55,58 @@ impl Args {
 }
 
 pub(super) fn run(args: Args) -> Result<ExitCode, String> {
+    // Before there are other threads: it takes variables out of the environment.
+    let activated = Sockets::activated().map_err(|error| error.to_string())?;
     let _log = telemetry::start(args.log).map_err(|error| format!("the log does not start: {error}"))?;
+    let take_over = args.take_over;
     let config = args.config()?;
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime does not start: {error}"))?;
-    let outcome = runtime.block_on(serve(config));
+    let outcome = runtime.block_on(serve(config, activated, take_over));
     // Blocking work that is left, a compile say, is not waited for.
     runtime.shutdown_background();
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(config: HostConfig) -> Result<(), String> {
-    let (public, bound) = bind(config.listen, "--listen").await?;
-    let (admin, admin_bound) = bind(config.admin, "--admin").await?;
+async fn serve(config: HostConfig, mut sockets: Sockets, take_over: bool) -> Result<(), String> {
+    let mut predecessor = None;
+    if take_over {
+        let met = Predecessor::greet(&config.state_dir(), &config.bay).await.map_err(|error| error.to_string())?;
+        (predecessor, sockets) = (Some(met.0), met.1);
+    }
+    let (public, bound) = match sockets.take(handover::PUBLIC) {
+        Some(given) => given_socket(given, config.listen, "listen")?,
+        None => bind(config.listen, "--listen").await?,
+    };
+    let (admin, admin_bound) = match sockets.take(handover::ADMIN) {
+        Some(given) => given_socket(given, config.admin, "admin")?,
+        None => bind(config.admin, "--admin").await?,
+    };
     let host = Host::prepare(config).map_err(|error| error.to_string())?;
     let shutdown = Shutdown::new();
     shutdown.on_signal(telemetry::flush).map_err(|error| format!("signals cannot be handled: {error}"))?;
-    tell(&format!("listening on http://{bound}\nadmin on http://{admin_bound}\n"));
-    let started = move |standings: &[_]| tell(&table::services(standings, bound));
-    host.run(Listeners { public, admin }, shutdown, started).await.map_err(|error| error.to_string())
+    let listening = move || tell(&format!("listening on http://{bound}\nadmin on http://{admin_bound}\n"));
+    if !take_over {
+        listening();
+    }
+    let started = move |standings: &[_]| {
+        if take_over {
+            listening();
+        }
+        tell(&table::services(standings, bound));
+    };
+    host.run(Listeners { public, admin }, predecessor, shutdown, started).await.map_err(|error| error.to_string())
+}
+
+/// A socket that another opened is used as it is: its address holds, whatever the settings say.
+fn given_socket(given: io::Result<TcpListener>, configured: SocketAddr, key: &str) -> Result<(TcpListener, SocketAddr), String> {
+    let given = given.map_err(|error| format!("the socket that was handed over cannot be used: {error}"))?;
+    let bound = given.local_addr().map_err(|error| error.to_string())?;
+    if bound != configured && configured.port() != 0 {
+        info!(%bound, %configured, "the socket that was handed over counts, and `{key}` does not; to change it, start anew");
+    }
+    Ok((given, bound))
 }
 
 /// Takes all the descriptors that this user may have: the usual 1024 are fewer than `http.connections`.

@@ -333,8 +333,8 @@ fn micros(took: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn sent(count: u64) -> (Arc<Events>, ServiceName) {
-        let (events, name) = (Arc::new(Events::new(Arc::new(Metrics::new().unwrap()))), ServiceName::parse("hello").unwrap());
+    fn sent(count: u64) -> (Arc<Events>, BuildName) {
+        let (events, name) = (Arc::new(Events::new(Arc::new(Metrics::new().unwrap()))), BuildName::parse("hello").unwrap());
         (0..count).for_each(|_| events.state(&name, None, State::Detected, Duration::ZERO));
         (events, name)
     }

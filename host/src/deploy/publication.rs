@@ -119,7 +119,7 @@ impl Swaps {
         // A labelled revision is measured by the main one, beside which it serves.
         let before = before.or_else(|| {
             self.name.label.as_ref()?;
-            let main = self.context.registry.serving(&self.name.service);
+            let main = self.context.registry.main(&self.name.service);
             Some(main.map_or_else(Counts::default, |main| Counts::of(&main)))
         });
         // There must be something to go back to, and whoever went back by hand or by itself has been there.

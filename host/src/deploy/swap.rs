@@ -5,7 +5,7 @@ use super::{
     bay::{Bay, Contents, Sighting, UNREADABLE_REMEDY, Written, parse_settings},
     board::Board,
     event::{Events, State},
-    history::{Came, Files, History},
+    history::{Came, End, Files, History},
     orders::Order,
     publication::{Current, Rejected, Standing},
 };
@@ -154,6 +154,10 @@ impl Swaps {
             biased;
             () = context.shutdown.begun() => {}
             () = self.follow() => {}
+        }
+        // After a hand-over it goes on to serve, in another host.
+        if self.current.is_some() && !self.context.shutdown.is_hand_over() {
+            self.with_history(|history, name| history.ended(name, End::HostEnded)).await;
         }
         let current = self.current.take();
         // Files that came back just now, or an order, were told to a task that no longer listens; the next look finds that it has

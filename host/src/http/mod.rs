@@ -10,12 +10,14 @@ pub use exchange::Edge;
 
 use crate::{config::HttpConfig, shutdown::Shutdown};
 use exchange::ConnectionInfo;
+use http::{HeaderValue, header};
 use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{
+    convert::Infallible,
     future::Future,
     io,
     pin::{Pin, pin},
@@ -107,22 +109,42 @@ async fn connection(stream: TcpStream, edge: Arc<Edge>, protocols: &Protocols, s
         // What has arrived before the shutdown is still answered.
         biased;
         begun = tokio::time::timeout(silence, Watched::of(stream, activity.clone())) => begun,
-        () = shutdown.begun() => return,
+        () = async {
+            shutdown.begun().await;
+            tokio::time::sleep(shutdown.grace()).await;
+        } => return,
     };
     let Ok(Ok((stream, protocol))) = begun else {
         return; // It said nothing that tells its protocol.
     };
     let info = Arc::new(info);
-    let service = service_fn(move |request| exchange::exchange(edge.clone(), info.clone(), request));
     let stream = TokioIo::new(stream);
     let ended = match protocol {
         Protocol::Http1 => {
+            let ending = shutdown.clone();
+            let service = service_fn(move |request| {
+                let (exchanged, ending) = (exchange::exchange(edge.clone(), info.clone(), request), ending.clone());
+                async move {
+                    let mut response = exchanged.await?;
+                    if ending.has_begun() {
+                        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    Ok::<_, Infallible>(response)
+                }
+            });
             let connection = protocols.http1.serve_connection(stream, service);
-            until_its_end(connection, http1::Connection::graceful_shutdown, &activity, silence, &shutdown).await
+            // HTTP/1.1 has no word for the end but in a response. A connection that is closed between two requests may meet the
+            // next one on its way, so at a hand-over it gets time for one more.
+            let leave = async {
+                shutdown.begun().await;
+                activity.at_rest(shutdown.grace()).await;
+            };
+            until_its_end(connection, http1::Connection::graceful_shutdown, &activity, silence, leave).await
         }
         Protocol::Http2 => {
+            let service = service_fn(move |request| exchange::exchange(edge.clone(), info.clone(), request));
             let connection = protocols.http2.serve_connection(stream, service);
-            until_its_end(connection, http2::Connection::graceful_shutdown, &activity, silence, &shutdown).await
+            until_its_end(connection, http2::Connection::graceful_shutdown, &activity, silence, shutdown.begun()).await
         }
     };
     if let Err(error) = ended {
@@ -130,19 +152,19 @@ async fn connection(stream: TcpStream, edge: Arc<Edge>, protocols: &Protocols, s
     }
 }
 
-/// Serves a connection until its client or the shutdown ends it, or the client is silent for `silence`.
+/// Serves a connection until its client ends it, or `leave` returns, or the client is silent for `silence`.
 async fn until_its_end<C: Future<Output = hyper::Result<()>>>(
     connection: C,
     graceful_shutdown: fn(Pin<&mut C>),
     activity: &Activity,
     silence: Duration,
-    shutdown: &Shutdown,
+    leave: impl Future<Output = ()>,
 ) -> hyper::Result<()> {
     let mut connection = pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended,
         () = activity.silent(silence) => {}
-        () = shutdown.begun() => {}
+        () = leave => {}
     }
     graceful_shutdown(connection.as_mut());
     tokio::select! {

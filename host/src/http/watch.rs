@@ -34,6 +34,8 @@ pub(super) struct Activity {
     moved: AtomicU32,
     /// Requests for which it is the guest's turn.
     owed: AtomicU32,
+    /// Requests whose response has not been let go.
+    open: AtomicU32,
 }
 
 impl Activity {
@@ -41,6 +43,7 @@ impl Activity {
     pub(super) fn request(self: &Arc<Self>) -> Active {
         self.note();
         self.owed.fetch_add(1, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::Relaxed);
         Active { activity: self.clone(), owed: true }
     }
 
@@ -50,12 +53,25 @@ impl Activity {
 
     /// Returns once the client has done nothing for `limit`, or a quarter longer, although it was its turn.
     pub(super) async fn silent(&self, limit: Duration) {
+        self.quiet(limit, &self.owed).await;
+    }
+
+    /// Returns once there has been no request for `limit`, or a quarter longer.
+    pub(super) async fn at_rest(&self, limit: Duration) {
+        self.quiet(limit, &self.open).await;
+    }
+
+    /// Returns once nothing has moved for `limit`, or a quarter longer, in which `busy` was 0.
+    async fn quiet(&self, limit: Duration, busy: &AtomicU32) {
+        if limit.is_zero() {
+            return;
+        }
         let mut quiet = 0;
         let mut seen = self.moved.load(Ordering::Relaxed);
         while quiet < LOOKS {
             tokio::time::sleep(limit / LOOKS).await;
             let moved = self.moved.load(Ordering::Relaxed);
-            let silent = moved == seen && self.owed.load(Ordering::Relaxed) == 0;
+            let silent = moved == seen && busy.load(Ordering::Relaxed) == 0;
             quiet = if silent { quiet + 1 } else { 0 };
             seen = moved;
         }
@@ -85,6 +101,7 @@ impl Active {
 impl Drop for Active {
     fn drop(&mut self) {
         self.polled(false);
+        self.activity.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

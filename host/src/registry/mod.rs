@@ -143,7 +143,7 @@ impl Registry {
     }
 
     /// The main revision of a service, for a moment: whoever keeps it keeps its code.
-    pub fn serving(&self, name: &ServiceName) -> Option<Arc<Revision>> {
+    pub fn main(&self, name: &ServiceName) -> Option<Arc<Revision>> {
         match &self.services().get(name)?.main {
             Main::Up(revision) => Some(revision.clone()),
             Main::Down | Main::Absent => None,
@@ -205,6 +205,13 @@ impl Registry {
     /// Whether the service is here, with a good main revision or without.
     pub fn knows(&self, name: &ServiceName) -> bool {
         self.services().get(name).is_some_and(|entry| !matches!(entry.main, Main::Absent))
+    }
+
+    /// The services that have a good main revision.
+    pub fn serving(&self) -> Vec<String> {
+        let services = self.services();
+        let up = services.iter().filter(|(_, entry)| matches!(entry.main, Main::Up(_)));
+        up.map(|(name, _)| name.to_string()).collect()
     }
 
     /// Lets go of all revisions: the host ends, and nobody asks any more.
