@@ -13,6 +13,7 @@ mod capabilities;
 pub mod config;
 pub mod deploy;
 mod dispatch;
+mod fault_point;
 pub mod handover;
 pub mod http;
 pub mod registry;

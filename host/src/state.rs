@@ -1,5 +1,6 @@
 //! Files of the state folder: private to the host's user, refused where others could have changed them, and written whole.
 
+use crate::fault_point;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
@@ -68,7 +69,9 @@ fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut file = tempfile::Builder::new().prefix(UNFINISHED).permissions(mode).tempfile_in(folder)?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
+    fault_point::reached("file-written");
     file.persist(path)?;
+    fault_point::reached("file-renamed");
     // The name is on the disk once its folder is.
     File::open(folder)?.sync_all()
 }

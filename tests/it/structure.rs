@@ -8,19 +8,20 @@ use std::{
 };
 
 /// What each module of the host may name, from the top down. `lib.rs` and the binary stand above and may name all of them.
-const MODULES: [(&str, &[&str]); 12] = [
+const MODULES: [(&str, &[&str]); 13] = [
     ("admin", &["deploy", "registry", "runtime", "config", "shutdown", "state", "telemetry"]),
     ("http", &["dispatch", "registry", "runtime", "config", "shutdown", "telemetry"]),
     ("dispatch", &["registry", "runtime", "config", "telemetry"]),
-    ("deploy", &["registry", "runtime", "config", "shutdown", "state", "telemetry"]),
+    ("deploy", &["registry", "runtime", "config", "fault_point", "shutdown", "state", "telemetry"]),
     ("handover", &["shutdown"]),
     ("registry", &["runtime", "config"]),
     ("runtime", &["capabilities", "config", "state", "telemetry"]),
     ("capabilities", &["config", "telemetry"]),
     ("config", &[]),
     ("telemetry", &[]),
+    ("fault_point", &[]),
     ("shutdown", &[]),
-    ("state", &[]),
+    ("state", &["fault_point"]),
 ];
 
 /// Crates that only some modules may name, so that the rest reads like a host and not like a binding.

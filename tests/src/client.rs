@@ -70,6 +70,11 @@ enum ConnectionSender {
     Http2(http2::SendRequest<Body>),
 }
 
+/// GET, on a connection of its own, for a task that outlives the borrow of its host.
+pub async fn get(address: SocketAddr, target: &str) -> Response {
+    Request::new(address, "GET", target).send().await
+}
+
 impl Request {
     pub(crate) fn new(address: SocketAddr, method: &str, target: &str) -> Self {
         let (method, target) = (method.to_owned(), target.to_owned());

@@ -61,7 +61,8 @@ pub(super) async fn readyz(State(admin): State<Arc<Admin>>) -> (StatusCode, Json
     };
     let services = admin.board.all();
     let count = |phase| services.values().filter(|status| status.phase() == phase).count();
-    let (serving, rejected, loading) = (count(Phase::Serving), count(Phase::Rejected), count(Phase::Loading));
+    let back = count(Phase::RolledBack) + count(Phase::LastGood);
+    let (serving, rejected, loading) = (count(Phase::Serving) + back, count(Phase::Rejected), count(Phase::Loading));
     let deviations = services.into_iter().filter_map(|(name, status)| {
         let rejected = status.rejected?;
         let serving = status.serving.map(|serving| serving.revision);

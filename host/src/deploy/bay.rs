@@ -2,6 +2,7 @@
 
 use crate::{
     config::{BayFile, BuildName, Label, ServiceName, Settings},
+    fault_point,
     runtime::{Build, Reject},
     state::{remove_if_there, sweep, write_shared},
 };
@@ -211,6 +212,7 @@ impl Bay {
             None => Ok(()),
         }
         .map_err(|error| about(&settings, error))?;
+        fault_point::reached("settings-placed");
         match &change.build {
             Some(wasm) => write_shared(&build, wasm.wasm()).map_err(|error| about(&build, error)),
             None => Ok(()),

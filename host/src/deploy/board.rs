@@ -18,6 +18,10 @@ pub enum Phase {
     Loading,
     /// It has a good revision.
     Serving,
+    /// The host went back to an earlier one from one that failed.
+    RolledBack,
+    /// What lies in the bay was rejected at the start, and the last good one of the history serves.
+    LastGood,
     /// It never had a good one.
     Rejected,
     /// It was removed, and what ran finishes.
@@ -30,6 +34,8 @@ impl Phase {
         match self {
             Self::Loading => "loading",
             Self::Serving => "serving",
+            Self::RolledBack => "rolled-back",
+            Self::LastGood => "last-good",
             Self::Rejected => "rejected",
             Self::Draining => "draining",
         }
@@ -101,6 +107,8 @@ impl Status {
     pub fn phase(&self) -> Phase {
         match (&self.serving, &self.rejected) {
             _ if !self.present => Phase::Draining,
+            (Some(Serving { came: Came::AutomaticRollback, .. }), _) => Phase::RolledBack,
+            (Some(Serving { came: Came::LastGood, .. }), _) => Phase::LastGood,
             (Some(_), _) => Phase::Serving,
             (None, Some(_)) => Phase::Rejected,
             (None, None) => Phase::Loading,

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     config::{BuildName, Label, without_share},
+    fault_point,
     runtime::Reject,
 };
 use bytes::Bytes;
@@ -195,7 +196,9 @@ impl Swaps {
             if let Some((build, settings)) = &noted {
                 context.history.intend(&name.to_string(), build, settings.clone())?;
             }
+            fault_point::reached("intended");
             let wrote = context.bay.write(&name, &written);
+            fault_point::reached("placed");
             if noted.is_some() {
                 context.history.settled(&name.to_string());
             }

@@ -92,6 +92,8 @@ impl Swaps {
     }
 
     async fn went_back(&mut self, files: Files, reject: Reject, reason: &str) {
+        let bad = files.digest.short();
+        self.context.board.rejected(&self.name.to_string(), Some(&bad), &reject.reason, &reject.remedy);
         let sighting = *self.sightings.borrow();
         let went_back_from = Some((files, SystemTime::now()));
         self.rejected = Some(Rejected { sighting, reject, contested: false, tries: 0, retry: None, went_back_from });

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     config::{RouteSpec, Settings},
+    fault_point,
     runtime::{Build, Drain, Kind, Reject, Revision},
 };
 use bytes::Bytes;
@@ -100,6 +101,7 @@ impl Swaps {
                 return Err(reject);
             }
         };
+        fault_point::reached("published");
         let short = revision.digest().short();
         let of_the_bay = matches!(came, Came::Bay | Came::Deploy | Came::Rollback | Came::Promote);
         self.context.board.published(&self.name.to_string(), &revision, came, reason, of_the_bay);

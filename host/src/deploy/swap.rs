@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     config::BuildName,
+    fault_point,
     registry::Registry,
     runtime::{Build, Digest, Drain, Loader, Reject, Revision, Stage},
     shutdown::Shutdown,
@@ -396,6 +397,7 @@ impl Swaps {
     pub(super) async fn prepare(&self, candidate: &Candidate) -> Result<Prepared, Reject> {
         let Candidate { build, settings, detected } = candidate;
         let revision = build.digest().short();
+        fault_point::reached("reading");
         self.context.events.state(&self.name, Some(&revision), State::Detected, Duration::ZERO);
         self.context.events.state(&self.name, Some(&revision), State::Reading, detected.elapsed());
         let settings = parse_settings(&self.name.service, settings.as_ref())?;
@@ -448,6 +450,7 @@ impl Steps<'_> {
                 Stage::Warming => State::Warming,
             };
             let took = begun.elapsed();
+            fault_point::reached(state.as_str());
             self.swaps.context.events.state(&self.swaps.name, Some(self.revision), state, took);
             self.ended.push((state, took));
         }

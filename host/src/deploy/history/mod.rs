@@ -11,6 +11,7 @@ pub use record::{Came, End, Ended, Entry, Files};
 use crate::{
     config::HistoryConfig,
     deploy::bay::read_build,
+    fault_point,
     runtime::{Build, Digest},
     state::{make_private, open_own, refuse_unless_own, remove_if_there, sweep, write_whole},
 };
@@ -67,9 +68,11 @@ impl History {
     pub(super) fn published(&self, name: &str, build: &Build, settings: Option<String>, came: Came) {
         self.note("a revision could not be remembered; it cannot be rolled back to", name, |folder| {
             folder.keep_build(build)?;
+            fault_point::reached("build-kept");
             let files = Files { digest: *build.digest(), settings };
             let size = u64::try_from(build.size()).unwrap_or(u64::MAX);
             folder.change(name, |record| record.publish(files, size, came, SystemTime::now()))?;
+            fault_point::reached("remembered");
             folder.tidy()
         });
     }
