@@ -19,7 +19,7 @@ async fn with_beta(settings: &str) -> Host {
     let builder = Host::builder().own_state().service("shop", &guests::revision("marker", 1));
     let builder = builder.service("shop@beta", &guests::revision("marker", 2)).settings("shop", settings);
     let host = builder.log("warn,hotbay=info,hotbay::request=warn").start().await;
-    host.wait_published("shop", &beta()).await;
+    host.wait_published("shop@beta", &beta()).await;
     host
 }
 
@@ -87,7 +87,7 @@ async fn weights_change_without_touching_the_revisions() {
     }
     host.place_settings("shop", "[traffic]\nbeta = 100\n# a remark\n");
     host.place("shop@beta", &guests::revision("marker", 3), How::Rename);
-    host.since(mark).wait_published("shop", &guests::digest(&guests::revision("marker", 3))).await;
+    host.since(mark).wait_published("shop@beta", &guests::digest(&guests::revision("marker", 3))).await;
     let published: Vec<_> = host.since(mark).events().into_iter().filter(|event| event.state == "published").collect();
     assert_eq!(published.len(), 1, "the labelled build alone: {}", host.told());
     assert_eq!(published[0].fields["label"], "beta");
@@ -112,7 +112,7 @@ async fn a_labelled_revision_that_goes_leaves_its_share_to_the_main_one() {
     assert_eq!(host.get("/shop").await.revision(), beta());
     let mark = host.mark();
     host.remove("shop@beta");
-    host.since(mark).wait_retired("shop", &beta()).await;
+    host.since(mark).wait_retired("shop@beta", &beta()).await;
     let answer = host.get("/shop").await;
     assert_eq!((answer.status, answer.revision()), (200, main().as_str()), "{}", host.told());
 }
@@ -123,13 +123,13 @@ async fn a_labelled_revision_that_fails_gives_its_share_back() {
     let builder = builder.service("shop@beta", &guests::text("trap-when-run"));
     let host = builder.settings("shop", "[traffic]\nbeta = 100\n").start().await;
     let bad = guests::digest(&guests::text("trap-when-run"));
-    host.wait_published("shop", &bad).await;
+    host.wait_published("shop@beta", &bad).await;
     let mut failed = 0;
     while host.get("/shop").await.status == 500 {
         failed += 1;
         assert!(failed < 10_000, "{}", host.told());
     }
-    let back = host.wait_for("shop", "rolled-back").await;
+    let back = host.wait_for("shop@beta", "rolled-back").await;
     assert_eq!((back.fields["label"].as_str(), back.revision.as_str()), (Some("beta"), bad.as_str()));
     assert_eq!(host.get("/shop").await.revision(), main());
 }

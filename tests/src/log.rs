@@ -21,7 +21,7 @@ pub struct Event {
     pub message: String,
     /// Which part of the host says it, such as `hotbay::swap`.
     pub target: String,
-    /// Of which service.
+    /// Of which service; `NAME@LABEL` of a labelled revision.
     pub service: String,
     /// Of which revision.
     pub revision: String,
@@ -51,7 +51,10 @@ impl Event {
             level: text("level"),
             message: if fields.is_object() { text("message") } else { line.to_owned() },
             target: text("target"),
-            service: text("service"),
+            service: match fields.get("label").and_then(Value::as_str) {
+                Some(label) => format!("{}@{label}", text("service")),
+                None => text("service"),
+            },
             revision: text("revision"),
             state: text("state"),
             took: Duration::from_micros(number("took_us").unwrap_or_default()),

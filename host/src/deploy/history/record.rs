@@ -169,10 +169,14 @@ impl Record {
         self.entries.push(Entry { digest, size, settings, came, published: now, since: now, served_ms: 0, ended: None });
     }
 
-    /// Remembers that what serves ceases to.
+    /// Remembers that what serves ceases to. What was taken out while no host ran has ceased to serve before, and is removed all
+    /// the same.
     pub(super) fn end(&mut self, end: End, now: SystemTime) {
-        if let Some(last) = self.entries.last_mut().filter(|last| last.ended.is_none()) {
-            last.ended = Some(Ended { at: now, end });
+        let Some(last) = self.entries.last_mut() else { return };
+        match &mut last.ended {
+            None => last.ended = Some(Ended { at: now, end }),
+            Some(ended) if ended.end == End::HostEnded && end == End::Removed => ended.end = end,
+            Some(_) => {}
         }
     }
 
