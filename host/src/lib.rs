@@ -46,9 +46,12 @@ pub struct Listeners {
     pub admin: TcpListener,
 }
 
+/// The listening sockets by name, as far as there are descriptors for them.
+type Offers = io::Result<Vec<(&'static str, OwnedFd)>>;
+
 impl Listeners {
     /// All of them by name, for the host that takes over.
-    fn offered(&self) -> io::Result<Vec<(&'static str, OwnedFd)>> {
+    fn offered(&self) -> Offers {
         let offered = [(handover::PUBLIC, &self.public), (handover::ADMIN, &self.admin)];
         offered.into_iter().map(|(name, socket)| Ok((name, socket.as_fd().try_clone_to_owned()?))).collect()
     }
@@ -86,9 +89,8 @@ pub enum RunError {
 }
 
 /// Makes this host one that can be taken over, as far as its state folder allows.
-fn keep_post(config: &HostConfig, listeners: &Listeners, registry: &Arc<Registry>, shutdown: &Shutdown, handed_over: bool) {
-    let post = listeners
-        .offered()
+fn keep_post(config: &HostConfig, offered: Offers, registry: &Arc<Registry>, shutdown: &Shutdown, handed_over: bool) {
+    let post = offered
         .and_then(|sockets| Ok((sockets, Post::claim(&config.state_dir(), &config.bay, handed_over)?)))
         .inspect_err(|error| warn!(%error, "this host serves, but no other can take over from it (--take-over)"));
     if let Ok((sockets, post)) = post {
@@ -181,16 +183,18 @@ impl Host {
                 standings
             }
         };
-        let (loading, admin) = match predecessor {
+        let edge = Arc::new(http::Edge::new(registry.clone(), config.http.clone(), config.dev, metrics));
+        let offered = listeners.offered();
+        let serving = http::serve(listeners.public, edge, shutdown.clone());
+        let (loading, serving) = match predecessor {
             None => {
-                keep_post(&config, &listeners, &registry, &shutdown, false);
-                let admin = admin::start(listeners.admin, admin_parts).await.map_err(RunError::Admin)?;
+                keep_post(&config, offered, &registry, &shutdown, false);
                 let loading = tokio::spawn(async move {
                     let standings = decided.await;
                     handover::ready(false);
                     started(&standings);
                 });
-                (loading, admin)
+                (loading, tokio::spawn(serving))
             }
             Some(predecessor) => {
                 let standings = tokio::select! {
@@ -200,16 +204,18 @@ impl Host {
                     standings = decided => standings,
                 };
                 let relieved = predecessor.relieve(registry.serving()).await?;
-                keep_post(&config, &listeners, &registry, &shutdown, true);
+                // First of all: clients wait.
+                let serving = tokio::spawn(serving);
+                keep_post(&config, offered, &registry, &shutdown, true);
                 handover::ready(true);
                 drop(relieved);
-                // Not before: until then the predecessor answers there.
-                let admin = admin::start(listeners.admin, admin_parts).await.map_err(RunError::Admin)?;
-                (tokio::spawn(async move { started(&standings) }), admin)
+                (tokio::spawn(async move { started(&standings) }), serving)
             }
         };
-        let edge = Arc::new(http::Edge::new(registry.clone(), config.http.clone(), config.dev, metrics));
-        http::serve(listeners.public, edge, shutdown.clone()).await;
+        // Not before: until then a predecessor answers there.
+        let admin = admin::start(listeners.admin, admin_parts).await.map_err(RunError::Admin)?;
+        // A panic in it was logged.
+        let _ = serving.await;
         if !shutdown.is_hand_over() {
             handover::stopping();
         }

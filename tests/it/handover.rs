@@ -62,6 +62,8 @@ async fn a_long_stream_finishes_on_the_old_host() {
         handed_over(&host).await;
         for piece in ["after", "and more"] {
             assert_eq!(next.get("/probe/marker").await.status, 200);
+            // The old one, which drains, would say that it is not ready.
+            assert_eq!(next.admin().stranger("GET", "/readyz").send().await.status, 200);
             body.send_data(Bytes::from(piece)).await.expect("it is still read");
             assert_eq!(reply.chunk().await.expect("an open body"), Some(Bytes::from(piece)), "h2: {h2}");
         }
@@ -148,9 +150,11 @@ async fn a_signal_while_it_loads_ends_the_new_host_alone() {
 
 #[tokio::test]
 async fn a_service_that_the_new_host_rejects_keeps_the_old_one() {
-    let host = probe().await;
+    let host = Host::builder().own_state().service("probe", &guests::fixture("probe")).start().await;
     host.place("probe", b"no build at all", How::Rename);
     host.wait_rejected("probe").await;
+    // Else the new host serves the last good revision too, out of its history.
+    fs::remove_dir_all(host.state().join("history")).expect("a history");
     let mut next = host.successor();
     assert_eq!(next.exit_status().await.code(), Some(1), "{}", next.told());
     next.log().wait("why it ended", says("the running host serves probe and this one would not")).await;
@@ -235,6 +239,14 @@ async fn a_second_host_of_the_bay_leaves_the_first_its_post() {
     let (state, bay) = (next.state(), next.bay().to_owned());
     next.stop().await;
     assert!(!socket(&state, &bay).exists());
+}
+
+#[tokio::test]
+async fn a_rejected_build_whose_last_good_revision_is_kept_holds_up_no_hand_over() {
+    let host = Host::builder().own_state().service("probe", &guests::fixture("probe")).start().await;
+    host.place("probe", b"no build at all", How::Rename);
+    host.wait_rejected("probe").await;
+    serves_on(host).await;
 }
 
 /// Guards `Predecessor::relieve`: a host that dies while the next one loads is replaced all the same.

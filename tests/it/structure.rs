@@ -13,7 +13,7 @@ const MODULES: [(&str, &[&str]); 13] = [
     ("http", &["dispatch", "registry", "runtime", "config", "shutdown", "telemetry"]),
     ("dispatch", &["registry", "runtime", "config", "telemetry"]),
     ("deploy", &["registry", "runtime", "config", "fault_point", "shutdown", "state", "telemetry"]),
-    ("handover", &["shutdown"]),
+    ("handover", &["shutdown", "state"]),
     ("registry", &["runtime", "config"]),
     ("runtime", &["capabilities", "config", "state", "telemetry"]),
     ("capabilities", &["config", "telemetry"]),

@@ -570,7 +570,9 @@ impl Host {
     pub fn successor(&self) -> Host {
         let mut builder = self.builder.clone();
         builder.args.retain(|arg| arg != TAKE_OVER);
-        builder.args([TAKE_OVER]).launch(self.address)
+        let mut next = builder.args([TAKE_OVER]).launch(self.address);
+        next.admin = self.admin;
+        next
     }
 
     /// All of its standard output so far.

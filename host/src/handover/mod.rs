@@ -11,16 +11,16 @@
 //! | hangs up: it is reachable for the next hand-over, and the service manager knows it | |
 
 mod message;
-mod notify;
 mod place;
 mod post;
 mod predecessor;
+mod readiness;
 mod sockets;
 mod wire;
 
-pub use notify::{ready, stopping};
 pub use post::{Offered, Post};
 pub use predecessor::{Predecessor, Relieved, TakeOverError};
+pub use readiness::{ready, stopping};
 pub use sockets::{ADMIN, PUBLIC, Sockets, SocketsError};
 
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! The name in the state folder at which a host is reached: who has it, and how it changes hands.
 
+use crate::state::refuse_unless_own;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open, openat};
 use sha2::{Digest, Sha256};
 use std::{
@@ -37,10 +38,7 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn open(state: &Path, bay: &str) -> io::Result<Self> {
         let folder = open(state, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let found = fs::metadata(state)?;
-        if found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
-            return Err(io::Error::other("another user owns the state folder or may write it"));
-        }
+        refuse_unless_own(&fs::metadata(state)?)?;
         Ok(Self { folder, file: format!("handover-{bay}.sock"), mine: None })
     }
 

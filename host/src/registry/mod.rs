@@ -207,11 +207,14 @@ impl Registry {
         self.services().get(name).is_some_and(|entry| !matches!(entry.main, Main::Absent))
     }
 
-    /// The services that have a good main revision.
+    /// The services that have a good revision, and the labelled revisions as NAME@LABEL.
     pub fn serving(&self) -> Vec<String> {
         let services = self.services();
-        let up = services.iter().filter(|(_, entry)| matches!(entry.main, Main::Up(_)));
-        up.map(|(name, _)| name.to_string()).collect()
+        let revisions = services.iter().flat_map(|(name, entry)| {
+            let main = matches!(entry.main, Main::Up(_)).then(|| name.to_string());
+            main.into_iter().chain(entry.labelled.keys().map(move |label| format!("{name}@{label}")))
+        });
+        revisions.collect()
     }
 
     /// Lets go of all revisions: the host ends, and nobody asks any more.

@@ -9,7 +9,8 @@
 //!
 //! Fields: `service`, `revision` (12 hex digits), `request_id`, `state`, `took_us` (microseconds), `method`, `path`, `status`,
 //! `sent` (bytes of the response body), `reason`, `remedy`; of guests `stream`, `context` and `cut` (lines); of denied calls `capability`
-//! and `authority`; of the host `bay`, `state`, `error`, `signal`, `connections`.
+//! and `authority`; of the host `bay`, `state`, `error`, `signal`, `connections`; of a
+//! hand-over `process` and `version` of the other host, `bound` and `configured` addresses.
 
 mod batch;
 mod families;
