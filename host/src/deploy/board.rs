@@ -191,6 +191,11 @@ impl Board {
         self.change(name, |status| status.rejected = Some(rejected));
     }
 
+    /// The service has no revision to go back to.
+    pub(super) fn withdrawn(&self, name: &str) {
+        self.change(name, |status| status.serving = None);
+    }
+
     /// The files are again those that serve.
     pub(super) fn mended(&self, name: &str) {
         self.change(name, |status| status.rejected = None);

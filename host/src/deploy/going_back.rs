@@ -86,6 +86,7 @@ impl Swaps {
         let because = "it failed, and the main revision takes its share";
         self.context.events.rolled_back(&self.name, bad, current.published.elapsed(), reason, remedy);
         self.context.registry.remove_label(&self.name.service, label);
+        self.context.board.withdrawn(&self.name.to_string());
         self.retire(current, Some(because));
         self.went_back(files, Reject::new(format!("the host went back from {bad}: {reason}"), remedy), reason).await;
         Ok(())
