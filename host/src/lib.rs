@@ -151,28 +151,33 @@ impl Host {
         let metrics = observers.metrics;
         let registry = Arc::new(Registry::new());
         let (board, events) = (Arc::new(Board::new()), Arc::new(Events::new(metrics.clone())));
-        let admin_parts = admin::Parts {
-            board: board.clone(),
-            events: events.clone(),
-            metrics: metrics.clone(),
-            shutdown: shutdown.clone(),
-            hosts: config.admin_hosts.clone(),
-            state: config.state_dir(),
-            bay: config.bay.clone(),
-        };
+        let history = Arc::new(History::open(&config.state_dir(), &config.bay, config.history.clone()));
         let parts = Parts {
             bay: config.bay.clone(),
             rescan: config.rescan.0,
             drain: config.drain.0,
             registry: registry.clone(),
             loader,
-            history: Arc::new(History::open(&config.state_dir(), &config.bay, config.history.clone())),
-            events,
+            history: history.clone(),
+            events: events.clone(),
             board: board.clone(),
             shutdown: shutdown.clone(),
         };
         let unreadable = |error| RunError::Bay { bay: config.bay.display().to_string(), error };
         let (deployer, start) = Deployer::start(parts).map_err(unreadable)?;
+        let admin_parts = admin::Parts {
+            board: board.clone(),
+            events,
+            metrics: metrics.clone(),
+            lines: observers.lines,
+            orders: deployer.orders(),
+            history,
+            public: listeners.public.local_addr().ok(),
+            shutdown: shutdown.clone(),
+            hosts: config.admin_hosts.clone(),
+            state: config.state_dir(),
+            bay: config.bay.clone(),
+        };
         let deploying = tokio::spawn(deployer.run());
         let decided = {
             let registry = registry.clone();

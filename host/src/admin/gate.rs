@@ -22,6 +22,10 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reached(pub(super) SocketAddr);
 
+/// Who called.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
 /// Lets a call through, or answers it.
 pub(super) async fn gate(
     State(admin): State<Arc<Admin>>,

@@ -1,31 +1,39 @@
 //! The admin listener: its own address and connections, for those who look after the host.
 
 mod address;
+mod changes;
+mod content_digest;
 mod events;
 mod gate;
 mod health;
+mod history;
+mod logs;
 mod metrics;
+mod order;
 mod problem;
 mod router;
 mod services;
 mod token;
+mod upload;
 
 pub use address::{Address, FILE as ADDRESS_FILE, read as addresses};
 pub use health::{Deviation, Health, Readiness};
+pub use history::{Ended, Past, PastList};
+pub use order::{Outcome, Step};
 pub use problem::Problem;
 pub use services::{Draining, Rejected, Revision, Service, ServiceList};
 pub use token::FILE as TOKEN_FILE;
 
 use crate::{
     config::HostName,
-    deploy::{Board, Events},
+    deploy::{Board, Events, Orders, history::History},
     shutdown::Shutdown,
     state,
-    telemetry::Metrics,
+    telemetry::{GuestLines, Metrics},
 };
 use address::Lock;
 use axum::{Router, http::StatusCode};
-use gate::Reached;
+use gate::{Peer, Reached};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -46,6 +54,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tracing::{debug, error, warn};
+use upload::Uploads;
 
 /// Connections at once, of which streams take a part: there is always room for a question.
 const CONNECTIONS: usize = 128;
@@ -69,6 +78,14 @@ pub struct Parts {
     pub events: Arc<Events>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What guests say.
+    pub lines: GuestLines,
+    /// Where changes are ordered.
+    pub orders: Orders,
+    /// What was good once.
+    pub history: Arc<History>,
+    /// Where services answer, for whoever wants to ask one.
+    pub public: Option<SocketAddr>,
     /// The end of the host: pages tell of it, streams end with it.
     pub shutdown: Shutdown,
     /// What clients may call the listener, besides its address.
@@ -84,6 +101,11 @@ struct Admin {
     board: Arc<Board>,
     events: Arc<Events>,
     metrics: Arc<Metrics>,
+    lines: GuestLines,
+    orders: Orders,
+    history: Arc<History>,
+    public: Option<SocketAddr>,
+    uploads: Uploads,
     shutdown: Shutdown,
     hosts: Vec<HostName>,
     /// None where the state folder cannot be used: then nobody may call.
@@ -111,7 +133,7 @@ pub struct Running {
 /// Makes or reads the token, says in the state folder where the listener is, and answers from then on. A state folder that cannot
 /// be used takes the token away and nothing else.
 pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Running> {
-    let Parts { board, events, metrics, shutdown, hosts, state, bay } = parts;
+    let Parts { board, events, metrics, lines, orders, history, public, shutdown, hosts, state, bay } = parts;
     let mine = listener.local_addr()?;
     let entered = tokio::task::spawn_blocking(move || {
         let mine = Address::of(mine, &bay);
@@ -136,7 +158,9 @@ pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Running> {
     };
     let streams = Arc::new(Semaphore::new(STREAMS));
     let host = shutdown.clone();
-    let router = router::router(Arc::new(Admin { board, events, metrics, shutdown, hosts, token, streams }));
+    let uploads = Uploads::new(&registered.0);
+    let admin = Admin { board, events, metrics, lines, orders, history, public, uploads, shutdown, hosts, token, streams };
+    let router = router::router(Arc::new(admin));
     let ending = Shutdown::new();
     tokio::spawn(accept_all(listener, router, ending.clone(), host));
     Ok(Running { ending, registered })
@@ -177,8 +201,9 @@ async fn accept_all(listener: TcpListener, router: Router, ending: Shutdown, hos
             accepted = accept(&listener, &places) => accepted,
         };
         match accepted {
-            Ok((stream, reached, place)) => {
-                let (router, ended) = (router.clone().layer(axum::Extension(Reached(reached))), ending.clone());
+            Ok((stream, reached, peer, place)) => {
+                let router = router.clone().layer(axum::Extension(Reached(reached))).layer(axum::Extension(Peer(peer)));
+                let ended = ending.clone();
                 ending.track(async move {
                     connection(stream, router, &ended).await;
                     drop(place);
@@ -192,11 +217,14 @@ async fn accept_all(listener: TcpListener, router: Router, ending: Shutdown, hos
     }
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, SocketAddr, OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     let reached = stream.local_addr()?;
-    Ok((stream, reached, place))
+    Ok((stream, reached, peer, place))
 }
 
 async fn connection(stream: TcpStream, router: Router, ending: &Shutdown) {

@@ -1,6 +1,6 @@
 //! The routes of the API, and the page that describes them: one list for both, so that they cannot part.
 
-use super::{Admin, events, gate, health, metrics, problem::Problem, services};
+use super::{Admin, changes, events, gate, health, history, logs, metrics, problem::Problem, services};
 use axum::{
     Router,
     body::Bytes,
@@ -47,8 +47,13 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::metrics))
         .routes(routes!(services::list))
-        .routes(routes!(services::one))
+        .routes(routes!(services::one, changes::deploy, changes::remove))
+        .routes(routes!(changes::put_settings, changes::delete_settings))
+        .routes(routes!(changes::rollback))
+        .routes(routes!(changes::promote))
+        .routes(routes!(history::history))
         .routes(routes!(events::events))
+        .routes(routes!(logs::logs))
         .routes(routes!(openapi));
     let (router, page) = routes.split_for_parts();
     // Text and numbers always become JSON.

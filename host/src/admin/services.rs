@@ -7,7 +7,10 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
 };
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use utoipa::ToSchema;
 
 /// All services.
@@ -51,6 +54,16 @@ pub struct Revision {
     pub reason: Option<String>,
     /// When new requests began to run on it, RFC 3339.
     pub published_at: String,
+    /// Its requests that have ended.
+    pub requests: u64,
+    /// How often the host saw its guest fail.
+    pub faults: u64,
+    /// The time that half of its requests did not exceed, in microseconds; absent before the first.
+    pub p50_us: Option<u64>,
+    /// The same for 99 of 100.
+    pub p99_us: Option<u64>,
+    /// Its requests that run now.
+    pub in_flight: u64,
 }
 
 /// A build, settings or a file that will not serve.
@@ -112,7 +125,14 @@ impl Service {
 
 impl From<deploy::Serving> for Revision {
     fn from(serving: deploy::Serving) -> Self {
+        let metrics = &serving.metrics;
+        let quantile = |q| metrics.quantile(q).map(micros);
         Self {
+            requests: metrics.requests(),
+            faults: metrics.faults(),
+            p50_us: quantile(0.5),
+            p99_us: quantile(0.99),
+            in_flight: metrics.in_flight(),
             revision: serving.revision,
             digest: serving.digest,
             kind: serving.kind.as_str().to_owned(),
@@ -136,6 +156,10 @@ impl From<deploy::Draining> for Draining {
     }
 }
 
-fn rfc3339(at: SystemTime) -> String {
+pub(super) fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn rfc3339(at: SystemTime) -> String {
     humantime::format_rfc3339_millis(at).to_string()
 }

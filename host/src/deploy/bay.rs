@@ -18,9 +18,9 @@ use std::{
 };
 
 /// The largest build that is read, in bytes.
-const BUILD_MAX: u64 = 256 << 20;
+pub const BUILD_MAX: u64 = 256 << 20;
 /// The largest settings file that is read, in bytes.
-const SETTINGS_MAX: u64 = 1 << 20;
+pub const SETTINGS_MAX: u64 = 1 << 20;
 
 /// The state of one file, links followed: any change of its content changes it, up to the clock's grain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,14 @@
 //! How each service stands at this moment: what serves, what was rejected last, what still drains.
 
 use super::history::Came;
-use crate::runtime::{Kind, Revision};
+use crate::{
+    runtime::{Kind, Revision},
+    telemetry::RevisionMetrics,
+};
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::SystemTime,
@@ -74,6 +77,8 @@ pub struct Serving {
     pub reason: Option<String>,
     /// When new requests began to run on it.
     pub published_at: SystemTime,
+    /// What is counted of it. The revision itself is not kept from its end.
+    pub metrics: Arc<RevisionMetrics>,
 }
 
 /// A build, settings or a file that will not serve.
@@ -172,6 +177,7 @@ impl Board {
             came,
             reason: reason.map(str::to_owned),
             published_at: SystemTime::now(),
+            metrics: revision.metrics().clone(),
         };
         self.change(name, |status| {
             status.serving = Some(serving);

@@ -87,6 +87,11 @@ impl Swaps {
                 let written = Written { build: Some(build.clone()), settings: None };
                 Ok((Candidate { build, settings, detected }, written))
             }
+            Change::Both(build, settings) => {
+                let settings = Some(settings);
+                let written = Written { build: Some(build.clone()), settings: Some(settings.clone()) };
+                Ok((Candidate { build, settings, detected }, written))
+            }
             Change::Settings(settings) => {
                 let build = match self.read().await {
                     Ok(contents) => contents.build,

@@ -19,6 +19,8 @@ const UNDER_WAY_MAX: usize = 64;
 pub enum Change {
     /// Another build, with the settings that are there.
     Build(Build),
+    /// Another build with settings of its own.
+    Both(Build, Bytes),
     /// Other settings, or none, with the build that is there.
     Settings(Option<Bytes>),
     /// Build and settings as they were: of the revision before the one that serves, or of the one whose digest begins so.

@@ -3,6 +3,7 @@
 use super::metrics::{Limit, Metrics, ServiceMetrics, count};
 use prometheus::{Histogram, IntCounter, core::Metric};
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -231,6 +232,12 @@ impl RevisionMetrics {
     pub fn instance(self: &Arc<Self>) -> InstanceMetrics {
         self.instances.fetch_add(1, Relaxed);
         InstanceMetrics { revision: self.clone(), memory: 0 }
+    }
+}
+
+impl fmt::Debug for RevisionMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RevisionMetrics").field("revision", &self.revision).finish_non_exhaustive()
     }
 }
 
