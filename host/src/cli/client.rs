@@ -1,14 +1,17 @@
 //! The way from a command to the admin listener of a host: where it is, and what is said when it is not there.
 
 use super::host_config;
-use hotbay::admin::{self, ADDRESS_FILE, Address, Problem, TOKEN_FILE};
+use hotbay::admin::{self, ADDRESS_FILE, Address, Outcome, Problem, TOKEN_FILE};
 use serde::de::DeserializeOwned;
 use std::{
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
-use ureq::{Agent, Body, BodyReader, http::Response};
+use ureq::{
+    Agent, Body, BodyReader, SendBody,
+    http::{Request, Response},
+};
 
 /// Instead of the token in the state folder.
 const TOKEN_VARIABLE: &str = "HOTBAY_ADMIN_TOKEN";
@@ -33,6 +36,9 @@ pub(super) struct Which {
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
 }
+
+/// The longest wait for the end of a swap, with those before it.
+const SWAP: Duration = Duration::from_secs(600);
 
 /// An answer that still comes.
 pub(super) type Stream = io::BufReader<BodyReader<'static>>;
@@ -68,17 +74,20 @@ impl Which {
             }
         };
         let (token, token_source) = token(&state)?;
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            // The host is asked, and no proxy of the environment.
-            .proxy(None)
-            .max_redirects(0)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_per_read(Some(SILENCE))
-            .build()
-            .into();
-        Ok(Client { agent, address, token, token_source, found })
+        Ok(Client { agent: agent(SILENCE), address, token, token_source, found })
     }
+}
+
+fn agent(silence: Duration) -> Agent {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        // The host is asked, and no proxy of the environment.
+        .proxy(None)
+        .max_redirects(0)
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_per_read(Some(silence))
+        .build()
+        .into()
 }
 
 fn find(state: &Path, bay: Option<&Path>) -> Result<Address, String> {
@@ -136,6 +145,34 @@ impl Client {
         Ok(io::BufReader::new(self.ask(path)?.into_body().into_reader()))
     }
 
+    /// Orders a change, waits for its end, and returns the answer as it came beside what it means. A change that the host refuses
+    /// is such an answer.
+    pub(super) fn order(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, String)],
+        body: SendBody<'_>,
+    ) -> Result<(String, Result<Outcome, Problem>), String> {
+        let url = format!("http://{}{path}", self.address);
+        let mut request = Request::builder().method(method).uri(url).header("authorization", format!("Bearer {}", self.token));
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let request = request.body(body).map_err(|error| error.to_string())?;
+        let mut response = agent(SWAP).run(request).map_err(|error| self.unreachable(&error))?;
+        if response.status().as_u16() == 401 {
+            return Err(self.token_refused());
+        }
+        let text = response.body_mut().read_to_string().map_err(|error| self.unreachable(&error))?;
+        let meaning = match response.status().is_success() {
+            true => serde_json::from_str(&text).map(Ok),
+            false => serde_json::from_str(&text).map(Err),
+        };
+        let meaning = meaning.map_err(|error| self.not_understood(&format!("status {}: {error}", response.status())))?;
+        Ok((text, meaning))
+    }
+
     fn ask(&self, path: &str) -> Result<Response<Body>, String> {
         let url = format!("http://{}{path}", self.address);
         let call = self.agent.get(url).header("authorization", format!("Bearer {}", self.token));
@@ -144,17 +181,20 @@ impl Client {
             return Ok(response);
         }
         if response.status().as_u16() == 401 {
-            return Err(format!(
-                "the host at {} refuses the token of {}; name the state folder of that host with --state",
-                self.address, self.token_source
-            ));
+            return Err(self.token_refused());
         }
         let text = response.body_mut().read_to_string().unwrap_or_default();
         Err(match serde_json::from_str::<Problem>(&text) {
-            Ok(Problem { detail, remedy: Some(remedy), .. }) => format!("{detail}; {remedy}"),
-            Ok(problem) => problem.detail,
+            Ok(problem) => told(problem),
             Err(_) => self.not_understood(&format!("status {}", response.status())),
         })
+    }
+
+    fn token_refused(&self) -> String {
+        format!(
+            "the host at {} refuses the token of {}; name the state folder of that host with --state",
+            self.address, self.token_source
+        )
     }
 
     fn not_understood(&self, what: &str) -> String {
@@ -175,6 +215,14 @@ impl Client {
             Some(host) => format!("process {} does not answer at {address}: {error}; its log says more", host.pid),
             None => format!("no host answers at {address}: {error}; name the address that `hotbay serve` prints"),
         }
+    }
+}
+
+/// A problem as a person reads it.
+pub(super) fn told(problem: Problem) -> String {
+    match problem {
+        Problem { detail, remedy: Some(remedy), .. } => format!("{detail}; {remedy}"),
+        problem => problem.detail,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::{
     client::{Client, Stream, Which, segment},
-    output::print,
+    messages::{Lost, next},
+    output::{print, took},
 };
 use clap::Parser;
 use serde::Deserialize;
@@ -32,12 +33,6 @@ pub(super) struct Args {
     which: Which,
 }
 
-/// One event as it came.
-struct Message {
-    id: Option<u64>,
-    data: String,
-}
-
 /// What is shown of an event.
 #[derive(Deserialize)]
 struct Shown {
@@ -48,11 +43,6 @@ struct Shown {
     took_us: u64,
     reason: Option<String>,
     remedy: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Lost {
-    lost: u64,
 }
 
 /// Exit code 0 where the host answered.
@@ -89,25 +79,6 @@ fn read(args: &Args, reader: &mut impl BufRead, since: &mut Option<u64>) -> Resu
     }
 }
 
-/// The next event of a stream in the format of server-sent events; none at its end.
-fn next(reader: &mut impl BufRead) -> io::Result<Option<Message>> {
-    let mut message = Message { id: None, data: String::new() };
-    let mut line = String::new();
-    loop {
-        line.clear();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(None);
-        }
-        let field = line.trim_end_matches(['\r', '\n']);
-        match field.split_once(':').map(|(name, value)| (name, value.strip_prefix(' ').unwrap_or(value))) {
-            Some(("id", id)) => message.id = id.parse().ok(),
-            Some(("data", data)) => message.data.push_str(data),
-            None if field.is_empty() && !message.data.is_empty() => return Ok(Some(message)),
-            _ => {}
-        }
-    }
-}
-
 /// Waits for the host to come back. One that is another process counts its events anew.
 fn again(args: &Args, before: &Client, since: &mut Option<u64>) -> (Client, Stream) {
     loop {
@@ -131,8 +102,7 @@ fn line(data: &str) -> Result<String, String> {
         .map_err(|error| format!("an event is not understood: {error}: {data}; --json prints it as it is"))?;
     let Shown { at, service, revision, state, took_us, reason, remedy } = shown;
     let revision = revision.unwrap_or_else(|| "-".to_owned());
-    let took = humantime::format_duration(Duration::from_micros(took_us)).to_string();
-    let took = took.split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let took = took(took_us);
     let why = [reason, remedy].into_iter().flatten().collect::<Vec<_>>().join("; ");
     Ok(format!("{at}  {service}  {state:9}  {revision:12}  {took:>12}  {why}").trim_end().to_owned() + "\n")
 }

@@ -4,11 +4,20 @@
 
 mod check;
 mod client;
+mod deploy;
 mod events;
+mod history;
 mod host_config;
+mod logs;
+mod messages;
+mod outcome;
 mod output;
 mod pages;
+mod progress;
+mod promote;
 mod ps;
+mod remove;
+mod rollback;
 mod serve;
 mod table;
 
@@ -32,6 +41,18 @@ enum Command {
     Check(check::Args),
     /// Show how the services of a running host stand
     Ps(ps::Args),
+    /// Put a build into the bay of a running host, and wait until it serves
+    Deploy(deploy::Args),
+    /// Go back to an earlier revision, with the settings that it had
+    Rollback(rollback::Args),
+    /// Make a labelled revision the main one
+    Promote(promote::Args),
+    /// Take a service, or a labelled revision, out of the bay
+    Remove(remove::Args),
+    /// Show the revisions that a service had
+    History(history::Args),
+    /// Show what guests write, as they write it
+    Logs(logs::Args),
     /// Show what has happened to the services of a running host
     Events(events::Args),
     /// Print a script that completes commands in a shell
@@ -49,6 +70,12 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
         Command::Ps(args) => ps::run(&args),
+        Command::Deploy(args) => deploy::run(&args),
+        Command::Rollback(args) => rollback::run(&args),
+        Command::Promote(args) => promote::run(&args),
+        Command::Remove(args) => remove::run(&args),
+        Command::History(args) => history::run(&args),
+        Command::Logs(args) => logs::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::manual(&args),

@@ -1,6 +1,9 @@
 //! What commands print: a reader that has gone ends them in good order.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 /// Writes to stdout at once. Whoever reads may have seen enough (`| head`): then the command ends as if it were done.
 pub(super) fn print(text: &str) -> Result<(), String> {
@@ -15,4 +18,10 @@ pub(super) fn print(text: &str) -> Result<(), String> {
 pub(super) fn tell(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// A time in its two largest units.
+pub(super) fn took(micros: u64) -> String {
+    let text = humantime::format_duration(Duration::from_micros(micros)).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }

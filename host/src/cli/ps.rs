@@ -1,8 +1,8 @@
 //! `hotbay ps`: how the services of a host stand.
 
 use super::{
-    client::{Which, segment},
-    output::print,
+    client::{Client, Which, segment},
+    output::{print, took},
 };
 use clap::Parser;
 use hotbay::admin::{Rejected, Service, ServiceList};
@@ -27,12 +27,42 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let client = args.which.client()?;
     let (json, text) = match &args.name {
         Some(name) => {
-            client.get::<Service>(&format!("/v1/services/{}", segment(name))).map(|(json, one)| (json, details(&one)))?
+            let (json, one) = client.get::<Service>(&format!("/v1/services/{}", segment(name)))?;
+            let text = if args.json { String::new() } else { details(&one) + &side_by_side(name, &all(&client)?) };
+            (json, text)
         }
         None => client.get::<ServiceList>("/v1/services").map(|(json, all)| (json, table(&all.services)))?,
     };
     print(&if args.json { json + "\n" } else { text })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn all(client: &Client) -> Result<Vec<Service>, String> {
+    client.get::<ServiceList>("/v1/services").map(|(_, all)| all.services)
+}
+
+/// What was counted of each revision that serves: the one of `name`, and those of its labels.
+fn side_by_side(name: &str, services: &[Service]) -> String {
+    let labels = format!("{name}@");
+    let of = |service: &&Service| service.name == name || service.name.starts_with(&labels);
+    let serving: Vec<_> =
+        services.iter().filter(of).filter_map(|service| Some((service.name.as_str(), service.serving.as_ref()?))).collect();
+    if serving.is_empty() {
+        return String::new();
+    }
+    let width = serving.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max("SERVES".len());
+    let row = |name: &str, revision: &str, counts: [&str; 5]| {
+        let [requests, faults, p50, p99, in_flight] = counts;
+        format!("{name:width$}  {revision:12}  {requests:>9}  {faults:>6}  {p50:>10}  {p99:>10}  {in_flight:>9}\n")
+    };
+    let mut text = format!("\n{}", row("SERVES", "REVISION", ["REQUESTS", "FAULTS", "P50", "P99", "IN FLIGHT"]));
+    for (name, revision) in serving {
+        let quantile = |micros: Option<u64>| micros.map_or_else(|| "-".to_owned(), took);
+        let (requests, faults) = (revision.requests.to_string(), revision.faults.to_string());
+        let (p50, p99, in_flight) = (quantile(revision.p50_us), quantile(revision.p99_us), revision.in_flight.to_string());
+        text += &row(name, &revision.revision, [&requests, &faults, &p50, &p99, &in_flight]);
+    }
+    text
 }
 
 fn table(services: &[Service]) -> String {
@@ -92,7 +122,7 @@ fn details(service: &Service) -> String {
 }
 
 /// How long ago, in the two largest units.
-fn age(at: &str) -> String {
+pub(super) fn age(at: &str) -> String {
     let Ok(at) = humantime::parse_rfc3339(at) else {
         return at.to_owned();
     };
