@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod admin_changes;
 mod admin_events;
 mod bad_input;
 mod cache;
@@ -16,6 +17,7 @@ mod canaries;
 mod check;
 mod clients;
 mod commands;
+mod deploy_commands;
 mod errors;
 mod going_back;
 mod guest_logs;
@@ -24,6 +26,8 @@ mod handover_under_load;
 mod kinds;
 mod leaks;
 mod limits;
+mod metrics;
+mod orders_at_once;
 mod probe;
 mod routing;
 mod settle;
