@@ -4,12 +4,13 @@
 //! |---|---|
 //! | `hotbay::request` | one completion line a request |
 //! | `hotbay::swap` | one line for each state of a swap |
+//! | `hotbay::admin` | one line for each change that was ordered by the admin API |
 //! | `hotbay::guest` | what guests write to stdout and stderr, and by `wasi:logging` |
 //! | `hotbay::denied` | calls of guests that are not granted |
 //!
 //! Fields: `service`, `revision` (12 hex digits), `request_id`, `state`, `took_us` (microseconds), `method`, `path`, `status`,
 //! `sent` (bytes of the response body), `reason`, `remedy`; of guests `stream`, `context` and `cut` (lines); of denied calls `capability`
-//! and `authority`; of the host `bay`, `state`, `error`, `signal`, `connections`; of a
+//! and `authority`; of orders `order`, `peer` and `wait`; of the host `bay`, `state`, `error`, `signal`, `connections`; of a
 //! hand-over `process` and `version` of the other host, `bound` and `configured` addresses.
 
 mod batch;
