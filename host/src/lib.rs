@@ -24,6 +24,7 @@ pub mod telemetry;
 
 use config::HostConfig;
 use deploy::{Board, Deployer, Events, Parts, Standing, history::History};
+use futures::FutureExt;
 use handover::{Offered, Post, Predecessor, TakeOverError};
 use registry::Registry;
 use runtime::{Loader, Observers};
@@ -134,9 +135,9 @@ impl Host {
 
     /// Serves the bay until the shutdown has begun and what ran has finished, at most for the drain deadline.
     ///
-    /// `started` is told once how each service, and each misnamed file, that was in the bay at the start ended up. Requests are
-    /// answered before that: with 503 as long as their service may still come. Where there is a `predecessor`, it answers until
-    /// then, and `started` means that this host has relieved it.
+    /// `listening` is called once callers and commands find the host. `started` is told once how each service, and each misnamed
+    /// file, that was in the bay at the start ended up. Requests are answered before that: with 503 as long as their service may
+    /// still come. Where there is a `predecessor`, it answers until then, and both mean that this host has relieved it.
     ///
     /// # Errors
     /// Where the bay cannot be read any more, or the predecessor serves on. A build that will not serve is no error.
@@ -145,6 +146,7 @@ impl Host {
         listeners: Listeners,
         predecessor: Option<Predecessor>,
         shutdown: Shutdown,
+        listening: impl FnOnce() + Send,
         started: impl FnOnce(&[(String, Standing)]) + Send + 'static,
     ) -> Result<(), RunError> {
         let Self { config, loader, observers } = self;
@@ -191,15 +193,15 @@ impl Host {
         let edge = Arc::new(http::Edge::new(registry.clone(), config.http.clone(), config.dev, metrics));
         let offered = listeners.offered();
         let serving = http::serve(listeners.public, edge, shutdown.clone());
-        let (loading, serving) = match predecessor {
+        let (starting, serving) = match predecessor {
             None => {
                 keep_post(&config, offered, &registry, &shutdown, false);
-                let loading = tokio::spawn(async move {
+                let starting = async move {
                     let standings = decided.await;
                     handover::ready(false);
                     started(&standings);
-                });
-                (loading, tokio::spawn(serving))
+                };
+                (starting.boxed(), tokio::spawn(serving))
             }
             Some(predecessor) => {
                 let standings = tokio::select! {
@@ -214,11 +216,13 @@ impl Host {
                 keep_post(&config, offered, &registry, &shutdown, true);
                 handover::ready(true);
                 drop(relieved);
-                (tokio::spawn(async move { started(&standings) }), serving)
+                (async move { started(&standings) }.boxed(), serving)
             }
         };
         // Not before: until then a predecessor answers there.
         let admin = admin::start(listeners.admin, admin_parts).await.map_err(RunError::Admin)?;
+        listening();
+        let loading = tokio::spawn(starting);
         // A panic in it was logged.
         let _ = serving.await;
         if !shutdown.is_hand_over() {

@@ -25,7 +25,8 @@ pub struct ServiceList {
 pub struct Service {
     /// Its name.
     pub name: String,
-    /// `loading`, `serving`, `rejected` (it never had a good revision) or `draining` (it was removed).
+    /// `loading`, `serving`, `rolled-back` (the host went back from one that failed), `last-good` (what lies in the bay was rejected
+    /// at the start), `rejected` (it has no good revision) or `draining` (it was removed).
     pub state: String,
     /// Since when it has this state, RFC 3339.
     pub since: String,

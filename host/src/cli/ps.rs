@@ -68,7 +68,7 @@ fn side_by_side(name: &str, services: &[Service]) -> String {
 fn table(services: &[Service]) -> String {
     let width = services.iter().map(|service| service.name.len()).max().unwrap_or(0).max("SERVICE".len());
     let row = |name: &str, state: &str, revision: &str, since: &str, rest: &str| {
-        format!("{name:width$}  {state:8}  {revision:12}  {since:8}  {rest}").trim_end().to_owned() + "\n"
+        format!("{name:width$}  {state:11}  {revision:12}  {since:8}  {rest}").trim_end().to_owned() + "\n"
     };
     let mut text = row("SERVICE", "STATE", "REVISION", "SINCE", "ROUTES");
     for service in services {

@@ -87,16 +87,8 @@ async fn serve(config: HostConfig, mut sockets: Sockets, take_over: bool) -> Res
     let shutdown = Shutdown::new();
     shutdown.on_signal(telemetry::flush).map_err(|error| format!("signals cannot be handled: {error}"))?;
     let listening = move || tell(&format!("listening on http://{bound}\nadmin on http://{admin_bound}\n"));
-    if !take_over {
-        listening();
-    }
-    let started = move |standings: &[_]| {
-        if take_over {
-            listening();
-        }
-        tell(&table::services(standings, bound));
-    };
-    host.run(Listeners { public, admin }, predecessor, shutdown, started).await.map_err(|error| error.to_string())
+    let started = move |standings: &[_]| tell(&table::services(standings, bound));
+    host.run(Listeners { public, admin }, predecessor, shutdown, listening, started).await.map_err(|error| error.to_string())
 }
 
 /// A socket that another opened is used as it is: its address holds, whatever the settings say.
