@@ -48,6 +48,19 @@ fixtures: setup ## Build the example services and the guests of the tests
 build: setup ## Build the host: target/release/hotbay
 	cargo build $(NATIVE) --bin hotbay
 
+# A host that tests kill at chosen moments. Only the host's own crate is compiled once more, with less care, since nobody waits for
+# its speed. Built before the host that serves, which takes the place of the binary.
+.PHONY: fault-points
+fault-points: target/fault-points/hotbay ## Build the host that tests kill at chosen moments
+
+HOST_SOURCES := $(shell find host/src -name '*.rs') host/Cargo.toml Cargo.lock
+
+target/fault-points/hotbay: $(HOST_SOURCES) | setup
+	cargo build $(NATIVE) --bin hotbay --features hotbay/fault-points --config profile.release.package.hotbay.opt-level=1
+	@mkdir -p $(@D)
+	@cp target/release/hotbay $@
+	@rm -f target/release/hotbay
+
 .PHONY: run
 run: guests build ## Build everything and serve the example services: LISTEN=, BAY=, ARGS=
 	@mkdir -p '$(BAY)'
@@ -55,7 +68,7 @@ run: guests build ## Build everything and serve the example services: LISTEN=, B
 
 # Tests print figures and nothing else, so what they print is shown.
 .PHONY: test
-test: fixtures build promtool ## Build everything and run every test
+test: fixtures fault-points build promtool ## Build everything and run every test
 	@status=0; \
 	cargo test $(NATIVE) --no-fail-fast -- --show-output 2>&1 | tee target/test.log || status=$$?; \
 	printf '\nEvery test runner and how it ended:\n'; \

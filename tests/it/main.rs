@@ -19,6 +19,7 @@ mod clients;
 mod commands;
 mod deploy_commands;
 mod errors;
+mod faults;
 mod going_back;
 mod guest_logs;
 mod handover;

@@ -56,6 +56,7 @@ pub struct Builder {
     args: Vec<String>,
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
+    binary: Option<PathBuf>,
 }
 
 /// A host process that has ended.
@@ -89,6 +90,16 @@ pub fn binary() -> PathBuf {
     let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/hotbay");
     let found = beside.into_iter().chain(target).chain([usual]).find(|path| path.is_file());
     found.expect("there is no hotbay binary: run `cargo build --release -p hotbay`, or name one in HOTBAY_BIN")
+}
+
+/// The same host with points at which it can be killed: `$HOTBAY_FAULTS_BIN`, or what `make fault-points` built.
+pub fn faulty_binary() -> PathBuf {
+    if let Some(named) = std::env::var_os("HOTBAY_FAULTS_BIN") {
+        return named.into();
+    }
+    let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/fault-points/hotbay");
+    assert!(usual.is_file(), "there is no hotbay binary with fault points: run `make fault-points`");
+    usual
 }
 
 /// A command of the binary under test, with its output caught and nothing of ours in its environment.
@@ -154,6 +165,7 @@ impl Builder {
             args: Vec::new(),
             environment: Vec::new(),
             wrapper: Vec::new(),
+            binary: None,
         }
     }
 
@@ -226,6 +238,18 @@ impl Builder {
         self
     }
 
+    /// The host that is killed at `point` once the file `armed` is there.
+    pub fn faulty(mut self, point: &str, armed: &Path) -> Self {
+        self.binary = Some(faulty_binary());
+        self.env("HOTBAY_FAULT_POINT", point).env("HOTBAY_FAULT_ARMED", &armed.to_string_lossy())
+    }
+
+    /// The host as people run it.
+    pub fn sound(mut self) -> Self {
+        self.binary = None;
+        self
+    }
+
     /// The folder around the bay, for files that are not in it.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -238,7 +262,7 @@ impl Builder {
 
     fn command(&self) -> Command {
         let mut command = match self.wrapper.split_first() {
-            None => hotbay(["serve"]),
+            None => quiet(Command::new(self.binary.clone().unwrap_or_else(binary)), ["serve"]),
             Some((program, args)) => quiet(Command::new(program), args.iter().chain([&binary_text(), &"serve".to_owned()])),
         };
         command.arg(&self.bay).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "json"]);
