@@ -192,8 +192,11 @@ impl Admin {
         }
     }
 
-    /// The first route of the main revision that needs no host and no parameter.
+    /// The first route of a main revision that needs no host and no parameter.
     fn url(&self, name: &BuildName) -> Option<String> {
+        if name.label.is_some() {
+            return None;
+        }
         let routes = self.board.one(name.service.as_str())?.serving?.routes;
         let path = routes.iter().find(|route| route.starts_with('/') && !route.contains(['{', ' ']))?;
         Some(format!("http://{}{path}", self.public?))

@@ -73,6 +73,9 @@ fn follow(bar: &ProgressBar, client: &Client, name: &BuildName, revision: &str) 
         let Ok(ended) = serde_json::from_str::<Ended>(&message.data) else { continue };
         let is_new = humantime::parse_rfc3339(&ended.at).is_ok_and(|at| at >= begun);
         if is_new && ended.label.as_deref() == name.label() && ended.revision.as_deref() == Some(revision) {
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
+                bar.set_style(style);
+            }
             bar.set_message(format!("{name} {revision} {}", after(&ended.state)));
         }
     }
