@@ -210,7 +210,7 @@ async fn names_that_are_not_allowed_are_told() {
         ("a-.toml", "hyphen"),
         (&long, "64 bytes"),
         (&longest, "250 bytes"),
-        ("a@b.wasm", "NAME@LABEL"),
+        ("a@b.toml", "settings of a labelled revision"),
     ] {
         fs::write(host.bay().join(file), &wasm).expect("a name that the file system takes");
         if file.starts_with('.') {

@@ -144,7 +144,7 @@ async fn a_promoted_revision_is_the_main_one_and_its_share_ends() {
     }
     assert!(!host.build_path("shop@beta").exists());
     assert_eq!(fs::read(host.build_path("shop")).unwrap(), guests::revision("marker", 2));
-    assert_eq!(fs::read_to_string(host.bay().join("shop.toml")).unwrap(), "# mine\n\n[limits]\nqueue = 5\n");
+    assert_eq!(fs::read_to_string(host.bay().join("shop.toml")).unwrap(), "# mine\n[traffic]\n\n[limits]\nqueue = 5\n");
     let none = host.admin().post("/v1/services/shop/promote", r#"{"label":"gamma"}"#).await;
     assert_eq!(none.status, 404, "{}", none.text());
 }

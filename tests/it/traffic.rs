@@ -24,10 +24,11 @@ async fn a_revision_that_is_asked_for_is_no_matter_of_the_guest() {
 }
 
 #[tokio::test]
-async fn a_share_without_a_revision_is_the_main_ones() {
+async fn a_share_without_a_good_revision_is_the_main_ones() {
     let wasm = guests::fixture("probe");
     let settings = "[traffic]\nbeta = 100\nsticky = \"header:x-user\"\n";
-    let host = Host::builder().service("probe", &wasm).settings("probe", settings).start().await;
+    let builder = Host::builder().own_state().service("probe", &wasm).settings("probe", settings);
+    let host = builder.service("probe@beta", b"no wasm at all").start().await;
     let answer = host.request("GET", "/probe/marker").header("x-user", "ada").send().await;
     assert_eq!((answer.status, answer.revision()), (200, guests::digest(&wasm).as_str()));
 }

@@ -125,9 +125,6 @@ pub fn without_share(text: &str, label: &Label) -> Option<String> {
     let mut document: toml_edit::DocumentMut = text.parse().ok()?;
     let traffic = document.get_mut("traffic")?.as_table_like_mut()?;
     traffic.remove(label.as_str())?;
-    if traffic.is_empty() {
-        document.remove("traffic");
-    }
     Some(document.to_string())
 }
 
@@ -171,7 +168,7 @@ mod tests {
         let beta = Label::parse("beta").unwrap();
         let text = "# mine\n[traffic] # shares\nbeta = 10 # now\nnext = 5\n\n[limits]\nqueue = 1\n";
         assert_eq!(without_share(text, &beta).unwrap(), "# mine\n[traffic] # shares\nnext = 5\n\n[limits]\nqueue = 1\n");
-        assert_eq!(without_share("[traffic]\nbeta = 10\n", &beta).unwrap(), "");
+        assert_eq!(without_share("[traffic]\nbeta = 10\n", &beta).unwrap(), "[traffic]\n");
         assert_eq!(without_share("[limits]\nqueue = 1\n", &beta), None);
     }
 }

@@ -279,10 +279,7 @@ impl Swaps {
         }
         self.had_settings = contents.settings.is_some();
         if self.is_current(&contents) {
-            self.share_anew(contents.settings.as_ref());
-            self.rejected = None;
-            self.context.board.mended(&self.name.to_string());
-            return Attempt::Settled;
+            return self.still_current(contents, detected).await;
         }
         if self.is_rejected(&contents) {
             return Attempt::Settled;
@@ -322,6 +319,20 @@ impl Swaps {
         }
         self.remember(candidate.build, Came::Bay).await;
         if stamp.age() < detected.elapsed() + CLOCK_GRAIN { Attempt::Recheck } else { Attempt::Settled }
+    }
+
+    /// The files make the revision that serves; its shares may be others.
+    async fn still_current(&mut self, contents: Contents, detected: Instant) -> Attempt {
+        let sighting = contents.sighting();
+        let candidate = Candidate { build: contents.build, settings: contents.settings, detected };
+        if let Some(reject) = self.unlabelled(&candidate).await {
+            self.reject(reject, sighting, Some(&candidate), false, detected);
+            return Attempt::Settled;
+        }
+        self.share_anew(candidate.settings.as_ref());
+        self.rejected = None;
+        self.context.board.mended(&self.name.to_string());
+        Attempt::Settled
     }
 
     pub(super) async fn read(&self) -> io::Result<Contents> {
