@@ -29,8 +29,15 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
+/// Waits until the last swap is in the history: an order is carried out after that.
+async fn has_remembered(host: &Host) {
+    let unknown = host.admin().post("/v1/services/shop/rollback", r#"{"to":"ffffffff"}"#).await;
+    assert_eq!(unknown.status, 404, "{}", unknown.text());
+}
+
 /// That the history holds the builds it names and no others, and that nothing half written is left.
 async fn is_whole(host: &Host, point: &str) {
+    has_remembered(host).await;
     let left: Vec<_> = files(host.bay()).into_iter().filter(|path| path.to_string_lossy().contains("unfinished")).collect();
     assert!(left.is_empty(), "{point}: {left:?}");
     let history = host.admin().get("/v1/services/shop/history").await;
@@ -75,9 +82,8 @@ async fn a_kill_at_any_step_of_an_order_leaves_both_files_or_neither() {
         let mark = host.mark();
         host.place_settings("shop", &settings(2));
         host.since(mark).wait_for("shop", "published").await;
+        has_remembered(&host).await;
         let admin = host.admin();
-        // Orders wait for what is remembered of the swap before.
-        assert_eq!(admin.post("/v1/services/shop/rollback", r#"{"to":"ffffffff"}"#).await.status, 404);
         fs::write(&armed, "").expect("a file");
         let to = format!(r#"{{"to":"{}"}}"#, guests::digest(&build(1)));
         tokio::spawn(async move { admin.request("POST", "/v1/services/shop/rollback").body(to).try_open().await });
