@@ -76,6 +76,28 @@ fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Keeps other hosts from changing what they share with this one, until it is dropped.
+pub struct Lock(File);
+
+impl Lock {
+    /// Takes the lock that `path` stands for, making the file (mode 0600) where it is missing. Waits for whoever has it.
+    ///
+    /// # Errors
+    /// Where the file cannot be made or opened, or is a link.
+    pub fn take(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(NOFOLLOW).open(path)?;
+        file.lock()?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file would do; a child process might hold it open.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Removes what a crash left half written in `folder`.
 pub fn sweep(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {

@@ -1,6 +1,9 @@
 //! The commands that ask a running host: what they print, what they say when they cannot, and their exit codes.
 
-use hotbay_tests::{Finished, Host, How, PATIENCE, Signal, guests, host::finish, host::hotbay};
+use hotbay_tests::{
+    Host, How, PATIENCE, Signal, guests,
+    host::{ask, assert_fails, finish, hotbay},
+};
 use serde_json::Value;
 use std::{fs, io, process::Stdio};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -8,18 +11,6 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 async fn host() -> Host {
     let builder = Host::builder().own_state().service("probe", &guests::fixture("probe"));
     builder.service("broken", b"no wasm").start().await
-}
-
-async fn ask<const N: usize>(host: &Host, args: [&str; N]) -> Finished {
-    finish(host.command(args)).await
-}
-
-#[track_caller]
-fn assert_fails(ended: &Finished, named: &[&str]) {
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{}", ended.stderr);
-    for named in named {
-        assert!(ended.stderr.contains(named), "{named}: {}", ended.stderr);
-    }
 }
 
 #[tokio::test]

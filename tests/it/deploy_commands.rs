@@ -1,6 +1,9 @@
 //! The commands that change services and show what guests say: what they print, and their exit codes.
 
-use hotbay_tests::{Finished, Host, PATIENCE, guests, host::finish};
+use hotbay_tests::{
+    Finished, Host, PATIENCE, guests,
+    host::{ask, assert_fails},
+};
 use serde_json::Value;
 use std::{fs, process::Stdio};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -12,18 +15,6 @@ fn revision(n: u32) -> String {
 
 async fn host() -> Host {
     Host::builder().own_state().service("probe", &guests::revision("probe", 1)).start().await
-}
-
-async fn ask<const N: usize>(host: &Host, args: [&str; N]) -> Finished {
-    finish(host.command(args)).await
-}
-
-#[track_caller]
-fn assert_fails(ended: &Finished, named: &[&str]) {
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{}", ended.stderr);
-    for named in named {
-        assert!(ended.stderr.contains(named), "{named}: {}", ended.stderr);
-    }
 }
 
 #[track_caller]

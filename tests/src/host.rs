@@ -129,6 +129,20 @@ pub async fn finish(mut command: Command) -> Finished {
     }
 }
 
+/// Runs a command that talks to `host` to its end.
+pub async fn ask<const N: usize>(host: &Host, args: [&str; N]) -> Finished {
+    finish(host.command(args)).await
+}
+
+/// That a command failed, printed nothing, and named all of these.
+#[track_caller]
+pub fn assert_fails(ended: &Finished, named: &[&str]) {
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{}", ended.stderr);
+    for named in named {
+        assert!(ended.stderr.contains(named), "{named}: {}", ended.stderr);
+    }
+}
+
 /// The state folder of all hosts of this test process that have none of their own: each fixture is compiled once.
 ///
 /// It lies under the system's temporary folder and is cleared away by the next run, when its process has ended.

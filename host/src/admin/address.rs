@@ -1,13 +1,11 @@
 //! Where the admin listeners of a state folder are: what each host leaves there for the commands.
 
-use crate::state;
+use crate::state::{self, Lock};
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{self, File, OpenOptions},
-    io,
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -57,23 +55,9 @@ pub fn read(state: &Path) -> io::Result<Vec<Address>> {
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// Keeps other hosts with this state folder from changing what they share, until it is dropped.
-pub(super) struct Lock(File);
-
-impl Lock {
-    pub(super) fn take(state: &Path) -> io::Result<Self> {
-        let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(nofollow).open(state.join(LOCK))?;
-        file.lock()?;
-        Ok(Self(file))
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Closing the file would do; a child process might hold it open.
-        let _ = self.0.unlock();
-    }
+/// Keeps other hosts with this state folder from changing what they share.
+pub(super) fn lock(state: &Path) -> io::Result<Lock> {
+    Lock::take(&state.join(LOCK))
 }
 
 /// Puts `mine` beside the lines of other hosts that live and serve other bays: the bay's newest host is the one to go to.
@@ -107,7 +91,7 @@ mod tests {
     #[test]
     fn hosts_of_several_bays_stand_side_by_side_and_dead_ones_go() {
         let state = tempfile::tempdir().unwrap();
-        let lock = Lock::take(state.path()).unwrap();
+        let lock = lock(state.path()).unwrap();
         let bound = "0.0.0.0:9191".parse().unwrap();
         let (one, two) = (Address::of(bound, Path::new("/one")), Address::of(bound, Path::new("/two")));
         assert_eq!(one.address, "127.0.0.1:9191".parse().unwrap());

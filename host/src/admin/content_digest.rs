@@ -49,7 +49,7 @@ fn read(name: &str, text: &str) -> Result<Digest, Problem> {
     // Parameters of a structured field (RFC 9651) mean nothing here.
     let text = text.split(';').next().unwrap_or_default().trim();
     let bytes = text.strip_prefix(':').and_then(|text| text.strip_suffix(':')).unwrap_or(text);
-    let digest = STANDARD.decode(bytes).ok().and_then(|bytes| Digest::parse(&hex::encode(bytes)));
+    let digest = STANDARD.decode(bytes).ok().and_then(|bytes| Digest::from_bytes(&bytes));
     digest.ok_or_else(|| {
         let detail = format!("{name} holds no SHA-256: {}", text.escape_debug());
         Problem::new(StatusCode::BAD_REQUEST, detail).remedy("write content-digest: sha-256=:BASE64:")

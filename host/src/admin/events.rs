@@ -2,7 +2,11 @@
 
 #![allow(unused_qualifications, reason = "utoipa writes them where it names the parameters")]
 
-use super::{Admin, problem::Problem};
+use super::{
+    Admin,
+    problem::Problem,
+    stream::{lost, respond},
+};
 use crate::{
     deploy::{Event, Reader, Told},
     shutdown::Shutdown,
@@ -10,19 +14,13 @@ use crate::{
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode},
-    response::{
-        IntoResponse, Response,
-        sse::{self, KeepAlive, Sse},
-    },
+    response::{Response, sse},
 };
 use futures::{StreamExt, stream};
 use serde::Deserialize;
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::IntoParams;
-
-/// Silence after which a comment is sent, so that proxies and readers know that the stream lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 const LAST_EVENT_ID: &str = "last-event-id";
 
@@ -73,8 +71,8 @@ pub(super) async fn events(
         _ => true,
     };
     let stream = stream::unfold(following, async |mut following| Some((following.next().await?, following)));
-    let stream = stream.filter(move |told| std::future::ready(of_service(told))).map(|told| Ok::<_, Infallible>(message(&told)));
-    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+    let stream = stream.filter(move |told| std::future::ready(of_service(told))).map(|told| message(&told));
+    Ok(respond(stream))
 }
 
 /// A reader on its way through the events, with its place among the streams.
@@ -104,8 +102,7 @@ impl Following {
 fn message(told: &Told) -> sse::Event {
     match told {
         Told::Event(event) => of_state(event),
-        // Without an id: who breaks off here is told again.
-        Told::Lost(lost) => sse::Event::default().event("lost").data(format!("{{\"lost\":{lost}}}")),
+        Told::Lost(count) => lost(*count),
     }
 }
 

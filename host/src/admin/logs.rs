@@ -2,27 +2,26 @@
 
 #![allow(unused_qualifications, reason = "utoipa writes them where it names the parameters")]
 
-use super::{Admin, problem::Problem, services::rfc3339};
+use super::{
+    Admin,
+    problem::Problem,
+    services::rfc3339,
+    stream::{lost, respond},
+};
 use crate::{shutdown::Shutdown, telemetry::GuestLine};
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
     http::StatusCode,
-    response::{
-        IntoResponse, Response,
-        sse::{self, KeepAlive, Sse},
-    },
+    response::{Response, sse},
 };
-use futures::{StreamExt, stream};
+use futures::stream;
 use serde::{Deserialize, Serialize};
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::sync::{
     OwnedSemaphorePermit,
     broadcast::{Receiver, error::RecvError},
 };
 use utoipa::IntoParams;
-
-/// Silence after which a comment is sent, so that proxies and readers know that the stream lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Which lines.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -69,7 +68,7 @@ pub(super) async fn logs(
     let place = admin.stream_place()?;
     let following = Following { lines: admin.lines.subscribe(), service, shutdown: admin.shutdown.clone(), _place: place };
     let stream = stream::unfold(following, async |mut following| Some((following.next().await?, following)));
-    Ok(Sse::new(stream.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+    Ok(respond(stream))
 }
 
 /// A reader of lines, with its place among the streams.
@@ -92,9 +91,7 @@ impl Following {
             match told {
                 Ok(line) if self.service.as_ref().is_none_or(|service| line.service == *service) => return Some(of_line(&line)),
                 Ok(_) => {}
-                Err(RecvError::Lagged(lost)) => {
-                    return Some(sse::Event::default().event("lost").data(format!("{{\"lost\":{lost}}}")));
-                }
+                Err(RecvError::Lagged(count)) => return Some(lost(count)),
                 Err(RecvError::Closed) => return None,
             }
         }

@@ -13,6 +13,7 @@ mod order;
 mod problem;
 mod router;
 mod services;
+mod stream;
 mod token;
 mod upload;
 
@@ -31,7 +32,6 @@ use crate::{
     state,
     telemetry::{GuestLines, Metrics},
 };
-use address::Lock;
 use axum::{Router, http::StatusCode};
 use gate::{Peer, Reached};
 use hyper::server::conn::http1;
@@ -173,7 +173,7 @@ impl Running {
         self.ending.finished(FAREWELL).await;
         let (state, mine) = self.registered;
         let taken =
-            tokio::task::spawn_blocking(move || Lock::take(&state).and_then(|lock| address::remove(&lock, &state, &mine)));
+            tokio::task::spawn_blocking(move || address::lock(&state).and_then(|lock| address::remove(&lock, &state, &mine)));
         // Where it stays, commands see that its process has ended.
         if let Err(error) = taken.await.map_err(io::Error::other).flatten() {
             debug!(%error, "the address of the admin listener stays in the state folder");
@@ -185,7 +185,7 @@ impl Running {
 fn enter(state: &Path, mine: &Address) -> io::Result<(Token, io::Result<()>)> {
     state::make_private(state)?;
     state::refuse_unless_own(&fs::metadata(state)?)?;
-    let lock = Lock::take(state);
+    let lock = address::lock(state);
     let token = Token::open(state)?;
     Ok((token, lock.and_then(|lock| address::add(&lock, state, mine))))
 }

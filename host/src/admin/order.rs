@@ -4,12 +4,12 @@ use super::{
     Admin,
     gate::Peer,
     problem::{NEAR_MAX, Problem, alike},
-    services::micros,
     upload::unwritten,
 };
 use crate::{
     config::{BuildName, Label},
     deploy::{Change, Done, OrderError, Published},
+    telemetry::micros,
 };
 use axum::{
     Json,

@@ -4,7 +4,7 @@ use super::{Admin, changes, events, gate, health, history, logs, metrics, proble
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State},
+    extract::DefaultBodyLimit,
     http::{Method, StatusCode, Uri, header},
     middleware,
     response::{IntoResponse, Response},
@@ -77,7 +77,7 @@ async fn openapi(axum::Extension(Description(page)): axum::Extension<Description
     ([(header::CONTENT_TYPE, "application/json")], page)
 }
 
-async fn unknown(State(_): State<Arc<Admin>>, uri: Uri) -> Problem {
+async fn unknown(uri: Uri) -> Problem {
     let detail = format!("there is no `{}` here", uri.path().escape_debug());
     Problem::new(StatusCode::NOT_FOUND, detail).remedy("/v1/openapi.json lists what there is")
 }

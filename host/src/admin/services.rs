@@ -1,16 +1,16 @@
 //! `GET /v1/services` and `GET /v1/services/{name}`: how each service stands.
 
 use super::{Admin, problem::Problem};
-use crate::deploy::{self, Status};
+use crate::{
+    deploy::{self, Status},
+    telemetry::micros,
+};
 use axum::{
     Json,
     extract::{Path, State, rejection::PathRejection},
 };
 use serde::{Deserialize, Serialize};
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 use utoipa::ToSchema;
 
 /// All services.
@@ -155,10 +155,6 @@ impl From<deploy::Draining> for Draining {
     fn from(draining: deploy::Draining) -> Self {
         Self { revision: draining.revision, since: rfc3339(draining.since) }
     }
-}
-
-pub(super) fn micros(took: Duration) -> u64 {
-    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn rfc3339(at: SystemTime) -> String {

@@ -2,6 +2,7 @@
 
 use super::host_config;
 use hotbay::admin::{self, ADDRESS_FILE, Address, Outcome, Problem, TOKEN_FILE};
+use hotbay::config::HostConfig;
 use serde::de::DeserializeOwned;
 use std::{
     fs, io,
@@ -64,7 +65,7 @@ impl Which {
             (None, Some(_), None) => None,
             _ => Some(config.bay.clone()),
         };
-        let default = bay.as_ref().map(|bay| bay.join(".hotbay"));
+        let default = bay.as_deref().map(HostConfig::state_of);
         let state = self.state.clone().or(config.state.clone()).or(default).unwrap_or_else(|| config.state_dir());
         let (address, found) = match &self.admin {
             Some(address) => (address.clone(), None),
@@ -154,8 +155,7 @@ impl Client {
         headers: &[(&str, String)],
         body: SendBody<'_>,
     ) -> Result<(String, Result<Outcome, Problem>), String> {
-        let url = format!("http://{}{path}", self.address);
-        let mut request = Request::builder().method(method).uri(url).header("authorization", format!("Bearer {}", self.token));
+        let mut request = self.request(method, path);
         for (name, value) in headers {
             request = request.header(*name, value);
         }
@@ -173,10 +173,21 @@ impl Client {
         Ok((text, meaning))
     }
 
-    fn ask(&self, path: &str) -> Result<Response<Body>, String> {
+    /// Orders a change that JSON describes.
+    pub(super) fn order_json(&self, path: &str, body: &serde_json::Value) -> Result<(String, Result<Outcome, Problem>), String> {
+        let body = body.to_string();
+        let headers = [("content-type", "application/json".to_owned()), ("content-length", body.len().to_string())];
+        self.order("POST", path, &headers, SendBody::from_reader(&mut body.as_bytes()))
+    }
+
+    fn request(&self, method: &str, path: &str) -> http::request::Builder {
         let url = format!("http://{}{path}", self.address);
-        let call = self.agent.get(url).header("authorization", format!("Bearer {}", self.token));
-        let mut response = call.call().map_err(|error| self.unreachable(&error))?;
+        Request::builder().method(method).uri(url).header("authorization", format!("Bearer {}", self.token))
+    }
+
+    fn ask(&self, path: &str) -> Result<Response<Body>, String> {
+        let request = self.request("GET", path).body(()).map_err(|error| error.to_string())?;
+        let mut response = self.agent.run(request).map_err(|error| self.unreachable(&error))?;
         if response.status().is_success() {
             return Ok(response);
         }

@@ -7,8 +7,7 @@ use super::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Parser;
-use hotbay::{config::BuildName, deploy::BUILD_MAX};
-use sha2::{Digest, Sha256};
+use hotbay::{config::BuildName, deploy::BUILD_MAX, runtime::Digest};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -44,11 +43,11 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let name = name(args)?;
     let wasm = read(&args.file, BUILD_MAX)?;
-    let digest = Sha256::digest(&wasm);
+    let digest = Digest::of(&wasm);
     let mut headers = vec![
         ("content-type", "application/wasm".to_owned()),
         ("content-length", wasm.len().to_string()),
-        ("content-digest", format!("sha-256=:{}:", STANDARD.encode(digest))),
+        ("content-digest", format!("sha-256=:{}:", STANDARD.encode(digest.as_bytes()))),
         // So that a host that takes none of it says so before all of it was sent.
         ("expect", "100-continue".to_owned()),
     ];
@@ -57,8 +56,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         headers.push(("x-hotbay-settings", STANDARD.encode(text)));
     }
     let client = Arc::new(args.which.client()?);
-    let revision: String = hex::encode(digest).chars().take(12).collect();
-    let progress = if args.json { Progress::none() } else { Progress::of(&client, &name, &revision, &wasm, !args.no_wait) };
+    let progress = if args.json { Progress::none() } else { Progress::of(&client, &name, &digest.short(), &wasm, !args.no_wait) };
     let mut body = progress.sending(io::Cursor::new(wasm));
     let path = format!("/v1/services/{}?wait={}", segment(&name.to_string()), !args.no_wait);
     let answer = client.order("PUT", &path, &headers, SendBody::from_reader(&mut body));

@@ -2,19 +2,12 @@
 
 use super::{
     client::{Client, Stream, Which, segment},
-    messages::{Lost, next},
-    output::{print, took},
+    messages::{LOOK_AGAIN, Lost, print_all},
+    output::took,
 };
 use clap::Parser;
 use serde::Deserialize;
-use std::{
-    io::{self, BufRead},
-    process::ExitCode,
-    time::Duration,
-};
-
-/// Between two looks for a host that has gone.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+use std::process::ExitCode;
 
 #[derive(Parser)]
 pub(super) struct Args {
@@ -51,9 +44,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let mut since = args.since;
     let mut reader = client.open(&path(args, since))?;
     loop {
-        let ended = read(args, &mut reader, &mut since)?;
+        let ended = print_all(&mut reader, args.json, line, |id| since = id.or(since))?;
         if !args.follow {
-            return ended.map(|()| ExitCode::SUCCESS).map_err(|error| format!("the host's answer broke off: {error}; ask again"));
+            return ended.map(|()| ExitCode::SUCCESS);
         }
         eprintln!("hotbay: the host no longer answers; waiting until it does");
         (client, reader) = again(args, &client, &mut since);
@@ -64,19 +57,6 @@ fn path(args: &Args, since: Option<u64>) -> String {
     let service = args.name.as_deref().map(|name| format!("&service={}", segment(name))).unwrap_or_default();
     let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
     format!("/v1/events?follow={}{service}{since}", args.follow)
-}
-
-/// Prints what comes until it ends, and keeps the number of the last event.
-fn read(args: &Args, reader: &mut impl BufRead, since: &mut Option<u64>) -> Result<io::Result<()>, String> {
-    loop {
-        let message = match next(reader) {
-            Ok(Some(message)) => message,
-            Ok(None) => return Ok(Ok(())),
-            Err(error) => return Ok(Err(error)),
-        };
-        *since = message.id.or(*since);
-        print(&if args.json { message.data + "\n" } else { line(&message.data)? })?;
-    }
 }
 
 /// Waits for the host to come back. One that is another process counts its events anew.

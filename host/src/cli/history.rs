@@ -2,8 +2,7 @@
 
 use super::{
     client::{Which, segment},
-    output::{print, took},
-    ps::age,
+    output::{age, print, took},
 };
 use clap::Parser;
 use hotbay::admin::{Past, PastList};

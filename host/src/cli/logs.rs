@@ -2,15 +2,11 @@
 
 use super::{
     client::{Which, segment},
-    messages::{Lost, next},
-    output::print,
+    messages::{LOOK_AGAIN, Lost, print_all},
 };
 use clap::Parser;
 use serde::Deserialize;
-use std::{io::BufRead, process::ExitCode, time::Duration};
-
-/// Between two looks for a host that has gone.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+use std::process::ExitCode;
 
 #[derive(Parser)]
 pub(super) struct Args {
@@ -43,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let path = format!("/v1/logs{service}");
     let mut reader = args.which.client()?.open(&path)?;
     loop {
-        let ended = read(args, &mut reader)?;
+        let ended = print_all(&mut reader, args.json, line, |_| {})?;
         if !args.follow {
             return ended.map(|()| ExitCode::SUCCESS);
         }
@@ -54,17 +50,6 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
                 break reader;
             }
         };
-    }
-}
-
-/// Prints what comes until it ends, and tells how it did.
-fn read(args: &Args, reader: &mut impl BufRead) -> Result<Result<(), String>, String> {
-    loop {
-        match next(reader) {
-            Ok(Some(message)) => print(&if args.json { message.data + "\n" } else { line(&message.data)? })?,
-            Ok(None) => return Ok(Ok(())),
-            Err(error) => return Ok(Err(format!("the host's answer broke off: {error}; ask again"))),
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// Writes to stdout at once. Whoever reads may have seen enough (`| head`): then the command ends as if it were done.
@@ -22,6 +22,19 @@ pub(super) fn tell(text: &str) {
 
 /// A time in its two largest units.
 pub(super) fn took(micros: u64) -> String {
-    let text = humantime::format_duration(Duration::from_micros(micros)).to_string();
+    in_words(Duration::from_micros(micros))
+}
+
+/// How long ago, to the second, in the two largest units.
+pub(super) fn age(at: &str) -> String {
+    let Ok(at) = humantime::parse_rfc3339(at) else {
+        return at.to_owned();
+    };
+    let whole = SystemTime::now().duration_since(at).unwrap_or_default().as_secs();
+    in_words(Duration::from_secs(whole))
+}
+
+fn in_words(time: Duration) -> String {
+    let text = humantime::format_duration(time).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }

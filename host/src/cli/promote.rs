@@ -6,7 +6,6 @@ use super::{
 };
 use clap::Parser;
 use std::process::ExitCode;
-use ureq::SendBody;
 
 #[derive(Parser)]
 pub(super) struct Args {
@@ -26,8 +25,6 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         return Err(format!("`{}` names no labelled revision; write NAME@LABEL", args.labelled.escape_debug()));
     };
     let client = args.which.client()?;
-    let body = serde_json::json!({ "label": label }).to_string();
-    let headers = [("content-type", "application/json".to_owned()), ("content-length", body.len().to_string())];
     let path = format!("/v1/services/{}/promote", segment(name));
-    outcome::end(client.order("POST", &path, &headers, SendBody::from_reader(&mut body.as_bytes()))?, args.json)
+    outcome::end(client.order_json(&path, &serde_json::json!({ "label": label }))?, args.json)
 }

@@ -2,14 +2,11 @@
 
 use super::{
     client::{Client, Which, segment},
-    output::{print, took},
+    output::{age, print, took},
 };
 use clap::Parser;
 use hotbay::admin::{Rejected, Service, ServiceList};
-use std::{
-    process::ExitCode,
-    time::{Duration, SystemTime},
-};
+use std::process::ExitCode;
 
 #[derive(Parser)]
 pub(super) struct Args {
@@ -119,14 +116,4 @@ fn details(service: &Service) -> String {
         line("remedy", &rejected.remedy);
     }
     text
-}
-
-/// How long ago, in the two largest units.
-pub(super) fn age(at: &str) -> String {
-    let Ok(at) = humantime::parse_rfc3339(at) else {
-        return at.to_owned();
-    };
-    let whole = SystemTime::now().duration_since(at).unwrap_or_default().as_secs();
-    let text = humantime::format_duration(Duration::from_secs(whole)).to_string();
-    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }

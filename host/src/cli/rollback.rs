@@ -6,7 +6,6 @@ use super::{
 };
 use clap::Parser;
 use std::process::ExitCode;
-use ureq::SendBody;
 
 #[derive(Parser)]
 pub(super) struct Args {
@@ -25,8 +24,6 @@ pub(super) struct Args {
 /// Exit code 0 where the earlier revision serves.
 pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let client = args.which.client()?;
-    let body = serde_json::json!({ "to": args.to }).to_string();
-    let headers = [("content-type", "application/json".to_owned()), ("content-length", body.len().to_string())];
     let path = format!("/v1/services/{}/rollback", segment(&args.name));
-    outcome::end(client.order("POST", &path, &headers, SendBody::from_reader(&mut body.as_bytes()))?, args.json)
+    outcome::end(client.order_json(&path, &serde_json::json!({ "to": args.to }))?, args.json)
 }

@@ -2,7 +2,11 @@
 
 use super::{ByteSize, Count, SettingsError, Span, document, units::not_zero, without_port};
 use serde::Deserialize;
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// What `hotbay serve` runs with.
 #[derive(Debug, Clone, Deserialize)]
@@ -60,9 +64,14 @@ impl HostConfig {
         document::parse(text)
     }
 
+    /// The state folder of a bay whose host is given none.
+    pub fn state_of(bay: &Path) -> PathBuf {
+        bay.join(".hotbay")
+    }
+
     /// The state folder in use.
     pub fn state_dir(&self) -> PathBuf {
-        self.state.clone().unwrap_or_else(|| self.bay.join(".hotbay"))
+        self.state.clone().unwrap_or_else(|| Self::state_of(&self.bay))
     }
 }
 

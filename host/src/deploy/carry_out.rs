@@ -2,7 +2,7 @@
 //! published. What is rejected leaves the bay as it was.
 
 use super::{
-    bay::{Bay, Written},
+    bay::Written,
     history::{Came, Entry},
     orders::{Change, Done, Order, OrderError, Published},
     swap::{Candidate, Swaps},
@@ -140,12 +140,6 @@ impl Swaps {
             reason: format!("`{}` has no labelled revision `{label}`", self.name),
             known: labels.iter().map(|label| format!("{}@{label}", self.name)).collect(),
         }
-    }
-
-    /// Runs what waits for the disk off the async threads.
-    async fn bay_work<T: Send + 'static>(&self, work: impl FnOnce(&Bay) -> io::Result<T> + Send + 'static) -> io::Result<T> {
-        let context = self.context.clone();
-        tokio::task::spawn_blocking(move || work(&context.bay)).await.map_err(io::Error::other)?
     }
 
     /// The revision to go back to: the last one before the one that serves that nobody went back from, or the one whose digest

@@ -4,7 +4,7 @@ use super::history::Came;
 use crate::{
     config::{BuildName, Traffic},
     runtime::Reject,
-    telemetry::{Metrics, Outcome},
+    telemetry::{Metrics, Outcome, micros},
 };
 use serde::{Serialize, Serializer};
 use std::{
@@ -323,10 +323,6 @@ fn rfc3339<S: Serializer>(at: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
 
 fn as_micros<S: Serializer>(took: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_u64(micros(*took))
-}
-
-fn micros(took: Duration) -> u64 {
-    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

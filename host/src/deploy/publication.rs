@@ -1,9 +1,9 @@
 //! What becomes of a loaded revision, and of the one before it: published, rejected, drained, retired, remembered.
 
 use super::{
-    bay::{Sighting, parse_settings},
+    bay::{Bay, Sighting, parse_settings},
     event::State,
-    history::{Came, End, Files},
+    history::{Came, End, Files, History},
     swap::{Candidate, Prepared, Swaps},
     verdict::{Counts, Lately, Watch},
 };
@@ -14,6 +14,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{
+    io,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -149,11 +150,20 @@ impl Swaps {
     /// Runs what waits for the disk off the async threads.
     pub(super) async fn with_history<T: Send + Default + 'static>(
         &self,
-        work: impl FnOnce(&super::history::History, &str) -> T + Send + 'static,
+        work: impl FnOnce(&History, &str) -> T + Send + 'static,
     ) -> T {
         let (context, name) = (self.context.clone(), self.name.clone());
         // A panic in it was logged.
         tokio::task::spawn_blocking(move || work(&context.history, &name.to_string())).await.unwrap_or_default()
+    }
+
+    /// Runs what waits for the disk with the bay off the async threads.
+    pub(super) async fn bay_work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Bay) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let context = self.context.clone();
+        tokio::task::spawn_blocking(move || work(&context.bay)).await.map_err(io::Error::other)?
     }
 
     /// Tells why `candidate`, or files that cannot even be read, will not serve.
@@ -217,8 +227,8 @@ impl Swaps {
         if self.name.label.is_some() || settings.traffic.shares.is_empty() {
             return None;
         }
-        let (context, service) = (self.context.clone(), self.name.service.clone());
-        let labels = tokio::task::spawn_blocking(move || context.bay.labels(&service)).await.ok()?.ok()?;
+        let service = self.name.service.clone();
+        let labels = self.bay_work(move |bay| bay.labels(&service)).await.ok()?;
         let (missing, _) = settings.traffic.shares.iter().find(|(label, _)| !labels.contains(label))?;
         let service = &self.name.service;
         Some(Reject::new(

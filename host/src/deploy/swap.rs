@@ -107,11 +107,16 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// What the history calls it. Settings that are no UTF-8 make no revision.
+    /// What the history calls it.
     pub(super) fn files(&self) -> Files {
-        let text = |text: &Bytes| String::from_utf8_lossy(text).into_owned();
-        Files { digest: *self.build.digest(), settings: self.settings.as_ref().map(text) }
+        files_of(&self.build, self.settings.as_ref())
     }
+}
+
+/// What the history calls a build and its settings. Settings that are no UTF-8 make no revision.
+fn files_of(build: &Build, settings: Option<&Bytes>) -> Files {
+    let text = |text: &Bytes| String::from_utf8_lossy(text).into_owned();
+    Files { digest: *build.digest(), settings: settings.map(text) }
 }
 
 /// What one attempt came to.
@@ -294,14 +299,10 @@ impl Swaps {
         }
         let candidate = Candidate { build, settings, detected };
         if let Some(reject) = self.unlabelled(&candidate).await {
-            self.reject(reject, sighting, Some(&candidate), false, detected);
-            self.fall_back().await;
-            return Attempt::Settled;
+            return self.refuse(reject, sighting, Some(&candidate), false, detected).await;
         }
         if let Some(reject) = self.was_rolled_back(&candidate).await {
-            self.reject(reject, sighting, Some(&candidate), false, detected);
-            self.fall_back().await;
-            return Attempt::Settled;
+            return self.refuse(reject, sighting, Some(&candidate), false, detected).await;
         }
         let (loaded, contested) = match self.prepare(&candidate).await {
             Ok(prepared) => (self.publish(prepared, &candidate, Came::Bay, None), true),
@@ -313,12 +314,24 @@ impl Swaps {
             }
         };
         if let Err(reject) = loaded {
-            self.reject(reject, sighting, Some(&candidate), contested, detected);
-            self.fall_back().await;
-            return Attempt::Settled;
+            return self.refuse(reject, sighting, Some(&candidate), contested, detected).await;
         }
         self.remember(candidate.build, Came::Bay).await;
         if stamp.age() < detected.elapsed() + CLOCK_GRAIN { Attempt::Recheck } else { Attempt::Settled }
+    }
+
+    /// What lies in the bay will not serve: it is told, and where nothing serves, the last good revision does.
+    async fn refuse(
+        &mut self,
+        reject: Reject,
+        sighting: Sighting,
+        candidate: Option<&Candidate>,
+        contested: bool,
+        detected: Instant,
+    ) -> Attempt {
+        self.reject(reject, sighting, candidate, contested, detected);
+        self.fall_back().await;
+        Attempt::Settled
     }
 
     /// The files make the revision that serves; its shares may be others.
@@ -336,8 +349,8 @@ impl Swaps {
     }
 
     pub(super) async fn read(&self) -> io::Result<Contents> {
-        let (context, name) = (self.context.clone(), self.name.clone());
-        tokio::task::spawn_blocking(move || context.bay.read(&name)).await.map_err(io::Error::other)?
+        let name = self.name.clone();
+        self.bay_work(move |bay| bay.read(&name)).await
     }
 
     /// How long the settings file must be left alone before it is believed; none where it is already.
@@ -365,9 +378,7 @@ impl Swaps {
                 let reject = Reject::transient(error.to_string(), UNREADABLE_REMEDY);
                 // Nothing was read, so nothing tells this state from the next but the reason and the files' stamps.
                 let sighting = *self.sightings.borrow();
-                self.reject(reject, sighting, None, false, detected);
-                self.fall_back().await;
-                Attempt::Settled
+                self.refuse(reject, sighting, None, false, detected).await
             }
         }
     }
@@ -392,9 +403,7 @@ impl Swaps {
         };
         // An order writes files that were not seen yet when the host went back from them.
         if let Some((files, moment)) = &rejected.went_back_from {
-            let candidate =
-                Candidate { build: contents.build.clone(), settings: contents.settings.clone(), detected: Instant::now() };
-            return *files == candidate.files() && contents.were_there_at(*moment);
+            return *files == files_of(&contents.build, contents.settings.as_ref()) && contents.were_there_at(*moment);
         }
         let due = rejected.retry.is_some_and(|at| at <= Instant::now());
         if rejected.sighting != contents.sighting() || due {

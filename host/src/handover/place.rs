@@ -1,7 +1,7 @@
 //! The name in the state folder at which a host is reached: who has it, and how it changes hands.
 
-use crate::state::refuse_unless_own;
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open, openat};
+use crate::state::{Lock, refuse_unless_own, remove_if_there};
+use rustix::fs::{Mode, OFlags, open};
 use sha2::{Digest, Sha256};
 use std::{
     fs, io,
@@ -68,10 +68,7 @@ impl Place {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another host serves this bay with this state folder"));
         }
         let new = self.path(&format!(".{}.new", self.file));
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_if_there(&new)?;
         let listener = UnixListener::bind(&new)?;
         fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
         // By one rename, so that there is no moment without a host to be reached.
@@ -91,11 +88,8 @@ impl Place {
     }
 
     /// Between a look and the rename or removal that it decides, no other host does the same. Held for a moment only.
-    fn lock(&self) -> io::Result<OwnedFd> {
-        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let lock = openat(&self.folder, LOCK, flags, Mode::RUSR | Mode::WUSR)?;
-        flock(&lock, FlockOperation::LockExclusive)?;
-        Ok(lock)
+    fn lock(&self) -> io::Result<Lock> {
+        Lock::take(&self.path(LOCK))
     }
 }
 

@@ -4,7 +4,7 @@ use super::watch::Active;
 use crate::{
     config::ServiceName,
     runtime::{Fault, GuestBody},
-    telemetry::{FaultKind, RevisionMetrics},
+    telemetry::{FaultKind, RevisionMetrics, micros},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
@@ -66,7 +66,7 @@ impl Record {
     fn write_at<const FAULT: bool>(&self, took: Duration) {
         let service = self.service.as_ref().map(ServiceName::as_str);
         let revision = self.revision.as_ref().and_then(|revision| revision.to_str().ok());
-        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let took_us = micros(took);
         let (id, method, path, status) =
             (self.request_id.as_str(), self.method.as_str(), self.path.as_str(), self.status.map(|status| status.as_u16()));
         let (reason, sent) = (self.reason.as_deref(), self.sent);

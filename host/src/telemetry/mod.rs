@@ -28,6 +28,7 @@ use batch::{Batch, Batches};
 use std::{
     io::{self, IsTerminal},
     sync::OnceLock,
+    time::Duration,
 };
 use tracing::warn;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
@@ -39,6 +40,11 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// A time as the fields `took_us` have it.
+pub fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What is logged unless `HOTBAY_LOG` says otherwise.

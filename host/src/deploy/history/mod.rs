@@ -13,15 +13,13 @@ use crate::{
     deploy::bay::read_build,
     fault_point,
     runtime::{Build, Digest},
-    state::{make_private, open_own, refuse_unless_own, remove_if_there, sweep, write_whole},
+    state::{Lock, make_private, open_own, refuse_unless_own, remove_if_there, sweep, write_whole},
 };
 use record::Record;
-use rustix::fs::{FlockOperation, flock};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File, OpenOptions},
+    fs,
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -45,7 +43,7 @@ struct Folder {
 struct Locked<'a> {
     path: &'a Path,
     config: &'a HistoryConfig,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl History {
@@ -71,16 +69,17 @@ impl History {
             fault_point::reached("build-kept");
             let files = Files { digest: *build.digest(), settings };
             let size = u64::try_from(build.size()).unwrap_or(u64::MAX);
-            folder.change(name, |record| record.publish(files, size, came, SystemTime::now()))?;
+            let changed = folder.change(name, |record| record.publish(files, size, came, SystemTime::now()))?;
             fault_point::reached("remembered");
-            folder.tidy()
+            // Reads every record; a restart that goes on with the same revisions needs none of it.
+            if changed { folder.tidy() } else { Ok(()) }
         });
     }
 
     /// Remembers that what serves of `name` ceases to.
     pub(super) fn ended(&self, name: &str, end: End) {
         self.note("the end of a revision could not be remembered", name, |folder| {
-            folder.change(name, |record| record.end(end, SystemTime::now()))
+            folder.change(name, |record| record.end(end, SystemTime::now())).map(drop)
         });
     }
 
@@ -139,12 +138,14 @@ impl History {
         };
         let folder = folder.lock()?;
         folder.keep_build(build)?;
-        folder.change(name, |record| record.intended = Some(Files { digest: *build.digest(), settings }))
+        folder.change(name, |record| record.intended = Some(Files { digest: *build.digest(), settings })).map(drop)
     }
 
     /// What was intended is done, or given up.
     pub(super) fn settled(&self, name: &str) {
-        self.note("a finished change could not be noted", name, |folder| folder.change(name, |record| record.intended = None));
+        self.note("a finished change could not be noted", name, |folder| {
+            folder.change(name, |record| record.intended = None).map(drop)
+        });
     }
 
     /// What a crash left half done, by service.
@@ -190,13 +191,16 @@ impl Folder {
         let locked = folder.lock()?;
         sweep(locked.path)?;
         sweep(&locked.path.join(BUILDS))?;
+        // What a crash left, and what the settings of this start allow no more.
+        if let Err(error) = locked.tidy() {
+            warn!(folder = %locked.path.display(), %error, "the history could not be tidied");
+        }
         drop(locked);
         Ok(folder)
     }
 
     fn lock(&self) -> io::Result<Locked<'_>> {
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(self.path.join(LOCK))?;
-        flock(&lock, FlockOperation::LockExclusive)?;
+        let lock = Lock::take(&self.path.join(LOCK))?;
         Ok(Locked { path: &self.path, config: &self.config, _lock: lock })
     }
 }
@@ -234,7 +238,8 @@ impl Locked<'_> {
         }
     }
 
-    fn change(&self, name: &str, change: impl FnOnce(&mut Record)) -> io::Result<()> {
+    /// Returns whether the record is another one now.
+    fn change(&self, name: &str, change: impl FnOnce(&mut Record)) -> io::Result<bool> {
         let mut record = match self.read(name) {
             // Nobody can read it, so nothing is lost with it; it stays beside the new one for a person.
             Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
@@ -247,7 +252,10 @@ impl Locked<'_> {
         let before = record.clone();
         change(&mut record);
         record.trim(self.config.keep.as_usize());
-        if record == before { Ok(()) } else { write_whole(&self.record_path(name), &record.text()?) }
+        if record != before {
+            write_whole(&self.record_path(name), &record.text()?)?;
+        }
+        Ok(record != before)
     }
 
     fn keep_build(&self, build: &Build) -> io::Result<()> {
