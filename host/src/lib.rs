@@ -166,7 +166,8 @@ impl Host {
             shutdown: shutdown.clone(),
         };
         let unreadable = |error| RunError::Bay { bay: config.bay.display().to_string(), error };
-        let (deployer, start) = Deployer::start(parts).map_err(unreadable)?;
+        let (deployer, start) = Deployer::start(parts, predecessor.is_some()).map_err(unreadable)?;
+        let charge = deployer.charge();
         let admin_parts = admin::Parts {
             board: board.clone(),
             events,
@@ -216,6 +217,8 @@ impl Host {
                 keep_post(&config, offered, &registry, &shutdown, true);
                 handover::ready(true);
                 drop(relieved);
+                // A panic in it was logged.
+                let _ = tokio::task::spawn_blocking(|| charge.take()).await;
                 (async move { started(&standings) }.boxed(), serving)
             }
         };

@@ -5,8 +5,9 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
+use tempfile::NamedTempFile;
 
 /// What files that are not whole yet begin with: a crash leaves them, [`sweep`] removes them.
 const UNFINISHED: &str = ".hotbay-unfinished-";
@@ -55,25 +56,50 @@ pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     write_with_mode(path, content, 0o600)
 }
 
-/// The same for a file that is not only the host's: mode 0644, less what the umask takes away.
-///
-/// # Errors
-/// As [`write_whole`].
-pub fn write_shared(path: &Path, content: &[u8]) -> io::Result<()> {
-    write_with_mode(path, content, 0o644)
+fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    Staged::write(path, content, mode)?.place()
 }
 
-fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mode = fs::Permissions::from_mode(mode);
-    let mut file = tempfile::Builder::new().prefix(UNFINISHED).permissions(mode).tempfile_in(folder)?;
-    file.write_all(content)?;
-    file.as_file().sync_all()?;
-    fault_point::reached("file-written");
-    file.persist(path)?;
-    fault_point::reached("file-renamed");
-    // The name is on the disk once its folder is.
-    File::open(folder)?.sync_all()
+/// A file that is whole and on the disk beside the place where it belongs. Dropped without having been placed, it is removed.
+#[derive(Debug)]
+pub struct Staged {
+    file: NamedTempFile,
+    path: PathBuf,
+}
+
+impl Staged {
+    /// A file that is not only the host's: mode 0644, less what the umask takes away.
+    ///
+    /// # Errors
+    /// Where the disk takes it not.
+    pub fn shared(path: &Path, content: &[u8]) -> io::Result<Self> {
+        Self::write(path, content, 0o644)
+    }
+
+    fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<Self> {
+        let mode = fs::Permissions::from_mode(mode);
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).permissions(mode).tempfile_in(folder_of(path))?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        fault_point::reached("file-written");
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// Puts it in its place, where it takes the place of what was there.
+    ///
+    /// # Errors
+    /// Where something is there that no file can take the place of, or the folder cannot be written.
+    pub fn place(self) -> io::Result<()> {
+        let Self { file, path } = self;
+        file.persist(&path)?;
+        fault_point::reached("file-renamed");
+        // The name is on the disk once its folder is.
+        File::open(folder_of(&path))?.sync_all()
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
 }
 
 /// Keeps other hosts from changing what they share with this one, until it is dropped.

@@ -94,7 +94,7 @@ async fn rollback_promote_history_and_remove() {
     assert_prints(&ask(&host, ["promote", "probe@beta"]).await, &[&guests::digest(&three)]);
     assert_eq!(host.get("/probe/marker").await.revision(), revision(3));
     let ended = ask(&host, ["history", "probe"]).await;
-    let came: Vec<_> = ended.stdout.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    let came: Vec<_> = ended.stdout.lines().filter_map(|line| line.split_whitespace().nth(3)).collect();
     assert_eq!(came, ["CAME", "promote", "rollback", "rollback", "deploy", "bay"], "{}", ended.stdout);
     let json: Value = serde_json::from_str(&ask(&host, ["history", "probe", "--json"]).await.stdout).expect("JSON");
     assert_eq!(json["revisions"].as_array().map(Vec::len), Some(5), "{json}");

@@ -28,6 +28,7 @@ mod kinds;
 mod leaks;
 mod limits;
 mod metrics;
+mod orders_and_hands;
 mod orders_at_once;
 mod probe;
 mod routing;

@@ -1,10 +1,7 @@
 //! What a new revision is asked before it is published, and that one which does not get ready replaces nothing.
 
 use hotbay_tests::{Event, Host, How, guests};
-use std::{
-    fs,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime};
 
 const READY: &str = "[probe]\npath = \"/ready\"\n";
 
@@ -26,20 +23,11 @@ async fn assert_unready(host: &Host, settings: &str, named: &[&str], remedy: &st
     rejected
 }
 
-/// The command of `ready-later.wat`, ready in `wait`, and when that is.
-fn ready_in(wait: Duration) -> (bytes::Bytes, SystemTime) {
-    let at = SystemTime::now() + wait;
-    let nanos = at.duration_since(UNIX_EPOCH).expect("a clock").as_nanos().to_string();
-    let text = fs::read_to_string(guests::text_path("ready-later")).expect("a fixture");
-    let code = text.lines().filter(|line| !line.starts_with(";;")).collect::<Vec<_>>().join("\n");
-    (wat::parse_str(code.replace("READY_AT", &nanos)).expect("WebAssembly text").into(), at)
-}
-
 /// Guards `probe::ready` in host/src/runtime/probe.rs.
 #[tokio::test]
 async fn a_revision_that_gets_ready_is_published_then() {
     let host = Host::builder().settings("slow", "[probe]\npath = \"/\"\ntimeout = \"60s\"\n").start().await;
-    let (wasm, at) = ready_in(Duration::from_secs(2));
+    let (wasm, at) = guests::ready_in(Duration::from_secs(2));
     host.swap("slow", &wasm, How::Rename).await;
     assert!(SystemTime::now() >= at, "published before it was ready\n{}", host.told());
     assert_eq!(host.get("/slow").await.status, 200);
@@ -47,7 +35,7 @@ async fn a_revision_that_gets_ready_is_published_then() {
 
 #[tokio::test]
 async fn a_command_that_never_gets_ready_is_rejected_with_its_words() {
-    let (wasm, _) = ready_in(Duration::from_secs(3600));
+    let (wasm, _) = guests::ready_in(Duration::from_secs(3600));
     let settings = "[probe]\npath = \"/health?deep=1\"\ntimeout = \"1s\"\n";
     let host = Host::builder().service("probe", &guests::fixture("probe")).start().await;
     host.place_settings("slow", settings);

@@ -5,6 +5,7 @@ use sha2::{Digest as _, Sha256};
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// What every fixture that tells its revision holds in its data, once.
@@ -65,6 +66,15 @@ pub fn patched(wasm: &[u8], from: &str, to: &str) -> Bytes {
     let mut patched = wasm.to_vec();
     patched[*at..at + to.len()].copy_from_slice(to.as_bytes());
     patched.into()
+}
+
+/// The command of `ready-later.wat`, which answers 503 for `wait` and 200 from then on, and when that is.
+pub fn ready_in(wait: Duration) -> (Bytes, SystemTime) {
+    let at = SystemTime::now() + wait;
+    let nanos = at.duration_since(UNIX_EPOCH).expect("a clock").as_nanos().to_string();
+    let text = fs::read_to_string(text_path("ready-later")).expect("a fixture");
+    let code = text.lines().filter(|line| !line.starts_with(";;")).collect::<Vec<_>>().join("\n");
+    (wat::parse_str(code.replace("READY_AT", &nanos)).expect("WebAssembly text").into(), at)
 }
 
 /// What `x-hotbay-revision` says of this build.

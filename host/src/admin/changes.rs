@@ -24,7 +24,7 @@ const SETTINGS: HeaderName = HeaderName::from_static("x-hotbay-settings");
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Back {
-    /// The first 4 to 64 hex digits of a digest. Default: the good revision before the one that serves.
+    /// `v` and a number of the history, or the first 4 to 64 hex digits of a digest. Default: the good revision before the one that serves.
     to: Option<String>,
 }
 
@@ -54,6 +54,7 @@ pub(super) struct Promoted {
         (status = 400, description = "The body was cut, has another digest, or the name is none", body = Problem),
         (status = 408, description = "The body came too slowly", body = Problem),
         (status = 413, description = "The body is too large", body = Problem),
+        (status = 409, description = "Somebody else changed its files meanwhile, which stay", body = Problem),
         (status = 422, description = "It will not serve, and the bay is as it was", body = Problem),
         (status = 503, description = "Busy or ending; try again after `Retry-After`", body = Problem),
         (status = 507, description = "The disk is full", body = Problem),
@@ -117,6 +118,7 @@ pub(super) async fn remove(call: Call) -> Answer {
         (status = 200, description = "They hold", body = Outcome),
         (status = 404, description = "No such service", body = Problem),
         (status = 413, description = "The body is too large", body = Problem),
+        (status = 409, description = "Somebody else changed its files meanwhile, which stay", body = Problem),
         (status = 422, description = "They will not do, and the bay is as it was", body = Problem),
     ))]
 pub(super) async fn put_settings(call: Call, headers: HeaderMap, body: Body) -> Answer {
@@ -134,6 +136,7 @@ pub(super) async fn put_settings(call: Call, headers: HeaderMap, body: Body) -> 
     responses(
         (status = 200, description = "The defaults hold", body = Outcome),
         (status = 404, description = "No such service", body = Problem),
+        (status = 409, description = "Somebody else changed its files meanwhile, which stay", body = Problem),
         (status = 422, description = "Without them it will not serve, and the bay is as it was", body = Problem),
     ))]
 pub(super) async fn delete_settings(call: Call) -> Answer {
@@ -158,6 +161,7 @@ fn settings_are_of(call: &Call) -> Result<(), Problem> {
     responses(
         (status = 200, description = "It serves again", body = Outcome),
         (status = 404, description = "No such service or revision; `near` names some", body = Problem),
+        (status = 409, description = "Somebody else changed its files meanwhile, which stay", body = Problem),
         (status = 422, description = "It does not serve any more, and the bay is as it was", body = Problem),
     ))]
 pub(super) async fn rollback(call: Call, body: Result<Bytes, BytesRejection>) -> Answer {
@@ -179,6 +183,7 @@ pub(super) async fn rollback(call: Call, body: Result<Bytes, BytesRejection>) ->
     responses(
         (status = 200, description = "It is the main one", body = Outcome),
         (status = 404, description = "No such service or label; `near` names some", body = Problem),
+        (status = 409, description = "Somebody else changed its files meanwhile, which stay", body = Problem),
         (status = 422, description = "It will not serve as the main one, and the bay is as it was", body = Problem),
     ))]
 pub(super) async fn promote(call: Call, body: Result<Bytes, BytesRejection>) -> Answer {

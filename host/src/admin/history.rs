@@ -22,6 +22,8 @@ pub struct PastList {
 /// A revision that was published.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Past {
+    /// Counts the publications of the service; `v3` names the third of them.
+    pub number: u64,
     /// The first 12 hex digits of the digest.
     pub revision: String,
     /// SHA-256 of the build, in hex.
@@ -36,7 +38,9 @@ pub struct Past {
     pub published_at: String,
     /// How long it has served in all, in milliseconds.
     pub served_ms: u64,
-    /// Absent for the one that serves.
+    /// Whether it serves at this moment.
+    pub serving: bool,
+    /// Absent for the one that serves, and where its end could not be written down.
     pub ended: Option<Ended>,
 }
 
@@ -70,12 +74,20 @@ pub(super) async fn history(
     let (history, of) = (admin.history.clone(), name.clone());
     let entries = tokio::task::spawn_blocking(move || history.entries(&of)).await.map_err(io::Error::other).flatten();
     let entries = entries.map_err(|error| unwritten(&error))?;
-    Ok(Json(PastList { service: name, revisions: entries.iter().rev().map(Past::of).collect() }))
+    let serving = admin.board.one(&name).and_then(|status| Some(status.serving?.digest));
+    let mut revisions: Vec<Past> = entries.iter().rev().map(Past::of).collect();
+    // Where the disk was full, the history may not know what serves.
+    if let Some(last) = revisions.first_mut() {
+        last.serving = last.ended.is_none() && serving.as_ref() == Some(&last.digest);
+    }
+    Ok(Json(PastList { service: name, revisions }))
 }
 
 impl Past {
     fn of(entry: &Entry) -> Self {
         Self {
+            number: entry.number,
+            serving: false,
             revision: entry.digest.short(),
             digest: entry.digest.to_string(),
             size: entry.size,

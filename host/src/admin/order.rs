@@ -208,6 +208,8 @@ impl Admin {
             OrderError::UnknownService(name) => Problem::unknown("service", &name.to_string(), self.board.names()),
             OrderError::UnknownRevision { reason, known } => unknown_revision(asked, &reason, known),
             OrderError::Files(error) => unwritten(&error),
+            OrderError::Changed(_) => Problem::new(StatusCode::CONFLICT, error.to_string())
+                .remedy("look at what serves now (`hotbay ps`), and send it again if it is still wanted"),
             OrderError::Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
                 .remedy("send it again in a moment")
                 .retry_after(1),

@@ -10,7 +10,7 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
 };
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 use utoipa::ToSchema;
 
 /// All services.
@@ -30,6 +30,8 @@ pub struct Service {
     pub state: String,
     /// Since when it has this state, RFC 3339.
     pub since: String,
+    /// The percentage of its service's requests that `[traffic]` gives to it, where the service has labelled revisions.
+    pub share: Option<u32>,
     /// The revision that gets new requests.
     pub serving: Option<Revision>,
     /// The last reject, where its files are not what serves.
@@ -92,7 +94,9 @@ pub struct Draining {
 /// All services
 #[utoipa::path(get, path = "/v1/services", tag = "services", responses((status = 200, body = ServiceList)))]
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<ServiceList> {
-    let services = admin.board.all().into_iter().map(|(name, status)| Service::of(name, status));
+    let all = admin.board.all();
+    let shares: Vec<Option<u32>> = all.keys().map(|name| share(name, &all)).collect();
+    let services = all.into_iter().zip(shares).map(|((name, status), share)| Service::of(name, status, share));
     Json(ServiceList { services: services.collect() })
 }
 
@@ -107,13 +111,31 @@ pub(super) async fn one(
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Service>, Problem> {
     let Path(name) = name?;
-    let status = admin.board.one(&name).ok_or_else(|| Problem::unknown("service", &name, admin.board.names()))?;
-    Ok(Json(Service::of(name, status)))
+    let mut all = admin.board.all();
+    let share = share(&name, &all);
+    let status = all.remove(&name).ok_or_else(|| Problem::unknown("service", &name, all.into_keys()))?;
+    Ok(Json(Service::of(name, status, share)))
+}
+
+/// The share of `name`, a service or NAME@LABEL, where there is anything to share.
+fn share(name: &str, all: &BTreeMap<String, Status>) -> Option<u32> {
+    let (service, label) = name.split_once('@').map_or((name, None), |(service, label)| (service, Some(label)));
+    let labelled = format!("{service}@");
+    let shares = |main: &Status| {
+        let of =
+            |label: &str| main.traffic.shares.iter().find(|(named, _)| named.as_str() == label).map_or(0, |(_, share)| *share);
+        let sum: u32 = main.traffic.shares.iter().map(|(_, share)| share).sum();
+        label.map_or(100_u32.saturating_sub(sum), of)
+    };
+    let has_labels = all.range(labelled.clone()..).next().is_some_and(|(name, _)| name.starts_with(&labelled));
+    // Without a main revision nobody asks for a labelled one.
+    has_labels.then(|| all.get(service).map_or(0, shares))
 }
 
 impl Service {
-    fn of(name: String, status: Status) -> Self {
+    fn of(name: String, status: Status, share: Option<u32>) -> Self {
         Self {
+            share,
             name,
             state: status.phase().as_str().to_owned(),
             since: rfc3339(status.since),

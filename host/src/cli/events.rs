@@ -6,6 +6,7 @@ use super::{
     output::took,
 };
 use clap::Parser;
+use hotbay::admin::Service;
 use serde::Deserialize;
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ pub(super) struct Args {
 struct Shown {
     at: String,
     service: String,
+    label: Option<String>,
     revision: Option<String>,
     state: String,
     took_us: u64,
@@ -44,9 +46,18 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let mut since = args.since;
     let mut reader = client.open(&path(args, since))?;
     loop {
-        let ended = print_all(&mut reader, args.json, line, |id| since = id.or(since))?;
+        let mut is_empty = true;
+        let ended = print_all(&mut reader, args.json, line, |id| {
+            is_empty = false;
+            since = id.or(since);
+        })?;
         if !args.follow {
-            return ended.map(|()| ExitCode::SUCCESS);
+            ended?;
+            // A name that nothing has happened to may be a slip of the pen.
+            if let Some(name) = args.name.as_ref().filter(|_| is_empty) {
+                client.get::<Service>(&format!("/v1/services/{}", segment(name)))?;
+            }
+            return Ok(ExitCode::SUCCESS);
         }
         eprintln!("hotbay: the host no longer answers; waiting until it does");
         (client, reader) = again(args, &client, &mut since);
@@ -80,7 +91,8 @@ fn line(data: &str) -> Result<String, String> {
     }
     let shown: Shown = serde_json::from_str(data)
         .map_err(|error| format!("an event is not understood: {error}: {data}; --json prints it as it is"))?;
-    let Shown { at, service, revision, state, took_us, reason, remedy } = shown;
+    let Shown { at, service, label, revision, state, took_us, reason, remedy } = shown;
+    let service = label.map_or(service.clone(), |label| format!("{service}@{label}"));
     let revision = revision.unwrap_or_else(|| "-".to_owned());
     let took = took(took_us);
     let why = [reason, remedy].into_iter().flatten().collect::<Vec<_>>().join("; ");

@@ -28,13 +28,13 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
 }
 
 fn table(revisions: &[Past]) -> String {
-    let row = |revision: &str, published: &str, came: &str, served: &str, ended: &str| {
-        format!("{revision:12}  {published:24}  {came:18}  {served:>12}  {ended}").trim_end().to_owned() + "\n"
+    let row = |number: &str, revision: &str, published: &str, came: &str, served: &str, ended: &str| {
+        format!("{number:>5}  {revision:12}  {published:24}  {came:18}  {served:>12}  {ended}").trim_end().to_owned() + "\n"
     };
-    let mut text = row("REVISION", "PUBLISHED", "CAME", "SERVED", "ENDED");
+    let mut text = row("NO", "REVISION", "PUBLISHED", "CAME", "SERVED", "ENDED");
     for past in revisions {
         let ended = past.ended.as_ref().map_or_else(
-            || "serves".to_owned(),
+            || (if past.serving { "serves" } else { "its end was not written down" }).to_owned(),
             |ended| {
                 let reason = ended.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
                 format!("{} {} ago{reason}", ended.how, age(&ended.at))
@@ -42,7 +42,7 @@ fn table(revisions: &[Past]) -> String {
         );
         // To the second: nobody counts the rest of hours.
         let whole = (past.served_ms / 1000).saturating_mul(1_000_000);
-        text += &row(&past.revision, &past.published_at, &past.came, &took(whole), &ended);
+        text += &row(&format!("v{}", past.number), &past.revision, &past.published_at, &past.came, &took(whole), &ended);
     }
     text
 }

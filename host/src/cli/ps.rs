@@ -39,25 +39,26 @@ fn all(client: &Client) -> Result<Vec<Service>, String> {
 }
 
 /// What was counted of each revision that serves: the one of `name`, and those of its labels.
-fn side_by_side(name: &str, services: &[Service]) -> String {
+fn side_by_side<'a>(name: &str, services: &'a [Service]) -> String {
     let labels = format!("{name}@");
     let of = |service: &&Service| service.name == name || service.name.starts_with(&labels);
-    let serving: Vec<_> =
-        services.iter().filter(of).filter_map(|service| Some((service.name.as_str(), service.serving.as_ref()?))).collect();
+    let shown = |service: &'a Service| Some((service.name.as_str(), service.share, service.serving.as_ref()?));
+    let serving: Vec<_> = services.iter().filter(of).filter_map(shown).collect();
     if serving.is_empty() {
         return String::new();
     }
-    let width = serving.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max("SERVES".len());
-    let row = |name: &str, revision: &str, counts: [&str; 5]| {
-        let [requests, faults, p50, p99, in_flight] = counts;
-        format!("{name:width$}  {revision:12}  {requests:>9}  {faults:>6}  {p50:>10}  {p99:>10}  {in_flight:>9}\n")
+    let width = serving.iter().map(|(name, ..)| name.len()).max().unwrap_or(0).max("SERVES".len());
+    let row = |name: &str, revision: &str, counts: [&str; 6]| {
+        let [share, requests, faults, p50, p99, in_flight] = counts;
+        format!("{name:width$}  {revision:12}  {share:>5}  {requests:>9}  {faults:>6}  {p50:>10}  {p99:>10}  {in_flight:>9}\n")
     };
-    let mut text = format!("\n{}", row("SERVES", "REVISION", ["REQUESTS", "FAULTS", "P50", "P99", "IN FLIGHT"]));
-    for (name, revision) in serving {
+    let mut text = format!("\n{}", row("SERVES", "REVISION", ["SHARE", "REQUESTS", "FAULTS", "P50", "P99", "IN FLIGHT"]));
+    for (name, share, revision) in serving {
+        let share = share.map_or_else(|| "-".to_owned(), |share| format!("{share} %"));
         let quantile = |micros: Option<u64>| micros.map_or_else(|| "-".to_owned(), took);
         let (requests, faults) = (revision.requests.to_string(), revision.faults.to_string());
         let (p50, p99, in_flight) = (quantile(revision.p50_us), quantile(revision.p99_us), revision.in_flight.to_string());
-        text += &row(name, &revision.revision, [&requests, &faults, &p50, &p99, &in_flight]);
+        text += &row(name, &revision.revision, [&share, &requests, &faults, &p50, &p99, &in_flight]);
     }
     text
 }

@@ -11,7 +11,8 @@ use std::process::ExitCode;
 pub(super) struct Args {
     /// The service, or a labelled revision by NAME@LABEL
     name: String,
-    /// Where to go back to: the first 4 or more digits of a revision [default: the good one before the one that serves]
+    /// Where to go back to: `v3` of `hotbay history`, or the first 4 or more digits of a revision [default: the good one before the
+    /// one that serves]
     #[arg(long, value_name = "REVISION")]
     to: Option<String>,
     /// Print the API's JSON as it comes

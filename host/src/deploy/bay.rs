@@ -3,10 +3,11 @@
 use crate::{
     config::{BayFile, BuildName, Label, ServiceName, Settings},
     fault_point,
-    runtime::{Build, Reject},
-    state::{remove_if_there, sweep, write_shared},
+    runtime::{Build, Digest, Reject},
+    state::{Staged, remove_if_there, sweep},
 };
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions},
@@ -23,7 +24,7 @@ pub const BUILD_MAX: u64 = 256 << 20;
 pub const SETTINGS_MAX: u64 = 1 << 20;
 
 /// The state of one file, links followed: any change of its content changes it, up to the clock's grain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     device: u64,
     inode: u64,
@@ -59,7 +60,7 @@ impl Stamp {
     }
 
     /// When content, name, owner or mode were changed last.
-    fn changed_at(&self) -> SystemTime {
+    pub(super) fn changed_at(&self) -> SystemTime {
         let (seconds, nanos) = self.changed;
         let changed = Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanos).unwrap_or(0));
         SystemTime::UNIX_EPOCH.checked_add(changed).unwrap_or(SystemTime::UNIX_EPOCH)
@@ -199,23 +200,40 @@ impl Bay {
         Ok(Contents { build, stamp, settings, settings_stamp, labels })
     }
 
-    /// Writes the files of a service, each whole: its settings first, or their removal, then its build.
-    pub(super) fn write(&self, name: &BuildName, change: &Written) -> io::Result<()> {
-        let about = |path: &Path, error: io::Error| {
-            let file = path.file_name().unwrap_or_default().to_string_lossy();
-            io::Error::new(error.kind(), format!("{file} cannot be written into the bay: {error}"))
+    /// How the files of a service are now; the settings of a labelled revision are its service's and not looked at.
+    pub(super) fn stamps(&self, name: &BuildName) -> io::Result<Stamps> {
+        let stamp = |path: &Path| match Stamp::of(path) {
+            Ok(stamp) => Ok(Some(stamp)),
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(about(path, error)),
         };
+        let settings = match name.label {
+            None => stamp(&self.settings_path(&name.service))?,
+            Some(_) => None,
+        };
+        Ok(Stamps { build: stamp(&self.build_path(name))?, settings })
+    }
+
+    /// Writes the files of a service beside their places, each whole: what a full disk refuses is refused here, before any changes.
+    pub(super) fn stage(&self, name: &BuildName, written: &Written) -> io::Result<StagedFiles> {
+        let stage = |path: &Path, content: &[u8]| Staged::shared(path, content).map_err(|error| unwritable(path, error));
         let (build, settings) = (self.build_path(name), self.settings_path(&name.service));
-        match &change.settings {
-            Some(Some(text)) => write_shared(&settings, text),
-            Some(None) => remove_if_there(&settings),
-            None => Ok(()),
-        }
-        .map_err(|error| about(&settings, error))?;
-        fault_point::reached("settings-placed");
-        match &change.build {
-            Some(wasm) => write_shared(&build, wasm.wasm()).map_err(|error| about(&build, error)),
-            None => Ok(()),
+        let staged_settings = match &written.settings {
+            Some(Some(text)) => Some(Ok(stage(&settings, text)?)),
+            Some(None) => Some(Err(settings)),
+            None => None,
+        };
+        let build = written.build.as_ref().map(|wasm| stage(&build, wasm.wasm())).transpose()?;
+        Ok(StagedFiles { settings: staged_settings, build })
+    }
+
+    /// Takes the build of `name` out if it is the one of this digest. Returns whether it was.
+    pub(super) fn remove_build(&self, name: &BuildName, digest: &Digest) -> io::Result<bool> {
+        let path = self.build_path(name);
+        match read_build(&path) {
+            Ok((build, _)) if build.digest() == digest => remove_if_there(&path).map(|()| true),
+            Err(error) if !is_absence(&error) => Err(error),
+            _ => Ok(false),
         }
     }
 
@@ -300,13 +318,55 @@ fn printable(file_name: &str) -> String {
     file_name.escape_debug().to_string()
 }
 
+/// The states of the files of a service that are its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stamps {
+    pub(super) build: Option<Stamp>,
+    pub(super) settings: Option<Stamp>,
+}
+
 /// What of a service's files is to be written.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Written {
     /// The build, unless it stays as it is.
     pub(super) build: Option<Build>,
     /// The settings or their removal, unless they stay as they are.
     pub(super) settings: Option<Option<Bytes>>,
+}
+
+impl Written {
+    /// Whether what is written takes the place of what these stamps are of, in both states.
+    pub(super) fn replaces_the_same(&self, before: &Stamps, now: &Stamps) -> bool {
+        (self.build.is_none() || before.build == now.build) && (self.settings.is_none() || before.settings == now.settings)
+    }
+}
+
+/// Files of a service beside their places.
+#[derive(Debug)]
+pub(super) struct StagedFiles {
+    /// A file, or the path of one that is to go.
+    settings: Option<Result<Staged, PathBuf>>,
+    build: Option<Staged>,
+}
+
+impl StagedFiles {
+    /// Puts them in their places: the settings first, or their removal, then the build.
+    pub(super) fn place(self, bay: &Bay, name: &BuildName) -> io::Result<()> {
+        match self.settings {
+            Some(Ok(staged)) => staged.place(),
+            Some(Err(path)) => remove_if_there(&path),
+            None => Ok(()),
+        }
+        .map_err(|error| unwritable(&bay.settings_path(&name.service), error))?;
+        fault_point::reached("settings-placed");
+        let placed = self.build.map_or(Ok(()), Staged::place);
+        placed.map_err(|error| unwritable(&bay.build_path(name), error))
+    }
+}
+
+fn unwritable(path: &Path, error: io::Error) -> io::Error {
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    io::Error::new(error.kind(), format!("{file} cannot be written into the bay: {error}"))
 }
 
 /// What was in the files of a service.
@@ -324,17 +384,16 @@ impl Contents {
         Sighting { build: Some(self.stamp), settings: self.settings_stamp, labels: self.labels }
     }
 
-    /// Whether both files were placed before `moment`.
-    pub(super) fn were_there_at(&self, moment: SystemTime) -> bool {
-        [Some(self.stamp), self.settings_stamp].iter().flatten().all(|stamp| stamp.changed_at() <= moment)
-    }
-
-    /// Whether the settings file is there and sets nothing, as one that was just emptied or of which only the first lines are
-    /// there.
+    /// Whether the settings file is there and sets nothing.
     pub(super) fn settings_are_blank(&self) -> bool {
-        let says_nothing = |line: &[u8]| line.trim_ascii().is_empty() || line.trim_ascii().starts_with(b"#");
-        self.settings.as_ref().is_some_and(|text| text.split(|byte| *byte == b'\n').all(says_nothing))
+        self.settings.as_ref().is_some_and(is_blank)
     }
+}
+
+/// Whether settings set nothing, as those of a file that was just emptied or of which only the first lines are there.
+pub(super) fn is_blank(settings: &Bytes) -> bool {
+    let says_nothing = |line: &[u8]| line.trim_ascii().is_empty() || line.trim_ascii().starts_with(b"#");
+    settings.split(|byte| *byte == b'\n').all(says_nothing)
 }
 
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();

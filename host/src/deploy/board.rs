@@ -2,6 +2,7 @@
 
 use super::history::Came;
 use crate::{
+    config::Traffic,
     runtime::{Kind, Revision},
     telemetry::RevisionMetrics,
 };
@@ -56,6 +57,8 @@ pub struct Status {
     pub rejected: Option<Rejected>,
     /// Revisions that finish what they have.
     pub draining: Vec<Draining>,
+    /// How the settings that hold share its requests out.
+    pub traffic: Traffic,
     /// Whether its files are there.
     present: bool,
 }
@@ -105,7 +108,14 @@ pub struct Draining {
 
 impl Status {
     fn new() -> Self {
-        Self { since: SystemTime::now(), serving: None, rejected: None, draining: Vec::new(), present: true }
+        Self {
+            since: SystemTime::now(),
+            serving: None,
+            rejected: None,
+            draining: Vec::new(),
+            traffic: Traffic::default(),
+            present: true,
+        }
     }
 
     /// The state as a whole.
@@ -179,8 +189,9 @@ impl Board {
             published_at: SystemTime::now(),
             metrics: revision.metrics().clone(),
         };
+        let traffic = revision.settings().traffic.clone();
         self.change(name, |status| {
-            status.serving = Some(serving);
+            (status.serving, status.traffic) = (Some(serving), traffic);
             if of_the_bay {
                 status.rejected = None;
             }
@@ -197,14 +208,26 @@ impl Board {
         self.change(name, |status| status.rejected = Some(rejected));
     }
 
+    /// Its requests are shared out anew.
+    pub(super) fn shared(&self, name: &str, traffic: &Traffic) {
+        self.change(name, |status| status.traffic = traffic.clone());
+    }
+
     /// The service has no revision to go back to.
     pub(super) fn withdrawn(&self, name: &str) {
         self.change(name, |status| status.serving = None);
     }
 
-    /// The files are again those that serve.
+    /// The files in the bay are those that serve.
     pub(super) fn mended(&self, name: &str) {
-        self.change(name, |status| status.rejected = None);
+        self.change(name, |status| {
+            status.rejected = None;
+            if let Some(serving) = &mut status.serving
+                && matches!(serving.came, Came::AutomaticRollback | Came::LastGood)
+            {
+                (serving.came, serving.reason) = (Came::Bay, None);
+            }
+        });
     }
 
     /// The files are gone; what drains is shown until it has ended.

@@ -1,22 +1,31 @@
 //! Orders of the admin API, carried out between two swaps of the same service: checked first, then written into the bay, then
-//! published. What is rejected leaves the bay as it was.
+//! published. What is rejected leaves the bay as it was, and what somebody placed meanwhile stays.
 
 use super::{
-    bay::Written,
-    history::{Came, Entry},
+    bay::{StagedFiles, Stamp, Stamps, Written, is_blank},
+    candidate::Candidate,
+    choice::Choice,
+    history::{Came, Files, Intended},
     orders::{Change, Done, Order, OrderError, Published},
-    swap::{Candidate, Swaps},
+    swap::{SETTLED_TRUNCATED, Swaps, WRITING_PAUSE},
 };
 use crate::{
-    config::{BuildName, Label, without_share},
+    config::{BuildName, Label, Settings, without_share},
     fault_point,
-    runtime::Reject,
+    runtime::{Build, Reject},
 };
 use bytes::Bytes;
 use std::{io, time::Instant};
 
-/// The shortest beginning of a digest that names a revision.
-const PREFIX_MIN: usize = 4;
+/// What an order makes of the bay.
+struct Ordered {
+    candidate: Candidate,
+    written: Written,
+    /// The files as they were when the order was begun.
+    before: Stamps,
+    /// What is gone back from by it.
+    abandoned: Option<Files>,
+}
 
 impl Swaps {
     /// Carries out one order and tells whoever gave it.
@@ -32,105 +41,174 @@ impl Swaps {
     }
 
     async fn put(&mut self, change: Change) -> Result<Done, OrderError> {
-        let (came, promoted) = match &change {
-            Change::Rollback { .. } => (Came::Rollback, None),
-            Change::Promote { label } => (Came::Promote, Some(BuildName { label: Some(label.clone()), ..self.name.clone() })),
-            _ => (Came::Deploy, None),
+        let came = match &change {
+            Change::Rollback { .. } => Came::Rollback,
+            Change::Promote { .. } => Came::Promote,
+            _ => Came::Deploy,
         };
-        let done = self.put_as(change, came).await?;
+        let promoted = match &change {
+            Change::Promote { label } => Some(BuildName { label: Some(label.clone()), ..self.name.clone() }),
+            _ => None,
+        };
+        let ordered = self.ordered(change).await?;
+        let digest = *ordered.candidate.build.digest();
+        let done = self.put_as(ordered, came).await?;
         if let Some(promoted) = promoted {
-            // Last, so that a crash leaves two of it and not none.
-            self.bay_work(move |bay| bay.remove(&promoted)).await?;
+            // Last, so that a crash leaves two of it and not none. What was placed there meanwhile is another one, and stays.
+            self.bay_work(move |bay| bay.remove_build(&promoted, &digest)).await?;
         }
         Ok(done)
     }
 
-    async fn put_as(&mut self, change: Change, came: Came) -> Result<Done, OrderError> {
-        let (candidate, written) = self.ordered(change).await?;
+    async fn put_as(&mut self, ordered: Ordered, came: Came) -> Result<Done, OrderError> {
+        let Ordered { candidate, written, before, abandoned } = ordered;
+        let digest = *candidate.build.digest();
         if let Some(reject) = self.unlabelled(&candidate).await {
             return Err(self.order_rejected(&candidate, reject));
         }
-        let digest = *candidate.build.digest();
-        if self.serves(&digest, candidate.settings.as_ref()) {
+        if self.serves(&candidate) {
             // What lies in the bay may be something else, which was rejected.
-            self.write(written, None).await?;
-            self.share_anew(candidate.settings.as_ref());
-            self.rejected = None;
-            self.context.board.mended(&self.name.to_string());
+            let staged = self.stage(&written).await?;
+            self.place(&candidate, written, staged, before).await?;
+            self.is_in_the_bay(&candidate).await;
             return Ok(Done::Unchanged { digest });
         }
         let prepared = match self.prepare(&candidate).await {
             Ok(prepared) => prepared,
             Err(reject) => return Err(self.order_rejected(&candidate, reject)),
         };
-        if let Err(conflict) = self.check_routes(candidate.settings.as_ref()) {
+        let staged = match self.stage(&written).await {
+            Ok(staged) => staged,
+            Err(error) => {
+                prepared.discard().await;
+                return Err(error.into());
+            }
+        };
+        let context = self.context.clone();
+        let turn = context.publishing.lock().await;
+        let placed = match self.check_routes(&candidate) {
+            Ok(()) => self.place(&candidate, written, staged, before).await,
+            Err(conflict) => Err(self.order_rejected(&candidate, conflict)),
+        };
+        if let Err(error) = placed {
+            drop(turn);
             prepared.discard().await;
-            return Err(self.order_rejected(&candidate, conflict));
-        }
-        if let Err(error) = self.write(written, Some(&candidate)).await {
-            prepared.discard().await;
-            return Err(error.into());
+            return Err(error);
         }
         let steps = prepared.steps.clone();
-        self.publish(prepared, &candidate, came, None).map_err(|reject| self.order_rejected(&candidate, reject))?;
+        let published = self.publish(prepared, &candidate, came, None, None);
+        drop(turn);
+        published.map_err(|reject| self.order_rejected(&candidate, reject))?;
         let took = candidate.detected.elapsed();
-        self.remember(candidate.build, came).await;
+        if let Some(files) = abandoned {
+            self.note_fault(&files, "somebody ordered it").await;
+        }
+        self.remember(&candidate, came).await;
         Ok(Done::Published(Published { digest, took, steps }))
     }
 
     /// What is ordered, and what of it has to be written into the bay.
-    async fn ordered(&self, change: Change) -> Result<(Candidate, Written), OrderError> {
+    async fn ordered(&mut self, change: Change) -> Result<Ordered, OrderError> {
         let detected = Instant::now();
-        match change {
+        let name = self.name.clone();
+        let before = self.bay_work(move |bay| bay.stamps(&name)).await?;
+        let (build, text, written, abandoned) = match change {
             Change::Build(build) => {
-                let settings = self.read_settings().await?;
-                let written = Written { build: Some(build.clone()), settings: None };
-                Ok((Candidate { build, settings, detected }, written))
+                let text = self.settled_settings().await?;
+                (build.clone(), text, Written { build: Some(build), settings: None }, None)
             }
-            Change::Both(build, settings) => {
-                let settings = Some(settings);
-                let written = Written { build: Some(build.clone()), settings: Some(settings.clone()) };
-                Ok((Candidate { build, settings, detected }, written))
+            Change::Both(build, text) => {
+                let text = Some(text);
+                (build.clone(), text.clone(), Written { build: Some(build), settings: Some(text) }, None)
             }
-            Change::Settings(settings) => {
-                let build = match self.read().await {
-                    Ok(contents) => contents.build,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        return Err(OrderError::UnknownService(self.name.clone()));
-                    }
-                    Err(error) => return Err(error.into()),
-                };
-                let written = Written { build: None, settings: Some(settings.clone()) };
-                Ok((Candidate { build, settings, detected }, written))
+            Change::Settings(text) => {
+                let unknown = OrderError::UnknownService(self.name.clone());
+                let build = self.build_of(self.name.clone()).await?.ok_or(unknown)?;
+                (build, text.clone(), Written { build: None, settings: Some(text) }, None)
             }
             Change::Rollback { to } => {
-                let entry = self.find(to.as_deref()).await?;
-                let candidate = self.candidate_of(entry).await.map_err(OrderError::Rejected)?;
-                let written = Written { build: Some(candidate.build.clone()), settings: Some(candidate.settings.clone()) };
-                Ok((candidate, written))
+                let Choice { entry, is_back } = self.choose(to.as_deref()).await?;
+                let Candidate { build, text, .. } = self.candidate_of(entry).await.map_err(OrderError::Rejected)?;
+                // A labelled revision has the settings of its service, which are not its own to put back.
+                let (text, settings) = match self.name.label {
+                    Some(_) => (text, None),
+                    None => {
+                        let text = self.without_absent_labels(text).await?;
+                        (text.clone(), Some(text))
+                    }
+                };
+                let abandoned = self.current.as_ref().filter(|_| is_back).map(|current| current.files.clone());
+                (build.clone(), text, Written { build: Some(build), settings }, abandoned)
             }
             Change::Promote { label } => {
                 let labelled = BuildName { label: Some(label.clone()), ..self.name.clone() };
-                let build = match self.bay_work(move |bay| bay.read(&labelled)).await {
-                    Ok(contents) => contents.build,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.unknown_label(&label).await),
-                    Err(error) => return Err(error.into()),
-                };
-                let before = self.read_settings().await?;
-                let text = before.as_ref().and_then(|text| without_share(std::str::from_utf8(text).ok()?, &label));
-                let changed = text.map(|text| Some(Bytes::from(text)));
-                let settings = changed.clone().unwrap_or(before);
-                let written = Written { build: Some(build.clone()), settings: changed };
-                Ok((Candidate { build, settings, detected }, written))
+                let Some(build) = self.build_of(labelled).await? else { return Err(self.unknown_label(&label).await) };
+                let text = self.settled_settings().await?;
+                let changed = text.as_ref().and_then(|text| without_share(std::str::from_utf8(text).ok()?, &label));
+                let changed = changed.map(|text| Some(Bytes::from(text)));
+                let text = changed.clone().unwrap_or(text);
+                (build.clone(), text, Written { build: Some(build), settings: changed }, None)
             }
-            Change::Remove => Err(OrderError::UnknownService(self.name.clone())),
+            Change::Remove => return Err(OrderError::UnknownService(self.name.clone())),
+        };
+        Ok(Ordered { candidate: Candidate::new(&self.name, build, text, detected), written, before, abandoned })
+    }
+
+    /// The build of `name` in the bay, if there is one, once nobody writes it.
+    async fn build_of(&self, name: BuildName) -> Result<Option<Build>, OrderError> {
+        let read = self
+            .still(|| {
+                let name = name.clone();
+                self.bay_work(move |bay| bay.read(&name))
+            })
+            .await;
+        match read {
+            Ok(contents) => Ok(Some(contents.build)),
+            Err(OrderError::Files(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
-    async fn read_settings(&self) -> io::Result<Option<Bytes>> {
+    /// The text of the settings in the bay, once it is one that a swap would believe.
+    async fn settled_settings(&mut self) -> Result<Option<Bytes>, OrderError> {
+        loop {
+            let read = self.still(|| self.read_settings()).await?;
+            let is_blank = read.as_ref().is_some_and(|(text, _)| is_blank(text));
+            let Some(wait) = self.settings_unsettled(read.as_ref().map(|(_, stamp)| *stamp), is_blank) else {
+                return Ok(read.map(|(text, _)| text));
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Reads a file again while somebody writes it, for a while.
+    async fn still<T, R: Future<Output = io::Result<T>>>(&self, read: impl Fn() -> R) -> Result<T, OrderError> {
+        let until = Instant::now() + SETTLED_TRUNCATED;
+        loop {
+            match read().await {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => match Instant::now() < until {
+                    true => tokio::time::sleep(WRITING_PAUSE).await,
+                    false => return Err(OrderError::Changed(format!("somebody went on writing ({error})"))),
+                },
+                read => return Ok(read?),
+            }
+        }
+    }
+
+    pub(super) async fn read_settings(&self) -> io::Result<Option<(Bytes, Stamp)>> {
         let service = self.name.service.clone();
-        let read = self.bay_work(move |bay| bay.read_settings(&service)).await?;
-        Ok(read.map(|(text, _)| text))
+        self.bay_work(move |bay| bay.read_settings(&service)).await
+    }
+
+    /// Settings of the past without the shares of labels that are no more.
+    async fn without_absent_labels(&self, text: Option<Bytes>) -> Result<Option<Bytes>, OrderError> {
+        let service = self.name.service.clone();
+        let labels = self.bay_work(move |bay| bay.labels(&service)).await?;
+        let Some(Ok(before)) = text.as_ref().map(|text| std::str::from_utf8(text)) else { return Ok(text) };
+        let shares = Settings::parse(&self.name.service, before).map(|settings| settings.traffic.shares).unwrap_or_default();
+        let absent = shares.iter().map(|(label, _)| label).filter(|label| !labels.contains(label));
+        let without = absent.fold(before.to_owned(), |text, label| without_share(&text, label).unwrap_or(text));
+        Ok(Some(without.into()))
     }
 
     async fn unknown_label(&self, label: &Label) -> OrderError {
@@ -142,68 +220,40 @@ impl Swaps {
         }
     }
 
-    /// The revision to go back to: the last one before the one that serves that nobody went back from, or the one whose digest
-    /// begins with `to`.
-    async fn find(&self, to: Option<&str>) -> Result<Entry, OrderError> {
-        let entries = self.with_history(|history, name| Some(history.entries(name))).await;
-        let entries = entries.unwrap_or_else(|| Ok(Vec::new()))?;
-        let current = self.current.as_ref().map(|current| &current.files);
-        let others = || entries.iter().rev().filter(|entry| current.is_none_or(|files| !entry.is_of(files)));
-        let known = || {
-            let mut known: Vec<String> = Vec::new();
-            for revision in entries.iter().rev().map(|entry| entry.digest.short()) {
-                if !known.contains(&revision) {
-                    known.push(revision);
-                }
-            }
-            known
-        };
-        let unknown = |reason: String| OrderError::UnknownRevision { reason, known: known() };
-        if entries.is_empty() && current.is_none() {
-            return Err(OrderError::UnknownService(self.name.clone()));
-        }
-        let Some(to) = to else {
-            return others()
-                .find(|entry| entry.is_good())
-                .cloned()
-                .ok_or_else(|| unknown(format!("`{}` has no earlier good revision", self.name)));
-        };
-        if to.len() < PREFIX_MIN || !to.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(unknown(format!(
-                "`{}` names no revision: write its first {PREFIX_MIN} to 64 hex digits",
-                to.escape_debug()
-            )));
-        }
-        let begins = |entry: &&Entry| entry.digest.to_string().starts_with(&to.to_ascii_lowercase());
-        let found: Vec<&Entry> = entries.iter().rev().filter(begins).collect();
-        match found.split_first() {
-            // One build with several settings: the last of them, and rather not the one that serves.
-            Some((first, rest)) if rest.iter().all(|entry| entry.digest == first.digest) => {
-                Ok(others().find(begins).unwrap_or(first).clone())
-            }
-            Some(_) => Err(unknown(format!("several revisions of `{}` begin with {to}", self.name))),
-            None => Err(unknown(format!("`{}` has no revision {to} in its history", self.name))),
-        }
+    /// Writes the files beside their places: whatever the disk refuses, it refuses before anything changes.
+    async fn stage(&self, written: &Written) -> io::Result<StagedFiles> {
+        let (name, written) = (self.name.clone(), written.clone());
+        self.bay_work(move |bay| bay.stage(&name, &written)).await
     }
 
-    /// Writes into the bay. A change of both files is noted first, so that a crash between them is made good at the next start.
-    async fn write(&self, written: Written, noted: Option<&Candidate>) -> io::Result<()> {
+    /// Puts the files in their places unless somebody has placed others since `before`. A change of both is noted first, so that a
+    /// crash between them is made good at the next start.
+    async fn place(
+        &self,
+        candidate: &Candidate,
+        written: Written,
+        staged: StagedFiles,
+        before: Stamps,
+    ) -> Result<(), OrderError> {
         let (context, name) = (self.context.clone(), self.name.clone());
-        let noted = noted.filter(|_| written.build.is_some() && written.settings.is_some());
-        let noted = noted.map(|candidate| (candidate.build.clone(), candidate.files().settings));
-        let writing = tokio::task::spawn_blocking(move || {
-            if let Some((build, settings)) = &noted {
-                context.history.intend(&name.to_string(), build, settings.clone())?;
+        let is_both = written.build.is_some() && written.settings.is_some();
+        let noted = is_both.then(|| (candidate.build.clone(), Intended { files: candidate.files(), before }));
+        let placing = tokio::task::spawn_blocking(move || {
+            if !written.replaces_the_same(&before, &context.bay.stamps(&name)?) {
+                return Err(OrderError::Changed(format!("somebody placed other files of `{name}`")));
+            }
+            if let Some((build, intended)) = &noted {
+                context.history.intend(&name.to_string(), build, intended.clone())?;
             }
             fault_point::reached("intended");
-            let wrote = context.bay.write(&name, &written);
+            let placed = staged.place(&context.bay, &name);
             fault_point::reached("placed");
             if noted.is_some() {
                 context.history.settled(&name.to_string());
             }
-            wrote
+            Ok(placed?)
         });
-        writing.await.map_err(io::Error::other)?
+        placing.await.map_err(io::Error::other)?
     }
 
     async fn take_out(&mut self) -> Result<Done, OrderError> {

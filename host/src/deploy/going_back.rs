@@ -1,26 +1,54 @@
 //! Back to a revision of the history: at the start, where what lies in the bay does not serve, and from a revision that fails.
 
 use super::{
-    history::{Came, End, Entry, Files},
+    candidate::Candidate,
+    history::{Came, End, Entry, Files, good},
     publication::{Rejected, Standing},
-    swap::{Candidate, Swaps},
+    swap::{Prepared, Swaps},
 };
 use crate::runtime::Reject;
 use bytes::Bytes;
 use std::time::{Instant, SystemTime};
 
+/// What there is to do after the host went back.
+const REMEDY: &str = "put a mended build into the bay; `hotbay history` shows what there is to go back to";
+
+/// What the history says of a candidate.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// Why it will not do, and since when, where the host or somebody went back from it the last time.
+    pub(super) gone_back_from: Option<(Reject, SystemTime)>,
+    /// It has not yet served for as long as it is watched, and there is an earlier good revision to go back to.
+    pub(super) is_young: bool,
+}
+
 impl Swaps {
+    pub(super) async fn past_of(&self, candidate: &Candidate) -> Past {
+        let entries = self.entries().await;
+        let last = entries.iter().rev().find(|entry| candidate.makes_files(&self.name, &entry.files()));
+        let gone_back_from = last.and_then(Entry::fault).map(|(reason, moment)| {
+            let remedy = "put another build or other settings into the bay; to try the same again, place the build once more";
+            (Reject::new(format!("the host went back from it: {reason}"), remedy), moment)
+        });
+        let window = candidate.settings.as_ref().map(|settings| settings.rollback.window.0).unwrap_or_default();
+        let is_proven = last.is_some_and(|last| last.served() >= window);
+        let is_another = |entry: &Entry| !candidate.makes_files(&self.name, &entry.files());
+        Past { gone_back_from, is_young: !is_proven && good(&entries).any(is_another) }
+    }
+
+    /// What was published of it, the oldest first; nothing where no history is kept.
+    async fn entries(&self) -> Vec<Entry> {
+        self.with_history(|history, name| history.entries(name).unwrap_or_default()).await
+    }
+
     /// Where the files in the bay were rejected and nothing serves: publishes the last good revision of the history, and reports
     /// how the first attempt ended.
     pub(super) async fn fall_back(&mut self) {
-        if self.current.is_none()
-            && let Some(entry) = self.with_history(|history, name| history.last_good(name)).await
-        {
-            let came = Came::LastGood;
-            let reason = self.rejected.as_ref().map_or_else(String::new, |rejected| {
-                format!("{}.wasm in the bay was rejected: {}", self.name, rejected.reject.reason)
-            });
-            if let Err(reject) = self.go_back(entry, came, &reason).await {
+        if self.current.is_none() {
+            let entries = self.with_history(|history, name| history.last_good(name)).await;
+            if !entries.is_empty()
+                && let Err(reject) = self.publish_last_good(entries).await
+            {
                 self.context.events.last_good_fails(&self.name, &reject);
             }
         }
@@ -30,13 +58,37 @@ impl Swaps {
         }
     }
 
-    /// Publishes a revision of the history; the bay stays as it is.
-    pub(super) async fn go_back(&mut self, entry: Entry, came: Came, reason: &str) -> Result<(), Reject> {
-        let candidate = self.candidate_of(entry).await?;
-        let prepared = self.prepare(&candidate).await?;
-        self.publish(prepared, &candidate, came, Some(reason))?;
-        self.remember(candidate.build, came).await;
+    async fn publish_last_good(&mut self, entries: Vec<Entry>) -> Result<(), Reject> {
+        let (candidate, prepared) = self.prepare_first(entries).await?;
+        let reason = self.rejected.as_ref().map_or_else(String::new, |rejected| {
+            format!("{}.wasm in the bay was rejected: {}", self.name, rejected.reject.reason)
+        });
+        let context = self.context.clone();
+        let turn = context.publishing.lock().await;
+        self.publish(prepared, &candidate, Came::LastGood, Some(&reason), None)?;
+        drop(turn);
+        self.remember(&candidate, Came::LastGood).await;
         Ok(())
+    }
+
+    /// The first of these revisions that can be loaded.
+    ///
+    /// # Errors
+    /// Why the first one cannot, or that there is none.
+    async fn prepare_first(&self, entries: Vec<Entry>) -> Result<(Candidate, Prepared), Reject> {
+        let mut first = None;
+        for entry in entries {
+            let candidate = self.candidate_of(entry).await;
+            let prepared = match &candidate {
+                Ok(candidate) => self.prepare(candidate).await,
+                Err(reject) => Err(reject.clone()),
+            };
+            match (candidate, prepared) {
+                (Ok(candidate), Ok(prepared)) => return Ok((candidate, prepared)),
+                (_, Err(reject)) | (Err(reject), _) => drop(first.get_or_insert(reject)),
+            }
+        }
+        Err(first.unwrap_or_else(|| Reject::new("the history holds no earlier good revision", REMEDY)))
     }
 
     /// Looks at the counters of what serves, and goes back from it where it is new and fails too often.
@@ -45,70 +97,94 @@ impl Swaps {
         let (now, counts) = (Instant::now(), current.counts());
         current.lately.note(now, counts);
         let Some(watch) = current.watch else { return };
-        let verdict = watch.verdict(counts);
-        if verdict.is_some() || now >= watch.until() {
-            current.watch = None;
-        }
-        if let Some(reason) = verdict
-            && let Err(reject) = self.roll_back(&reason).await
-        {
+        let Some(reason) = watch.verdict(counts, now) else {
+            if watch.is_over(now) {
+                current.watch = None;
+            }
+            return;
+        };
+        if let Err(reject) = self.roll_back(&reason).await {
             self.context.events.rollback_fails(&self.name, &reason, &reject);
+            if let Some(current) = &mut self.current {
+                // What the host lacked may be there in a moment; the revision goes on failing until then.
+                current.watch = (reject.retries > 0).then(|| watch.later(Instant::now()));
+            }
         }
     }
 
-    /// Goes back to the revision before the one that serves. The bay stays as it is, and is not tried again until it changes.
+    /// Goes back to a revision before the one that serves. The bay stays as it is, and is not tried again until it changes.
     async fn roll_back(&mut self, reason: &str) -> Result<(), Reject> {
-        const REMEDY: &str = "put a mended build into the bay; `hotbay history` shows what there is to go back to";
         let Some(current) = &self.current else { return Ok(()) };
         let (files, bad) = (current.files.clone(), current.revision.digest().short());
-        let entries = self.with_history(|history, name| history.entries(name).unwrap_or_default()).await;
-        let before = entries.into_iter().rev().find(|entry| entry.is_good() && !entry.is_of(&files));
-        let Some(before) = before else {
-            return match self.name.label {
-                Some(_) => self.withdraw(files, &bad, reason, REMEDY).await,
-                None => Err(Reject::new("the history holds no earlier good revision", REMEDY)),
-            };
+        let mut entries: Vec<Entry> = good(&self.entries().await).cloned().collect();
+        // The settings of a labelled revision are its service's of the day, so the same build would be the same revision.
+        let is_label = self.name.label.is_some();
+        entries.retain(|entry| if is_label { entry.digest != files.digest } else { !entry.is_of(&files) });
+        let (candidate, prepared) = match self.prepare_first(entries).await {
+            Ok(prepared) => prepared,
+            Err(reject) if is_label && reject.retries == 0 => return self.withdraw(files, &bad, reason).await,
+            Err(reject) => return Err(reject),
         };
-        let candidate = self.candidate_of(before).await?;
-        let prepared = self.prepare(&candidate).await?;
+        let context = self.context.clone();
+        let turn = context.publishing.lock().await;
+        if let Err(conflict) = self.check_routes(&candidate) {
+            drop(turn);
+            prepared.discard().await;
+            return Err(conflict);
+        }
+        // Before the publication: after a crash in between it is not tried again either.
+        self.note_fault(&files, reason).await;
         let served = self.current.as_ref().map(|current| current.published.elapsed()).unwrap_or_default();
         self.context.events.rolled_back(&self.name, &bad, served, reason, REMEDY);
         let because = format!("the host went back from {bad}: {reason}");
-        self.publish(prepared, &candidate, Came::AutomaticRollback, Some(&because))?;
-        self.went_back(files, Reject::new(because, REMEDY), reason).await;
-        self.remember(candidate.build, Came::AutomaticRollback).await;
+        self.publish(prepared, &candidate, Came::AutomaticRollback, Some(&because), None)?;
+        drop(turn);
+        self.went_back(files, Reject::new(because, REMEDY));
+        self.remember(&candidate, Came::AutomaticRollback).await;
         Ok(())
     }
 
     /// Gives the share of a labelled revision that fails, and has none before it, back to the main one.
-    async fn withdraw(&mut self, files: Files, bad: &str, reason: &str, remedy: &str) -> Result<(), Reject> {
+    async fn withdraw(&mut self, files: Files, bad: &str, reason: &str) -> Result<(), Reject> {
+        self.note_fault(&files, reason).await;
         let (Some(label), Some(current)) = (&self.name.label, self.current.take()) else { return Ok(()) };
         let because = "it failed, and the main revision takes its share";
-        self.context.events.rolled_back(&self.name, bad, current.published.elapsed(), reason, remedy);
+        self.context.events.rolled_back(&self.name, bad, current.published.elapsed(), reason, REMEDY);
         self.context.registry.remove_label(&self.name.service, label);
         self.context.board.withdrawn(&self.name.to_string());
         self.retire(current, Some(because));
-        self.went_back(files, Reject::new(format!("the host went back from {bad}: {reason}"), remedy), reason).await;
+        self.went_back(files, Reject::new(format!("the host went back from {bad}: {reason}"), REMEDY));
         Ok(())
     }
 
-    async fn went_back(&mut self, files: Files, reject: Reject, reason: &str) {
+    fn went_back(&mut self, files: Files, reject: Reject) {
         let bad = files.digest.short();
         self.context.board.rejected(&self.name.to_string(), Some(&bad), &reject.reason, &reject.remedy);
         let sighting = *self.sightings.borrow();
         let went_back_from = Some((files, SystemTime::now()));
         self.rejected = Some(Rejected { sighting, reject, contested: false, tries: 0, retry: None, went_back_from });
-        let end = End::RolledBack(reason.to_owned());
-        self.with_history(|history, name| history.ended(name, end)).await;
     }
 
-    /// The build and the settings of a revision of the history.
+    /// Remembers that somebody or the host went back from these files.
+    pub(super) async fn note_fault(&self, files: &Files, reason: &str) {
+        let (files, end) = (files.clone(), End::RolledBack(reason.to_owned()));
+        self.with_history(move |history, name| history.ended(name, &files, end)).await;
+    }
+
+    /// The build and the settings of a revision of the history. A labelled one has the settings that its service has now.
     pub(super) async fn candidate_of(&self, entry: Entry) -> Result<Candidate, Reject> {
         let detected = Instant::now();
         let digest = entry.digest;
+        let text = match self.name.label {
+            None => entry.settings.map(Bytes::from),
+            Some(_) => match self.read_settings().await {
+                Ok(read) => read.map(|(text, _)| text),
+                Err(error) => return Err(Reject::transient(error.to_string(), super::UNREADABLE_REMEDY)),
+            },
+        };
         let read = self.with_history(move |history, _| Some(history.build(&digest))).await;
         match read {
-            Some(Ok(build)) => Ok(Candidate { build, settings: entry.settings.map(Bytes::from), detected }),
+            Some(Ok(build)) => Ok(Candidate::new(&self.name, build, text, detected)),
             read => {
                 let error = read.and_then(Result::err).map(|error| format!(": {error}")).unwrap_or_default();
                 Err(Reject::new(
@@ -117,18 +193,5 @@ impl Swaps {
                 ))
             }
         }
-    }
-
-    /// Whether these files are what the host went back from before it was started anew. While it runs it remembers by itself.
-    pub(super) async fn was_rolled_back(&self, candidate: &Candidate) -> Option<Reject> {
-        if self.current.is_some() || self.rejected.is_some() {
-            return None;
-        }
-        let files = candidate.files();
-        let reason = self.with_history(move |history, name| history.rolled_back(name, &files)).await?;
-        Some(Reject::new(
-            format!("the host went back from it: {reason}"),
-            "put another build or other settings into the bay; to try the same again, place it once more",
-        ))
     }
 }

@@ -2,7 +2,10 @@
 
 mod bay;
 mod board;
+mod candidate;
 mod carry_out;
+mod choice;
+mod context;
 mod event;
 mod going_back;
 pub mod history;
@@ -25,6 +28,7 @@ use crate::{
     shutdown::Shutdown,
 };
 use bay::{Bay, BayView, Sighting, parse_settings};
+use context::SwapContext;
 use futures::{FutureExt, StreamExt, future::join_all, stream::FuturesOrdered};
 use history::History;
 use orders::Order;
@@ -32,10 +36,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
-use swap::{SwapContext, Swaps};
+use swap::Swaps;
 use tokio::{
     sync::{
         Notify,
@@ -44,7 +48,7 @@ use tokio::{
     },
     task::JoinHandle,
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use watcher::Watcher;
 
 /// Least time between two readings of the bay.
@@ -94,14 +98,16 @@ struct Followed {
 }
 
 impl Deployer {
-    /// Watches the bay and reads it for the first time. The watch comes first, so that nothing falls between.
+    /// Watches the bay and reads it for the first time. The watch comes first, so that nothing falls between. A successor leaves the
+    /// bay and its history as they are until it takes charge.
     ///
     /// # Errors
     /// Where the bay cannot be read.
-    pub fn start(parts: Parts) -> io::Result<(Self, Start)> {
+    pub fn start(parts: Parts, is_successor: bool) -> io::Result<(Self, Start)> {
         let Parts { bay, rescan, drain, registry, loader, history, events, board, shutdown } = parts;
         let hint = Arc::new(Notify::new());
         let watcher = Watcher::new(bay.clone(), rescan, hint.clone());
+        let (orders, ordered) = Orders::new();
         let context = SwapContext {
             hint,
             bay: Bay { folder: bay },
@@ -113,20 +119,29 @@ impl Deployer {
             shutdown,
             drain,
             routes_changed: watch::channel(0).0,
+            publishing: tokio::sync::Mutex::new(()),
+            orders: orders.clone(),
+            in_charge: AtomicBool::new(false),
         };
-        context.make_good();
+        if !is_successor {
+            context.take_charge()?;
+        }
         let view = context.bay.scan()?;
-        context.history.missing(&view.builds.keys().map(BuildName::to_string).collect());
         let mut deployer = Self {
             context: Arc::new(context),
             watcher,
-            orders: Orders::new(),
+            orders: (orders, ordered),
             services: BTreeMap::new(),
             unusable: BTreeSet::new(),
             unreadable: false,
         };
         let start = deployer.first(view);
         Ok((deployer, start))
+    }
+
+    /// What takes charge of the bay once a predecessor has been relieved.
+    pub fn charge(&self) -> Charge {
+        Charge(self.context.clone())
     }
 
     /// Gives orders to this deployer, which carries them out once it runs.
@@ -236,8 +251,8 @@ impl Deployer {
         match followed.orders.try_send(order) {
             Ok(()) => {}
             Err(TrySendError::Full(order)) => drop(order.reply.send(Err(OrderError::Busy))),
-            // Its task ended just now, with the service.
-            Err(TrySendError::Closed(order)) => drop(order.reply.send(Err(OrderError::UnknownService(name)))),
+            // Its task ended just now, with the service; the next one is another.
+            Err(TrySendError::Closed(order)) => self.context.orders.give_again(name, order),
         }
     }
 
@@ -253,6 +268,18 @@ impl Deployer {
             self.context.board.removed(file);
         }
         self.unusable = unusable.into_keys().collect();
+    }
+}
+
+/// Takes charge of a bay that another host served until now.
+pub struct Charge(Arc<SwapContext>);
+
+impl Charge {
+    /// From now on this host is the one that serves the bay: what a crash left half done in it is finished. Waits for the disk.
+    pub fn take(self) {
+        if let Err(error) = self.0.take_charge() {
+            warn!(bay = %self.0.bay.folder.display(), %error, "what was taken out of the bay meanwhile could not be noted");
+        }
     }
 }
 

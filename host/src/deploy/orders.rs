@@ -23,9 +23,9 @@ pub enum Change {
     Both(Build, Bytes),
     /// Other settings, or none, with the build that is there.
     Settings(Option<Bytes>),
-    /// Build and settings as they were: of the revision before the one that serves, or of the one whose digest begins so.
+    /// Build and settings as they were: of the revision before the one that serves, or of the one that is named.
     Rollback {
-        /// The first hex digits of a digest.
+        /// The first hex digits of a digest, or `v` and the number of a publication.
         to: Option<String>,
     },
     /// The labelled revision becomes the main one, and its share ends.
@@ -82,6 +82,9 @@ pub enum OrderError {
     /// The files cannot be read or written. Of a change of both files the first may have been written.
     #[error("{0}")]
     Files(#[from] io::Error),
+    /// Somebody else changed the files while the order was carried out. Nothing was written.
+    #[error("{0} while the order was carried out; nothing was written")]
+    Changed(String),
     /// Too many orders wait.
     #[error("{WAITING_MAX} orders of this service wait already")]
     Busy,
@@ -116,6 +119,12 @@ impl Orders {
         let (reply, outcome) = oneshot::channel();
         self.0.send((name, Order { change, reply })).await.map_err(|_| OrderError::Ending)?;
         outcome.await.unwrap_or(Err(OrderError::Ending))
+    }
+
+    /// Sends an order once more whose task has ended. Where there is no way for it any more the host ends, and whoever waits for the
+    /// order is told so.
+    pub(super) fn give_again(&self, name: BuildName, order: Order) {
+        drop(self.0.try_send((name, order)));
     }
 }
 

@@ -1,18 +1,18 @@
 //! What becomes of a loaded revision, and of the one before it: published, rejected, drained, retired, remembered.
 
 use super::{
-    bay::{Bay, Sighting, parse_settings},
+    bay::{Bay, Sighting, Stamp},
+    candidate::Candidate,
     event::State,
     history::{Came, End, Files, History},
-    swap::{Candidate, Prepared, Swaps},
+    swap::{Prepared, Swaps},
     verdict::{Counts, Lately, Watch},
 };
 use crate::{
-    config::{RouteSpec, Settings},
+    config::{BuildName, RouteSpec, Settings},
     fault_point,
-    runtime::{Build, Drain, Kind, Reject, Revision},
+    runtime::{Drain, Kind, Reject, Revision},
 };
-use bytes::Bytes;
 use std::{
     io,
     sync::Arc,
@@ -50,6 +50,7 @@ pub(super) struct Current {
     pub(super) drain: Drain,
     /// What it was made of.
     pub(super) files: Files,
+    pub(super) came: Came,
     pub(super) published: Instant,
     pub(super) lately: Lately,
     /// While it is new.
@@ -59,6 +60,22 @@ pub(super) struct Current {
 impl Current {
     pub(super) fn counts(&self) -> Counts {
         Counts::of(&self.revision)
+    }
+
+    /// When its counters are to be looked at even if it does not fail meanwhile.
+    pub(super) fn next_look(&self) -> Instant {
+        self.watch.map_or(self.lately.due(), |watch| watch.next_look().min(self.lately.due()))
+    }
+
+    /// What the next revision is measured by.
+    fn measure(&self) -> Counts {
+        let lately = self.lately.counts(self.counts());
+        self.watch.map_or(lately, |watch| watch.measure(lately))
+    }
+
+    /// Whether the bay holds something else, which failed.
+    pub(super) fn is_instead_of_the_bay(&self) -> bool {
+        matches!(self.came, Came::AutomaticRollback | Came::LastGood)
     }
 }
 
@@ -75,8 +92,20 @@ pub(super) struct Rejected {
     pub(super) went_back_from: Option<(Files, SystemTime)>,
 }
 
+impl Rejected {
+    /// Whether these are the files that the host went back from, not placed anew since. That an order has written them, which nobody
+    /// had seen yet when they failed, or that other shares or comments stand beside them, is no new attempt.
+    pub(super) fn is_gone_back_from(&self, name: &BuildName, candidate: &Candidate, stamp: &Stamp) -> bool {
+        let Some((files, moment)) = &self.went_back_from else {
+            return false;
+        };
+        candidate.makes_files(name, files) && stamp.changed_at() <= *moment
+    }
+}
+
 impl Swaps {
-    /// Publishes what was prepared of `candidate`. `reason` says why, where it is not what lies in the bay.
+    /// Publishes what was prepared of `candidate`. `reason` says why, where it is not what lies in the bay; `before` is what it is
+    /// measured by where nothing serves before it.
     ///
     /// # Errors
     /// Another service owns one of its routes; nothing has changed.
@@ -86,6 +115,7 @@ impl Swaps {
         candidate: &Candidate,
         came: Came,
         reason: Option<&str>,
+        before: Option<Counts>,
     ) -> Result<(), Reject> {
         let Prepared { revision, drain, .. } = prepared;
         let registry = &self.context.registry;
@@ -104,7 +134,7 @@ impl Swaps {
         };
         fault_point::reached("published");
         let short = revision.digest().short();
-        let of_the_bay = matches!(came, Came::Bay | Came::Deploy | Came::Rollback | Came::Promote);
+        let of_the_bay = !matches!(came, Came::AutomaticRollback | Came::LastGood);
         self.context.board.published(&self.name.to_string(), &revision, came, reason, of_the_bay);
         self.context.events.published(&self.name, &short, candidate.detected.elapsed(), came, reason);
         let instead_of = match came {
@@ -118,7 +148,7 @@ impl Swaps {
             instead_of,
         });
         let (now, policy) = (Instant::now(), revision.settings().rollback);
-        let before = self.current.as_ref().map(|old| old.lately.counts(old.counts()));
+        let before = self.current.as_ref().map(Current::measure).or(before);
         // A labelled revision is measured by the main one, beside which it serves.
         let before = before.or_else(|| {
             self.name.label.as_ref()?;
@@ -129,7 +159,7 @@ impl Swaps {
         let is_news = matches!(came, Came::Bay | Came::Deploy | Came::Promote);
         let watch = before.filter(|_| is_news).and_then(|before| Watch::begin(policy, before, now));
         let lately = Lately::new(&policy, now);
-        let current = Current { revision, drain, files: candidate.files(), published: now, lately, watch };
+        let current = Current { revision, drain, files: candidate.files(), came, published: now, lately, watch };
         if let Some(old) = self.current.replace(current) {
             self.retire(old, None);
         }
@@ -142,9 +172,25 @@ impl Swaps {
 
     /// Writes what was published into the history. Waited for here and not before the publication: a crash in between leaves the
     /// files in the bay, which say the same.
-    pub(super) async fn remember(&self, build: Build, came: Came) {
-        let Some(settings) = self.current.as_ref().map(|current| current.files.settings.clone()) else { return };
-        self.with_history(move |history, name| history.published(name, &build, settings, came)).await;
+    pub(super) async fn remember(&self, candidate: &Candidate, came: Came) {
+        let (build, files) = (candidate.build.clone(), candidate.files());
+        self.with_history(move |history, name| history.published(name, &build, files, came)).await;
+    }
+
+    /// What lies in the bay makes the revision that serves, whatever was said before; its shares and comments may be others.
+    pub(super) async fn is_in_the_bay(&mut self, candidate: &Candidate) {
+        self.share_anew(candidate);
+        self.rejected = None;
+        self.context.board.mended(&self.name.to_string());
+        let Some(current) = &mut self.current else { return };
+        if current.is_instead_of_the_bay() {
+            current.came = Came::Bay;
+        }
+        let before = std::mem::replace(&mut current.files, candidate.files());
+        if before != current.files {
+            let settings = current.files.settings.clone();
+            self.with_history(move |history, name| history.reworded(name, &before, settings)).await;
+        }
     }
 
     /// Runs what waits for the disk off the async threads.
@@ -190,40 +236,36 @@ impl Swaps {
         // Where nothing could be read, what its settings said before still holds.
         let is_main = self.name.label.is_none();
         if is_main && self.current.is_none() && (candidate.is_some() || !self.context.registry.knows(&self.name.service)) {
-            let routes = self.routes(candidate.and_then(|candidate| candidate.settings.as_ref()));
+            let defaults = || Settings::defaults(&self.name.service).routes;
+            let routes = candidate.map_or_else(defaults, |candidate| candidate.routes(&self.name));
             let changed = self.context.registry.mark_down([(self.name.service.clone(), routes)]);
             self.routes_changed(changed);
         }
         self.rejected = Some(Rejected { sighting, reject, contested, tries, retry, went_back_from: None });
     }
 
-    /// The routes of these settings; those without settings where they are not understood.
-    pub(super) fn routes(&self, settings: Option<&Bytes>) -> Vec<RouteSpec> {
-        let service = &self.name.service;
-        parse_settings(service, settings).unwrap_or_else(|_| Settings::defaults(service)).routes
-    }
-
-    /// Whether the routes of these settings could be published at this moment.
-    pub(super) fn check_routes(&self, settings: Option<&Bytes>) -> Result<(), Reject> {
+    /// Whether its routes could be published at this moment.
+    pub(super) fn check_routes(&self, candidate: &Candidate) -> Result<(), Reject> {
         match self.name.label {
             Some(_) => Ok(()),
-            None => self.context.registry.check(&self.name.service, &self.routes(settings)).map_err(Reject::from),
+            None => self.context.registry.check(&self.name.service, &candidate.routes(&self.name)).map_err(Reject::from),
         }
     }
 
-    /// Publishes the shares of these settings; the revisions stay as they are.
-    pub(super) fn share_anew(&self, settings: Option<&Bytes>) {
+    /// Publishes its shares; the revisions stay as they are.
+    fn share_anew(&self, candidate: &Candidate) {
         if self.name.label.is_none()
-            && let Ok(settings) = parse_settings(&self.name.service, settings)
+            && let Ok(settings) = &candidate.settings
             && self.context.registry.set_traffic(&self.name.service, &settings.traffic)
         {
+            self.context.board.shared(self.name.service.as_str(), &settings.traffic);
             self.context.events.shared(&self.name, &settings.traffic);
         }
     }
 
     /// Why these settings will not do, where they give a share to a label that has no build.
     pub(super) async fn unlabelled(&self, candidate: &Candidate) -> Option<Reject> {
-        let settings = parse_settings(&self.name.service, candidate.settings.as_ref()).ok()?;
+        let settings = candidate.settings.as_ref().ok()?;
         if self.name.label.is_some() || settings.traffic.shares.is_empty() {
             return None;
         }
@@ -249,8 +291,9 @@ impl Swaps {
             }
         };
         if let Some(old) = self.current.take() {
+            let files = old.files.clone();
             self.retire(old, Some("its file was removed from the bay"));
-            self.with_history(|history, name| history.ended(name, End::Removed)).await;
+            self.with_history(move |history, name| history.ended(name, &files, End::Removed)).await;
         } else if self.name.label.is_none() && self.sightings.borrow().settings.is_some() {
             let reason = format!("{0}.toml is there without {0}.wasm", self.name);
             let remedy = format!("put {}.wasm beside it, or take the settings away", self.name);

@@ -2,82 +2,39 @@
 //! wins.
 
 use super::{
-    bay::{Bay, Contents, Sighting, UNREADABLE_REMEDY, Written, parse_settings},
-    board::Board,
-    event::{Events, State},
-    history::{Came, End, Files, History},
+    bay::{Contents, Sighting, Stamp, UNREADABLE_REMEDY},
+    candidate::Candidate,
+    context::SwapContext,
+    event::State,
+    history::{Came, End},
     orders::Order,
     publication::{Current, Rejected, Standing},
+    verdict::Counts,
 };
 use crate::{
     config::BuildName,
     fault_point,
-    registry::Registry,
-    runtime::{Build, Digest, Drain, Loader, Reject, Revision, Stage},
-    shutdown::Shutdown,
+    runtime::{Drain, Reject, Revision, Stage},
     telemetry::ServiceMetrics,
 };
-use bytes::Bytes;
 use std::{
     io,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
-use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tracing::{error, info, warn};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// A file that goes and comes back within this is a swap and no removal.
 const REMOVAL_GRACE: Duration = Duration::from_secs(1);
 /// A build that would be rejected, or settings, are believed to be whole once nobody has written them for so long.
 const SETTLED: Duration = Duration::from_millis(300);
 /// A truncated build and blank settings get longer: a copy over a slow network pauses, an editor empties before it writes.
-const SETTLED_TRUNCATED: Duration = Duration::from_secs(2);
+pub(super) const SETTLED_TRUNCATED: Duration = Duration::from_secs(2);
 /// Two writes within a clock's grain leave the same stamp, so a file this young is read once more.
 const CLOCK_GRAIN: Duration = Duration::from_millis(20);
 /// Between two looks at a file that is being written, the least and the most.
-const WRITING_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const WRITING_PAUSE: Duration = Duration::from_millis(20);
 const WRITING_PAUSE_MAX: Duration = Duration::from_secs(1);
-
-/// What the swaps of all services share.
-pub(super) struct SwapContext {
-    pub(super) bay: Bay,
-    /// Makes the bay be read again.
-    pub(super) hint: Arc<Notify>,
-    pub(super) registry: Arc<Registry>,
-    pub(super) loader: Arc<Loader>,
-    pub(super) history: Arc<History>,
-    pub(super) events: Arc<Events>,
-    pub(super) board: Arc<Board>,
-    pub(super) shutdown: Shutdown,
-    pub(super) drain: Duration,
-    /// Counts the changes of who owns which routes: whoever lost a route to another service tries again.
-    pub(super) routes_changed: watch::Sender<u64>,
-}
-
-impl SwapContext {
-    /// Finishes what a crash left half done in the bay.
-    pub(super) fn make_good(&self) {
-        if let Err(error) = self.bay.sweep() {
-            warn!(bay = %self.bay.folder.display(), %error, "what a crash may have left in the bay could not be removed");
-        }
-        for (name, files) in self.history.unfinished() {
-            let write = || {
-                let build_name = BuildName::parse(&name).map_err(io::Error::other)?;
-                let build = Some(self.history.build(&files.digest)?);
-                self.bay.write(&build_name, &Written { build, settings: Some(files.settings.map(Bytes::from)) })
-            };
-            match write() {
-                Ok(()) => info!(
-                    service = name,
-                    revision = files.digest.short(),
-                    "a change of the bay that a crash had cut was finished"
-                ),
-                Err(error) => error!(service = name, %error, "a change of the bay that a crash had cut could not be finished"),
-            }
-            self.history.settled(&name);
-        }
-    }
-}
 
 /// One service's swaps.
 pub(super) struct Swaps {
@@ -98,27 +55,6 @@ pub(super) struct Swaps {
     _metrics: Arc<ServiceMetrics>,
 }
 
-/// A build and its settings on their way to being served.
-pub(super) struct Candidate {
-    pub(super) build: Build,
-    pub(super) settings: Option<Bytes>,
-    /// When it was seen or ordered.
-    pub(super) detected: Instant,
-}
-
-impl Candidate {
-    /// What the history calls it.
-    pub(super) fn files(&self) -> Files {
-        files_of(&self.build, self.settings.as_ref())
-    }
-}
-
-/// What the history calls a build and its settings. Settings that are no UTF-8 make no revision.
-fn files_of(build: &Build, settings: Option<&Bytes>) -> Files {
-    let text = |text: &Bytes| String::from_utf8_lossy(text).into_owned();
-    Files { digest: *build.digest(), settings: settings.map(text) }
-}
-
 /// What one attempt came to.
 enum Attempt {
     /// The state of the files is served or rejected.
@@ -129,6 +65,19 @@ enum Attempt {
     Recheck,
     /// The build is not there.
     Gone,
+}
+
+/// What ended a wait.
+#[derive(Debug, PartialEq, Eq)]
+enum Woken {
+    /// The files, or the routes that are waited for, are others.
+    Changed,
+    /// An order was carried out.
+    Order,
+    /// The time is over.
+    Due,
+    /// Nobody tells of changes any more.
+    Closed,
 }
 
 impl Swaps {
@@ -161,13 +110,21 @@ impl Swaps {
             () = context.shutdown.begun() => {}
             () = self.follow() => {}
         }
-        // After a hand-over it goes on to serve, in another host.
-        if self.current.is_some() && !self.context.shutdown.is_hand_over() {
-            self.with_history(|history, name| history.ended(name, End::HostEnded)).await;
+        // After a hand-over it goes on to serve, in another host; before one has been relieved it serves in that one.
+        if let Some(current) = &self.current
+            && context.is_in_charge()
+            && !context.shutdown.is_hand_over()
+        {
+            let files = current.files.clone();
+            self.with_history(move |history, name| history.ended(name, &files, End::HostEnded)).await;
         }
         let current = self.current.take();
-        // Files that came back just now, or an order, were told to a task that no longer listens; the next look finds that it has
-        // ended.
+        // What was ordered at the last moment begins a new task.
+        self.orders.close();
+        while let Ok(order) = self.orders.try_recv() {
+            context.orders.give_again(self.name.clone(), order);
+        }
+        // Files that came back just now were told to a task that no longer listens; the next look finds that it has ended.
         drop(self);
         context.hint.notify_one();
         current.map(|current| current.drain)
@@ -189,7 +146,7 @@ impl Swaps {
             };
             let vanished = sighting.build.is_some() && matches!(attempt, Attempt::Gone);
             missing = if vanished { (missing * 2).min(WRITING_PAUSE_MAX) } else { WRITING_PAUSE };
-            let goes_on = match attempt {
+            let woken = match attempt {
                 Attempt::Settled => self.changed(&mut routes).await,
                 // Reading a large file again and again while it is copied would take a core: half of one at most.
                 Attempt::Again(pause) => self.pause(begun.elapsed().min(WRITING_PAUSE_MAX), pause).await,
@@ -198,25 +155,21 @@ impl Swaps {
                 Attempt::Gone if vanished => self.pause(Duration::ZERO, missing).await,
                 Attempt::Gone => self.gone().await,
             };
-            if !goes_on {
+            if woken == Woken::Closed {
                 return;
             }
         }
     }
 
-    /// Waits for the next change of the files, for an order, or until `until`, and watches what serves meanwhile. False: nobody
-    /// tells of changes any more.
-    async fn wait(&mut self, until: Option<Instant>) -> bool {
+    /// Waits for the next change of the files, for an order, or until `until`, and watches what serves meanwhile.
+    async fn wait(&mut self, until: Option<Instant>) -> Woken {
         loop {
             let metrics = self.current.as_ref().map(|current| current.revision.metrics().clone());
-            let watch = self.current.as_ref().and_then(|current| current.watch);
-            let look = self
-                .current
-                .as_ref()
-                .map(|current| watch.map_or(current.lately.due(), |watch| watch.until().min(current.lately.due())));
+            let watched = self.current.as_ref().is_some_and(|current| current.watch.is_some());
+            let look = self.current.as_ref().map(Current::next_look);
             let fault = async {
                 match &metrics {
-                    Some(metrics) if watch.is_some() => metrics.fault_seen().notified().await,
+                    Some(metrics) if watched => metrics.fault_seen().notified().await,
                     _ => std::future::pending().await,
                 }
             };
@@ -225,12 +178,12 @@ impl Swaps {
                 order = self.orders.recv() => return match order {
                     Some(order) => {
                         self.carry_out(order).await;
-                        true
+                        Woken::Order
                     }
-                    None => false,
+                    None => Woken::Closed,
                 },
-                changed = self.sightings.changed() => return changed.is_ok(),
-                () = at(until) => return true,
+                changed = self.sightings.changed() => return if changed.is_ok() { Woken::Changed } else { Woken::Closed },
+                () = at(until) => return Woken::Due,
                 () = fault => {}
                 () = at(look) => {}
             }
@@ -239,37 +192,34 @@ impl Swaps {
     }
 
     /// Waits for the next change of the files or an order, of the routes where one of ours is another's, or for the time of a new
-    /// attempt. False: nobody tells of changes any more.
-    async fn changed(&mut self, routes: &mut watch::Receiver<u64>) -> bool {
+    /// attempt.
+    async fn changed(&mut self, routes: &mut watch::Receiver<u64>) -> Woken {
         let contested = self.rejected.as_ref().is_some_and(|rejected| rejected.contested);
         let retry = self.rejected.as_ref().and_then(|rejected| rejected.retry);
         tokio::select! {
-            goes_on = self.wait(retry) => goes_on,
-            _ = routes.changed(), if contested => true,
+            woken = self.wait(retry) => woken,
+            _ = routes.changed(), if contested => Woken::Changed,
         }
     }
 
-    /// Waits for `least`, then until the files change or an order comes, `pause` in all. False: nobody tells of changes any more.
-    async fn pause(&mut self, least: Duration, pause: Duration) -> bool {
+    /// Waits for `least`, then until the files change or an order comes, `pause` in all.
+    async fn pause(&mut self, least: Duration, pause: Duration) -> Woken {
         let until = Instant::now() + pause;
         tokio::time::sleep(least).await;
         self.wait(Some(until)).await
     }
 
-    /// Waits for the build to come back. False: nothing is left of the service.
-    async fn gone(&mut self) -> bool {
-        let begun = Instant::now();
-        if !self.wait(Some(begun + REMOVAL_GRACE)).await {
-            return false;
-        }
-        // Something happened before the time was over.
-        if begun.elapsed() < REMOVAL_GRACE {
-            return true;
+    /// Waits for the build to come back. Closed: nothing is left of the service.
+    async fn gone(&mut self) -> Woken {
+        match self.wait(Some(Instant::now() + REMOVAL_GRACE)).await {
+            Woken::Due => {}
+            // The build may be there again; an order may have put it there.
+            woken => return woken,
         }
         self.removed().await;
         // Settings without a build are told once and then waited with; where nothing is left, the task ends too.
         let settings_stay = self.name.label.is_none() && self.sightings.borrow().settings.is_some();
-        settings_stay && self.wait(None).await
+        if settings_stay { self.wait(None).await } else { Woken::Closed }
     }
 
     async fn attempt(&mut self) -> Attempt {
@@ -279,33 +229,40 @@ impl Swaps {
             Err(error) => return self.unreadable(&error, detected).await,
         };
         // Settings that are missing, blank or half written may well be whole ones in a moment, and mean something else then.
-        if let Some(wait) = self.settings_unsettled(&contents) {
+        if let Some(wait) = self.settings_unsettled(contents.settings_stamp, contents.settings_are_blank()) {
             return Attempt::Again(wait);
         }
         self.had_settings = contents.settings.is_some();
-        if self.is_current(&contents) {
-            return self.still_current(contents, detected).await;
-        }
-        if self.is_rejected(&contents) {
-            return Attempt::Settled;
-        }
         let sighting = contents.sighting();
         let Contents { build, stamp, settings, .. } = contents;
+        let candidate = Candidate::new(&self.name, build, settings, detected);
+        if self.serves(&candidate) {
+            return self.still_current(candidate, sighting).await;
+        }
+        if self.is_rejected(&candidate, &sighting, &stamp) {
+            return Attempt::Settled;
+        }
         // A file that is still being written is not an error yet, and nothing to speak of.
-        let half_written = build.may_be_half_written();
+        let half_written = candidate.build.may_be_half_written();
         let settled = if half_written { SETTLED_TRUNCATED } else { SETTLED };
         if half_written && let Some(wait) = stamp.until_aged(settled) {
             return Attempt::Again(wait);
         }
-        let candidate = Candidate { build, settings, detected };
         if let Some(reject) = self.unlabelled(&candidate).await {
             return self.refuse(reject, sighting, Some(&candidate), false, detected).await;
         }
-        if let Some(reject) = self.was_rolled_back(&candidate).await {
-            return self.refuse(reject, sighting, Some(&candidate), false, detected).await;
+        let past = self.past_of(&candidate).await;
+        if let Some(reject) = past.gone_back_from.filter(|(_, moment)| stamp.changed_at() <= *moment) {
+            return self.refuse_again(reject, sighting, &candidate).await;
         }
         let (loaded, contested) = match self.prepare(&candidate).await {
-            Ok(prepared) => (self.publish(prepared, &candidate, Came::Bay, None), true),
+            Ok(prepared) => {
+                let context = self.context.clone();
+                let _turn = context.publishing.lock().await;
+                // A revision that is new to the history is watched from its first request, although nothing served before it.
+                let before = (self.current.is_none() && past.is_young).then(Counts::default);
+                (self.publish(prepared, &candidate, Came::Bay, None, before), true)
+            }
             Err(reject) => {
                 if let Some(wait) = stamp.until_aged(settled) {
                     return Attempt::Again(wait);
@@ -316,7 +273,7 @@ impl Swaps {
         if let Err(reject) = loaded {
             return self.refuse(reject, sighting, Some(&candidate), contested, detected).await;
         }
-        self.remember(candidate.build, Came::Bay).await;
+        self.remember(&candidate, Came::Bay).await;
         if stamp.age() < detected.elapsed() + CLOCK_GRAIN { Attempt::Recheck } else { Attempt::Settled }
     }
 
@@ -334,17 +291,23 @@ impl Swaps {
         Attempt::Settled
     }
 
+    /// The host went back from these files, and they have not been placed anew since.
+    async fn refuse_again(&mut self, back: (Reject, SystemTime), sighting: Sighting, candidate: &Candidate) -> Attempt {
+        let (reject, moment) = back;
+        let attempt = self.refuse(reject, sighting, Some(candidate), false, candidate.detected).await;
+        if let Some(rejected) = &mut self.rejected {
+            rejected.went_back_from = Some((candidate.files(), moment));
+        }
+        attempt
+    }
+
     /// The files make the revision that serves; its shares may be others.
-    async fn still_current(&mut self, contents: Contents, detected: Instant) -> Attempt {
-        let sighting = contents.sighting();
-        let candidate = Candidate { build: contents.build, settings: contents.settings, detected };
+    async fn still_current(&mut self, candidate: Candidate, sighting: Sighting) -> Attempt {
         if let Some(reject) = self.unlabelled(&candidate).await {
-            self.reject(reject, sighting, Some(&candidate), false, detected);
+            self.reject(reject, sighting, Some(&candidate), false, candidate.detected);
             return Attempt::Settled;
         }
-        self.share_anew(candidate.settings.as_ref());
-        self.rejected = None;
-        self.context.board.mended(&self.name.to_string());
+        self.is_in_the_bay(&candidate).await;
         Attempt::Settled
     }
 
@@ -354,8 +317,8 @@ impl Swaps {
     }
 
     /// How long the settings file must be left alone before it is believed; none where it is already.
-    fn settings_unsettled(&mut self, contents: &Contents) -> Option<Duration> {
-        let Some(stamp) = contents.settings_stamp else {
+    pub(super) fn settings_unsettled(&mut self, stamp: Option<Stamp>, blank: bool) -> Option<Duration> {
+        let Some(stamp) = stamp else {
             if !self.had_settings {
                 return None;
             }
@@ -363,7 +326,7 @@ impl Swaps {
             return REMOVAL_GRACE.checked_sub(gone.elapsed()).filter(|left| !left.is_zero());
         };
         self.settings_gone = None;
-        stamp.until_aged(if contents.settings_are_blank() { SETTLED_TRUNCATED } else { SETTLED })
+        stamp.until_aged(if blank { SETTLED_TRUNCATED } else { SETTLED })
     }
 
     async fn unreadable(&mut self, error: &io::Error, detected: Instant) -> Attempt {
@@ -383,44 +346,35 @@ impl Swaps {
         }
     }
 
-    fn is_current(&self, contents: &Contents) -> bool {
-        self.serves(contents.build.digest(), contents.settings.as_ref())
-    }
-
-    /// Whether the current revision is of this build and these settings.
-    pub(super) fn serves(&self, digest: &Digest, settings: Option<&Bytes>) -> bool {
-        let Some(Current { revision, .. }) = &self.current else {
-            return false;
-        };
-        revision.digest() == digest
-            && parse_settings(&self.name.service, settings).is_ok_and(|settings| settings.same_revision(revision.settings()))
+    /// Whether the revision that serves is of this build and these settings.
+    pub(super) fn serves(&self, candidate: &Candidate) -> bool {
+        self.current.as_ref().is_some_and(|current| candidate.makes(current))
     }
 
     /// Whether these files were rejected before and nothing speaks for another attempt.
-    fn is_rejected(&self, contents: &Contents) -> bool {
+    fn is_rejected(&self, candidate: &Candidate, sighting: &Sighting, stamp: &Stamp) -> bool {
         let Some(rejected) = &self.rejected else {
             return false;
         };
-        // An order writes files that were not seen yet when the host went back from them.
-        if let Some((files, moment)) = &rejected.went_back_from {
-            return *files == files_of(&contents.build, contents.settings.as_ref()) && contents.were_there_at(*moment);
+        if rejected.is_gone_back_from(&self.name, candidate, stamp) {
+            return true;
         }
         let due = rejected.retry.is_some_and(|at| at <= Instant::now());
-        if rejected.sighting != contents.sighting() || due {
+        if rejected.sighting != *sighting || due {
             return false;
         }
         // Whoever lost a route loads again only once it is free.
-        !rejected.contested || self.check_routes(contents.settings.as_ref()).is_err()
+        !rejected.contested || self.check_routes(candidate).is_err()
     }
 
     /// Everything up to the publication: nothing of it can be seen from outside. Each step is told when it has ended.
     pub(super) async fn prepare(&self, candidate: &Candidate) -> Result<Prepared, Reject> {
-        let Candidate { build, settings, detected } = candidate;
+        let Candidate { build, settings, detected, .. } = candidate;
         let revision = build.digest().short();
         fault_point::reached("reading");
         self.context.events.state(&self.name, Some(&revision), State::Detected, Duration::ZERO);
         self.context.events.state(&self.name, Some(&revision), State::Reading, detected.elapsed());
-        let settings = parse_settings(&self.name.service, settings.as_ref())?;
+        let settings = settings.clone()?;
         let mut steps = Steps { swaps: self, revision: &revision, now: None, ended: Vec::new() };
         let (revision, drain) =
             self.context.loader.load(&self.name.service, build, settings, |stage| steps.enter(Some(stage))).await?;

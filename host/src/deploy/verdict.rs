@@ -65,21 +65,44 @@ pub(super) struct Watch {
     until: Instant,
     /// How the revision before fared lately.
     before: Counts,
+    /// No verdict before: the last one could not be carried out.
+    not_before: Option<Instant>,
 }
+
+/// Between two attempts to go back.
+const AGAIN: Duration = Duration::from_secs(1);
 
 impl Watch {
     /// None where the policy watches nothing.
     pub(super) fn begin(policy: RollbackPolicy, before: Counts, now: Instant) -> Option<Self> {
-        (!policy.window.0.is_zero()).then(|| Self { policy, until: now + policy.window.0, before })
+        (!policy.window.0.is_zero()).then(|| Self { policy, until: now + policy.window.0, before, not_before: None })
     }
 
-    /// When it is over.
-    pub(super) fn until(&self) -> Instant {
-        self.until
+    /// When there is something to do even if nothing fails meanwhile.
+    pub(super) fn next_look(&self) -> Instant {
+        self.not_before.unwrap_or(self.until)
+    }
+
+    /// Whether no verdict will come any more.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        now >= self.until && self.not_before.is_none()
+    }
+
+    /// The same, after a verdict that could not be carried out for want of something of the host's.
+    pub(super) fn later(self, now: Instant) -> Self {
+        Self { not_before: Some(now + AGAIN), ..self }
+    }
+
+    /// What the next revision is measured by: how this one has fared, or while that is too little to tell, the one before it.
+    pub(super) fn measure(&self, seen: Counts) -> Counts {
+        if seen.requests < u64::from(self.policy.min_requests.0) { self.before } else { seen }
     }
 
     /// Why the host should go back, if it should: enough requests, enough faults among them, and clearly more than before.
-    pub(super) fn verdict(&self, seen: Counts) -> Option<String> {
+    pub(super) fn verdict(&self, seen: Counts, now: Instant) -> Option<String> {
+        if self.not_before.is_some_and(|moment| now < moment) {
+            return None;
+        }
         let RollbackPolicy { faults, min_requests, window } = self.policy;
         let Counts { requests, faults: failed } = seen;
         let enough = requests >= u64::from(min_requests.0) && faults.is_reached_by(failed, requests);
@@ -109,7 +132,7 @@ mod tests {
     }
 
     fn goes_back(before: Counts, seen: Counts) -> bool {
-        Watch::begin(POLICY, before, Instant::now()).unwrap().verdict(seen).is_some()
+        Watch::begin(POLICY, before, Instant::now()).unwrap().verdict(seen, Instant::now()).is_some()
     }
 
     #[test]
@@ -126,6 +149,22 @@ mod tests {
         assert!(!goes_back(counts(100, 100), counts(20, 20)));
         assert!(!goes_back(counts(60, 100), counts(20, 20)), "less than twice as often");
         assert!(goes_back(counts(25, 100), counts(50, 100)));
+    }
+
+    #[test]
+    fn one_that_has_hardly_been_asked_is_no_measure() {
+        let watch = Watch::begin(POLICY, counts(90, 100), Instant::now()).unwrap();
+        assert_eq!(watch.measure(counts(0, 3)), counts(90, 100));
+        assert_eq!(watch.measure(counts(0, 20)), counts(0, 20));
+    }
+
+    #[test]
+    fn a_verdict_that_could_not_be_carried_out_comes_again() {
+        let now = Instant::now();
+        let watch = Watch::begin(POLICY, counts(0, 0), now).unwrap().later(now);
+        assert_eq!(watch.verdict(counts(20, 20), now), None);
+        let end = now + Duration::from_secs(60);
+        assert!(!watch.is_over(end) && watch.verdict(counts(20, 20), end).is_some());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod record;
 
 pub use record::{Came, End, Ended, Entry, Files};
+pub(super) use record::{Intended, good};
 
 use crate::{
     config::HistoryConfig,
@@ -63,23 +64,28 @@ impl History {
     }
 
     /// Remembers that a revision was published, and keeps its build.
-    pub(super) fn published(&self, name: &str, build: &Build, settings: Option<String>, came: Came) {
+    pub(super) fn published(&self, name: &str, build: &Build, files: Files, came: Came) {
         self.note("a revision could not be remembered; it cannot be rolled back to", name, |folder| {
             folder.keep_build(build)?;
             fault_point::reached("build-kept");
-            let files = Files { digest: *build.digest(), settings };
-            let size = u64::try_from(build.size()).unwrap_or(u64::MAX);
-            let changed = folder.change(name, |record| record.publish(files, size, came, SystemTime::now()))?;
+            let changed = folder.change(name, |record| record.publish(files, came, SystemTime::now()))?;
             fault_point::reached("remembered");
             // Reads every record; a restart that goes on with the same revisions needs none of it.
             if changed { folder.tidy() } else { Ok(()) }
         });
     }
 
-    /// Remembers that what serves of `name` ceases to.
-    pub(super) fn ended(&self, name: &str, end: End) {
+    /// Remembers that the revision of these files ceases to serve.
+    pub(super) fn ended(&self, name: &str, files: &Files, end: End) {
         self.note("the end of a revision could not be remembered", name, |folder| {
-            folder.change(name, |record| record.end(end, SystemTime::now())).map(drop)
+            folder.change(name, |record| record.end(files, end, SystemTime::now())).map(drop)
+        });
+    }
+
+    /// Remembers that what serves is the same revision under another text of its settings.
+    pub(super) fn reworded(&self, name: &str, before: &Files, settings: Option<String>) {
+        self.note("other settings of a revision could not be remembered", name, |folder| {
+            folder.change(name, |record| record.reword(before, settings)).map(drop)
         });
     }
 
@@ -97,21 +103,13 @@ impl History {
         names().unwrap_or_default()
     }
 
-    /// The revision that a service without a good one falls back to: the last that served and was not gone back from.
-    pub(super) fn last_good(&self, name: &str) -> Option<Entry> {
-        let entries = self.entries(name).ok()?;
+    /// The revisions that a service without a good one may fall back to, the latest first: those that served and were not gone
+    /// back from.
+    pub(super) fn last_good(&self, name: &str) -> Vec<Entry> {
+        let entries = self.entries(name).unwrap_or_default();
         // Who took the service out of the bay did not want it to serve.
         let removed = entries.last().and_then(|last| last.ended.as_ref()).is_some_and(|ended| ended.end == End::Removed);
-        entries.into_iter().rev().find(Entry::is_good).filter(|_| !removed)
-    }
-
-    /// Why these files were gone back from, if that is how they ended the last time.
-    pub(super) fn rolled_back(&self, name: &str, files: &Files) -> Option<String> {
-        let entries = self.entries(name).ok()?;
-        match &entries.iter().rev().find(|entry| entry.is_of(files))?.ended {
-            Some(Ended { end: End::RolledBack(reason), .. }) => Some(reason.clone()),
-            _ => None,
-        }
+        if removed { Vec::new() } else { good(&entries).cloned().collect() }
     }
 
     /// A build of the history, read and checked against its digest.
@@ -132,13 +130,13 @@ impl History {
     ///
     /// # Errors
     /// Where it cannot be written: then nothing must be changed that a crash could leave half done.
-    pub(super) fn intend(&self, name: &str, build: &Build, settings: Option<String>) -> io::Result<()> {
+    pub(super) fn intend(&self, name: &str, build: &Build, intended: Intended) -> io::Result<()> {
         let Some(folder) = &self.folder else {
             return Ok(());
         };
         let folder = folder.lock()?;
         folder.keep_build(build)?;
-        folder.change(name, |record| record.intended = Some(Files { digest: *build.digest(), settings })).map(drop)
+        folder.change(name, |record| record.intended = Some(intended)).map(drop)
     }
 
     /// What was intended is done, or given up.
@@ -149,7 +147,7 @@ impl History {
     }
 
     /// What a crash left half done, by service.
-    pub(super) fn unfinished(&self) -> Vec<(String, Files)> {
+    pub(super) fn unfinished(&self) -> Vec<(String, Intended)> {
         let intended = |name: String| {
             let record = self.usable().and_then(Folder::lock).and_then(|folder| folder.read(&name)).ok()?;
             Some((name, record.intended?))
@@ -161,7 +159,9 @@ impl History {
     pub(super) fn missing(&self, there: &BTreeSet<String>) {
         for name in self.names() {
             if !there.contains(&name) {
-                self.ended(&name, End::Removed);
+                self.note("the end of a revision could not be remembered", &name, |folder| {
+                    folder.change(&name, |record| record.missing(SystemTime::now())).map(drop)
+                });
             }
         }
     }
@@ -307,7 +307,7 @@ impl Locked<'_> {
 
 /// The builds that records name, each once, with their sizes. What is only intended is not counted, and not removed.
 fn builds(records: &BTreeMap<String, Record>) -> BTreeMap<Digest, u64> {
-    let intended = records.values().filter_map(|record| Some((record.intended.as_ref()?.digest, 0)));
+    let intended = records.values().filter_map(|record| Some((record.intended.as_ref()?.files.digest, 0)));
     let published = records.values().flat_map(|record| &record.entries).map(|entry| (entry.digest, entry.size));
     intended.chain(published).collect()
 }
@@ -315,7 +315,10 @@ fn builds(records: &BTreeMap<String, Record>) -> BTreeMap<Digest, u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ByteSize, Count};
+    use crate::{
+        config::{ByteSize, Count},
+        deploy::bay::Stamps,
+    };
     use bytes::Bytes;
 
     fn opened(folder: &Path, keep: u32, size: u64) -> History {
@@ -328,6 +331,10 @@ mod tests {
         Build::of(Bytes::copy_from_slice(text.as_bytes()))
     }
 
+    fn publish(history: &History, name: &str, build: &Build) {
+        history.published(name, build, Files::of(build, None), Came::Bay);
+    }
+
     fn digests(history: &History, name: &str) -> Vec<Digest> {
         history.entries(name).unwrap().iter().map(|entry| entry.digest).collect()
     }
@@ -337,14 +344,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let history = opened(folder.path(), 10, 1000);
         for text in ["one", "two"] {
-            history.published("a", &build(text), Some("# settings".to_owned()), Came::Bay);
+            publish(&history, "a", &build(text));
         }
         let moved = tempfile::tempdir().unwrap();
         fs::rename(folder.path().join("bay"), moved.path().join("bay")).unwrap();
         let history = opened(moved.path(), 10, 1000);
         assert_eq!(digests(&history, "a"), [*build("one").digest(), *build("two").digest()]);
         assert_eq!(history.build(build("one").digest()).unwrap().wasm(), b"one");
-        assert_eq!(history.last_good("a").unwrap().digest, *build("two").digest());
+        assert_eq!(history.last_good("a")[0].digest, *build("two").digest());
     }
 
     #[test]
@@ -352,7 +359,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let history = opened(folder.path(), 2, 9);
         for (name, text) in [("a", "aa1"), ("b", "bb1"), ("a", "aa2"), ("b", "bb2"), ("b", "bb3")] {
-            history.published(name, &build(text), None, Came::Bay);
+            publish(&history, name, &build(text));
         }
         assert_eq!(digests(&history, "a"), [*build("aa2").digest()]);
         assert_eq!(digests(&history, "b"), ["bb2", "bb3"].map(|text| *build(text).digest()));
@@ -360,7 +367,7 @@ mod tests {
         assert_eq!(fs::read_dir(history.folder.as_ref().unwrap().path.join(BUILDS)).unwrap().count(), 3);
         let one = tempfile::tempdir().unwrap();
         let history = opened(one.path(), 2, 1);
-        history.published("a", &build("larger than all"), None, Came::Bay);
+        publish(&history, "a", &build("larger than all"));
         assert!(history.build(build("larger than all").digest()).is_ok(), "it serves");
     }
 
@@ -369,14 +376,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let history = opened(folder.path(), 10, 1000);
         for name in ["a", "b", "c"] {
-            history.published(name, &build(name), None, Came::Bay);
+            publish(&history, name, &build(name));
         }
         let path = history.folder.as_ref().unwrap().path.clone();
         fs::write(path.join("a.json"), "{\"version\": 1").unwrap();
         fs::write(path.join("b.json"), "{\"version\": 99}").unwrap();
         fs::write(build_path(&path, build("c").digest()), "C").unwrap();
         for name in ["a", "b"] {
-            history.published(name, &build("new"), None, Came::Bay);
+            publish(&history, name, &build("new"));
         }
         assert_eq!(digests(&history, "a"), [*build("new").digest()]);
         assert!(path.join("a.broken").exists());
@@ -389,25 +396,25 @@ mod tests {
     fn what_was_taken_out_or_gone_back_from_is_no_last_good() {
         let folder = tempfile::tempdir().unwrap();
         let history = opened(folder.path(), 10, 1000);
-        let files = |text: &str| Files { digest: *build(text).digest(), settings: None };
-        history.published("a", &build("good"), None, Came::Bay);
-        history.published("a", &build("bad"), None, Came::Bay);
-        history.ended("a", End::RolledBack("it failed".to_owned()));
-        assert_eq!(history.last_good("a").unwrap().digest, *build("good").digest());
-        assert_eq!(history.rolled_back("a", &files("bad")).as_deref(), Some("it failed"));
-        assert_eq!(history.rolled_back("a", &files("good")), None);
-        history.published("a", &build("good"), None, Came::AutomaticRollback);
+        publish(&history, "a", &build("good"));
+        publish(&history, "a", &build("bad"));
+        history.ended("a", &Files::of(&build("bad"), None), End::RolledBack("it failed".to_owned()));
+        let digests = |entries: Vec<Entry>| entries.iter().map(|entry| entry.digest).collect::<Vec<_>>();
+        assert_eq!(digests(history.last_good("a")), [*build("good").digest()]);
         history.missing(&BTreeSet::new());
-        assert_eq!(history.last_good("a"), None);
+        assert_eq!(history.last_good("a").len(), 1, "it was gone back from before, and not taken out");
+        publish(&history, "a", &build("good"));
+        history.missing(&BTreeSet::new());
+        assert_eq!(history.last_good("a"), []);
     }
 
     #[test]
     fn an_intention_is_there_until_it_is_settled() {
         let folder = tempfile::tempdir().unwrap();
         let history = opened(folder.path(), 10, 1000);
-        history.intend("a", &build("next"), Some("# next".to_owned())).unwrap();
-        history.published("b", &build("other"), None, Came::Bay);
-        let intended = Files { digest: *build("next").digest(), settings: Some("# next".to_owned()) };
+        let intended = Intended { files: Files::of(&build("next"), None), before: Stamps::default() };
+        history.intend("a", &build("next"), intended.clone()).unwrap();
+        publish(&history, "b", &build("other"));
         assert_eq!(opened(folder.path(), 10, 1000).unfinished(), [("a".to_owned(), intended)]);
         assert!(history.build(build("next").digest()).is_ok(), "its build is not tidied away");
         history.settled("a");

@@ -1,6 +1,10 @@
 //! What is remembered of one service: its revisions in the order of their publication, as one JSON document.
 
-use crate::runtime::Digest;
+use crate::{
+    deploy::bay::Stamps,
+    runtime::{Build, Digest},
+};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{
     io,
@@ -50,7 +54,7 @@ pub enum End {
     Replaced,
     /// Its files were taken out of the bay.
     Removed,
-    /// The host went back from it, with the reason.
+    /// The host went back from it, or somebody ordered that, with the reason.
     RolledBack(String),
     /// The host ended.
     HostEnded,
@@ -59,6 +63,9 @@ pub enum End {
 /// One revision that was published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
+    /// Counts the publications of the service from 1. Revisions of one build are told apart by it.
+    #[serde(default)]
+    pub number: u64,
     /// SHA-256 of its build.
     pub digest: Digest,
     /// Bytes of its build.
@@ -99,15 +106,35 @@ impl Entry {
         Duration::from_millis(self.served_ms) + until.duration_since(self.since).unwrap_or_default()
     }
 
+    /// What it was made of.
+    pub(crate) fn files(&self) -> Files {
+        Files { digest: self.digest, size: self.size, settings: self.settings.clone() }
+    }
+
     /// Whether these files make this revision.
     pub(crate) fn is_of(&self, files: &Files) -> bool {
         self.digest == files.digest && self.settings == files.settings
     }
 
-    /// Whether nobody has seen fault with it.
-    pub(crate) fn is_good(&self) -> bool {
-        !matches!(&self.ended, Some(Ended { end: End::RolledBack(_), .. }))
+    /// Why it was gone back from, and when, if that is how it ended.
+    pub(crate) fn fault(&self) -> Option<(&str, SystemTime)> {
+        match &self.ended {
+            Some(Ended { at, end: End::RolledBack(reason) }) => Some((reason, *at)),
+            _ => None,
+        }
     }
+}
+
+/// The revisions that nobody has seen fault with, the latest first and each once: it counts how it fared the last time.
+pub(crate) fn good(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    let is_last = |position: usize, entry: &Entry| {
+        let mut later = entries.iter().skip(position.saturating_add(1));
+        !later.any(|later| later.digest == entry.digest && later.settings == entry.settings)
+    };
+    let entries_and_positions = entries.iter().enumerate().rev();
+    entries_and_positions
+        .filter(move |(position, entry)| entry.fault().is_none() && is_last(*position, entry))
+        .map(|(_, entry)| entry)
 }
 
 /// What makes a revision: a build and the text of its settings.
@@ -115,8 +142,27 @@ impl Entry {
 pub struct Files {
     /// SHA-256 of the build.
     pub digest: Digest,
+    /// Bytes of the build.
+    pub size: u64,
     /// The text of `NAME.toml`, if there is one.
     pub settings: Option<String>,
+}
+
+impl Files {
+    pub(crate) fn of(build: &Build, settings: Option<&Bytes>) -> Self {
+        // Settings that are no UTF-8 make no revision.
+        let settings = settings.map(|text| String::from_utf8_lossy(text).into_owned());
+        Self { digest: *build.digest(), size: u64::try_from(build.size()).unwrap_or(u64::MAX), settings }
+    }
+}
+
+/// A change of both files of a service that was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::deploy) struct Intended {
+    /// What is to lie in the bay.
+    pub(in crate::deploy) files: Files,
+    /// What lay there before. What is neither was placed by somebody else and stays.
+    pub(in crate::deploy) before: Stamps,
 }
 
 /// All that is remembered of a service.
@@ -125,9 +171,12 @@ pub(super) struct Record {
     version: u32,
     /// The oldest first.
     pub(super) entries: Vec<Entry>,
+    /// How many publications there were in all.
+    #[serde(default)]
+    published: u64,
     /// What is being written into the bay, so that a crash in the middle is made good at the next start.
     #[serde(default)]
-    pub(super) intended: Option<Files>,
+    pub(super) intended: Option<Intended>,
 }
 
 impl Record {
@@ -151,10 +200,11 @@ impl Record {
     }
 
     /// Remembers a publication at `now`.
-    pub(super) fn publish(&mut self, files: Files, size: u64, came: Came, now: SystemTime) {
+    pub(super) fn publish(&mut self, files: Files, came: Came, now: SystemTime) {
+        // Whatever was begun, this is what serves.
+        self.intended = None;
         if let Some(last) = self.entries.last_mut()
             && last.is_of(&files)
-            && last.is_good()
             // Without an end: the host was killed, or another one took over. It has served all the while as far as is known.
             && last.ended.as_ref().is_none_or(|ended| ended.end == End::HostEnded)
         {
@@ -164,19 +214,50 @@ impl Record {
             }
             return;
         }
-        self.end(End::Replaced, now);
-        let Files { digest, settings } = files;
-        self.entries.push(Entry { digest, size, settings, came, published: now, since: now, served_ms: 0, ended: None });
+        for serving in self.entries.iter_mut().filter(|entry| entry.ended.is_none()) {
+            serving.ended = Some(Ended { at: now, end: End::Replaced });
+        }
+        self.append(files, came, now);
     }
 
-    /// Remembers that what serves ceases to. What was taken out while no host ran has ceased to serve before, and is removed all
-    /// the same.
-    pub(super) fn end(&mut self, end: End, now: SystemTime) {
+    fn append(&mut self, files: Files, came: Came, now: SystemTime) {
+        let Files { digest, size, settings } = files;
+        self.published = self.published.saturating_add(1);
+        let number = self.published;
+        self.entries.push(Entry { number, digest, size, settings, came, published: now, since: now, served_ms: 0, ended: None });
+    }
+
+    /// Remembers that the revision of these files ceases to serve at `now`. One whose publication could not be remembered, and that
+    /// must not come back, is remembered with its end.
+    pub(super) fn end(&mut self, files: &Files, end: End, now: SystemTime) {
+        let is_there = self.entries.iter().any(|entry| entry.is_of(files));
+        if !is_there && matches!(end, End::RolledBack(_)) {
+            self.append(files.clone(), Came::Bay, now);
+        }
+        if let Some(entry) = self.entries.iter_mut().rev().find(|entry| entry.is_of(files)) {
+            match &mut entry.ended {
+                None => entry.ended = Some(Ended { at: now, end }),
+                // What was told while another host ended in the middle of it.
+                Some(ended) if ended.end == End::HostEnded && end != End::HostEnded => *ended = Ended { at: now, end },
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// What was taken out while no host ran has ceased to serve before, and is removed all the same.
+    pub(super) fn missing(&mut self, now: SystemTime) {
         let Some(last) = self.entries.last_mut() else { return };
         match &mut last.ended {
-            None => last.ended = Some(Ended { at: now, end }),
-            Some(ended) if ended.end == End::HostEnded && end == End::Removed => ended.end = end,
+            None => last.ended = Some(Ended { at: now, end: End::Removed }),
+            Some(ended) if ended.end == End::HostEnded => ended.end = End::Removed,
             Some(_) => {}
+        }
+    }
+
+    /// What serves is the same revision under another text: other shares, another comment.
+    pub(super) fn reword(&mut self, before: &Files, settings: Option<String>) {
+        if let Some(last) = self.entries.last_mut().filter(|last| last.is_of(before) && last.ended.is_none()) {
+            last.settings = settings;
         }
     }
 
@@ -224,7 +305,8 @@ mod tests {
     use super::*;
 
     fn files(build: &str, settings: Option<&str>) -> Files {
-        Files { digest: Digest::of(build.as_bytes()), settings: settings.map(str::to_owned) }
+        let build = Build::of(Bytes::copy_from_slice(build.as_bytes()));
+        Files { settings: settings.map(str::to_owned), ..Files::of(&build, None) }
     }
 
     fn at(seconds: u64) -> SystemTime {
@@ -234,10 +316,10 @@ mod tests {
     #[test]
     fn it_reads_what_it_wrote_and_leaves_a_later_layout_alone() {
         let mut record = Record::default();
-        record.publish(files("a", Some("[limits]\n")), 1, Came::Bay, at(1));
-        record.publish(files("b", None), 2, Came::Deploy, at(2));
-        record.end(End::RolledBack("9 of 10 failed".to_owned()), at(4));
-        record.intended = Some(files("a", None));
+        record.publish(files("a", Some("[limits]\n")), Came::Bay, at(1));
+        record.publish(files("b", None), Came::Deploy, at(2));
+        record.end(&files("b", None), End::RolledBack("9 of 10 failed".to_owned()), at(4));
+        record.intended = Some(Intended { files: files("a", None), before: Stamps::default() });
         let read = Record::parse(&record.text().unwrap()).unwrap();
         assert_eq!((&read.entries, &read.intended), (&record.entries, &record.intended));
         assert_eq!(read.entries[0].ended, Some(Ended { at: at(2), end: End::Replaced }));
@@ -249,21 +331,59 @@ mod tests {
     #[test]
     fn a_restart_goes_on_with_the_same_entry() {
         let mut record = Record::default();
-        record.publish(files("a", None), 1, Came::Bay, at(10));
-        record.end(End::HostEnded, at(20));
-        record.publish(files("a", None), 1, Came::Bay, at(100));
-        record.end(End::Removed, at(105));
+        record.publish(files("a", None), Came::Bay, at(10));
+        record.end(&files("a", None), End::HostEnded, at(20));
+        record.publish(files("a", None), Came::Bay, at(100));
+        record.end(&files("a", None), End::Removed, at(105));
         assert_eq!(record.entries.len(), 1);
         assert_eq!(record.entries[0].served(), Duration::from_secs(15));
-        record.publish(files("a", None), 1, Came::Bay, at(200));
+        record.publish(files("a", None), Came::Bay, at(200));
         assert_eq!(record.entries.len(), 2, "what was removed and comes back is another publication");
+    }
+
+    #[test]
+    fn the_end_of_one_that_could_not_be_remembered_is_its_own() {
+        let mut record = Record::default();
+        record.publish(files("a", None), Came::Bay, at(1));
+        record.end(&files("b", None), End::Removed, at(2));
+        assert_eq!(record.entries[0].ended, None, "another one ended");
+        record.end(&files("b", None), End::RolledBack("it failed".to_owned()), at(3));
+        assert_eq!(record.entries[1].fault(), Some(("it failed", at(3))));
+        assert_eq!(good(&record.entries).map(|entry| entry.digest).collect::<Vec<_>>(), [files("a", None).digest]);
+        record.end(&files("a", None), End::HostEnded, at(4));
+        record.end(&files("a", None), End::RolledBack("it failed too".to_owned()), at(5));
+        assert_eq!(good(&record.entries).count(), 0);
+    }
+
+    #[test]
+    fn a_revision_is_as_good_as_it_was_the_last_time() {
+        let mut record = Record::default();
+        let order = |record: &mut Record, build, second| record.publish(files(build, None), Came::Bay, at(second));
+        for (build, second) in [("a", 1), ("b", 2), ("a", 3), ("b", 4)] {
+            order(&mut record, build, second);
+        }
+        record.end(&files("b", None), End::RolledBack("by an order".to_owned()), at(5));
+        order(&mut record, "a", 5);
+        let numbers = |record: &Record| good(&record.entries).map(|entry| entry.number).collect::<Vec<_>>();
+        assert_eq!(numbers(&record), [5]);
+        order(&mut record, "b", 6);
+        assert_eq!(numbers(&record), [6, 5]);
+    }
+
+    #[test]
+    fn another_text_of_the_same_revision_is_no_publication() {
+        let mut record = Record::default();
+        record.publish(files("a", None), Came::Bay, at(1));
+        record.reword(&files("a", None), Some("# a comment".to_owned()));
+        record.publish(files("a", Some("# a comment")), Came::Bay, at(2));
+        assert_eq!(record.entries.len(), 1);
     }
 
     #[test]
     fn the_serving_one_is_never_forgotten() {
         let mut record = Record::default();
         for (second, build) in ["a", "b", "c", "d"].into_iter().enumerate() {
-            record.publish(files(build, None), 1, Came::Bay, at(second as u64));
+            record.publish(files(build, None), Came::Bay, at(second as u64));
         }
         record.trim(2);
         let left: Vec<_> = record.entries.iter().map(|entry| entry.digest).collect();

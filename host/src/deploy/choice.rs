@@ -1,0 +1,110 @@
+//! Which revision of the history an order goes back to.
+
+use super::{
+    history::{Entry, good},
+    orders::OrderError,
+    swap::Swaps,
+};
+
+/// The shortest beginning of a digest that names a revision.
+const PREFIX_MIN: usize = 4;
+
+/// What an order names a revision by.
+enum Named<'a> {
+    /// The number of its publication, written `v3`.
+    Number(u64),
+    /// The beginning of its digest.
+    Digest(&'a str),
+}
+
+impl<'a> Named<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        if let Some(number) = text.strip_prefix('v') {
+            return number.parse().ok().map(Self::Number);
+        }
+        let is_prefix = text.len() >= PREFIX_MIN && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_prefix.then_some(Self::Digest(text))
+    }
+}
+
+/// A revision to go back to.
+pub(super) struct Choice {
+    pub(super) entry: Entry,
+    /// It came before the one that serves, which is not to be chosen again by itself.
+    pub(super) is_back: bool,
+}
+
+impl Swaps {
+    /// The revision that is named; by default the last good one before the one that serves, or the one that serves where it is not
+    /// what lies in the bay.
+    pub(super) async fn choose(&self, to: Option<&str>) -> Result<Choice, OrderError> {
+        let entries = self.with_history(|history, name| Some(history.entries(name))).await;
+        let entries = entries.unwrap_or_else(|| Ok(Vec::new()))?;
+        if entries.is_empty() && self.current.is_none() {
+            return Err(OrderError::UnknownService(self.name.clone()));
+        }
+        let entry = match to {
+            None => self.earlier(&entries),
+            Some(to) => self.named(&entries, to),
+        };
+        let entry = entry.map_err(|reason| OrderError::UnknownRevision { reason, known: known(&entries) })?;
+        let first = |wanted: &dyn Fn(&Entry) -> bool| entries.iter().find(|entry| wanted(entry)).map(|entry| entry.number);
+        let came = self.current.as_ref().and_then(|current| first(&|entry| entry.is_of(&current.files)));
+        let is_back = first(&|other| other.is_of(&entry.files())) < came;
+        Ok(Choice { entry: entry.clone(), is_back })
+    }
+
+    fn earlier<'a>(&self, entries: &'a [Entry]) -> Result<&'a Entry, String> {
+        let good = || good(entries);
+        let found = match &self.current {
+            // It was chosen by the host; to choose it is to make the bay agree.
+            Some(current) if current.is_instead_of_the_bay() => good().find(|entry| self.is_current(entry)),
+            _ => good().find(|entry| !self.is_current(entry)),
+        };
+        found.ok_or_else(|| format!("`{}` has no earlier good revision", self.name))
+    }
+
+    fn named<'a>(&self, entries: &'a [Entry], to: &str) -> Result<&'a Entry, String> {
+        let Some(named) = Named::parse(to) else {
+            let asked = to.escape_debug();
+            return Err(format!(
+                "`{asked}` names no revision: write v and its number, or the first {PREFIX_MIN} to 64 hex digits of its digest"
+            ));
+        };
+        let prefix = match named {
+            Named::Number(number) => {
+                let found = entries.iter().find(|entry| entry.number == number);
+                return found.ok_or_else(|| format!("`{}` has no v{number} in its history", self.name));
+            }
+            Named::Digest(prefix) => prefix.to_ascii_lowercase(),
+        };
+        let found: Vec<&Entry> = entries.iter().rev().filter(|entry| entry.digest.to_string().starts_with(&prefix)).collect();
+        match found.split_first() {
+            // One build with several settings: the last of them, and rather not the one that serves.
+            Some((last, rest)) if rest.iter().all(|entry| entry.digest == last.digest) => {
+                Ok(found.iter().find(|entry| !self.is_current(entry)).unwrap_or(last))
+            }
+            Some(_) => Err(format!("several revisions of `{}` begin with {to}", self.name)),
+            None => Err(format!("`{}` has no revision {to} in its history", self.name)),
+        }
+    }
+
+    /// Whether the entry is the revision that serves. The settings of a labelled revision are its service's of the day.
+    fn is_current(&self, entry: &Entry) -> bool {
+        self.current.as_ref().is_some_and(|current| match self.name.label {
+            Some(_) => entry.digest == current.files.digest,
+            None => entry.is_of(&current.files),
+        })
+    }
+}
+
+/// The revisions that there are, the newest first and each once.
+fn known(entries: &[Entry]) -> Vec<String> {
+    let mut known: Vec<String> = Vec::new();
+    for revision in entries.iter().rev().map(|entry| entry.digest.short()) {
+        if !known.contains(&revision) {
+            known.push(revision);
+        }
+    }
+    known
+}
