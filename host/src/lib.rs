@@ -153,7 +153,7 @@ impl Host {
         let metrics = observers.metrics;
         let registry = Arc::new(Registry::new());
         let (board, events) = (Arc::new(Board::new()), Arc::new(Events::new(metrics.clone())));
-        let history = Arc::new(History::open(&config.state_dir(), &config.bay, config.history.clone()));
+        let history = Arc::new(History::open(&config.state_dir(), &config.bay, config.history.clone(), predecessor.is_some()));
         let parts = Parts {
             bay: config.bay.clone(),
             rescan: config.rescan.0,

@@ -40,8 +40,13 @@ async fn an_order_that_takes_longer_than_a_removal_is_not_undone_by_it() {
     let host = Host::builder().own_state().settings("slow", PATIENT).start().await;
     let (first, _) = guests::ready_in(Duration::ZERO);
     host.swap("slow", &first, How::Rename).await;
+    // One that needs no compiling, and so little more than a look at the bay.
+    for n in [1, 2] {
+        host.swap("beside", &guests::revision("marker", n), How::Rename).await;
+    }
     let mark = host.mark();
     host.remove("slow");
+    host.swap("beside", &guests::revision("marker", 1), How::Rename).await;
     let (second, _) = guests::ready_in(Duration::from_millis(2500));
     let deployed = host.admin().put("/v1/services/slow", second.clone()).await;
     assert_eq!(deployed.status, 200, "{}", deployed.text());
@@ -139,6 +144,71 @@ async fn shares_of_labels_that_are_gone_hold_up_no_rollback() {
     let back = roll_back(&host, "shop", "").await;
     assert_eq!((back.status, &back.json()["revision"]), (200, &marker(1).into()), "{}", back.text());
     assert_eq!(settings_of(&host), "[limits]\nqueue = 5\n[traffic]\n");
+    // Without its shares it is the same revision still, so the next step goes beyond it.
+    let further = roll_back(&host, "shop", "").await;
+    assert_eq!((further.status, &further.json()["outcome"]), (200, &"published".into()), "{}", further.text());
+    assert!(!host.bay().join("shop.toml").exists());
+}
+
+/// Guards `Choice::is_back` for a build that serves for the second time.
+#[tokio::test]
+async fn a_build_that_was_placed_again_is_gone_back_from_like_any_other() {
+    let host = with_builds(3).await;
+    host.swap("shop", &guests::revision("marker", 1), How::Rename).await;
+    for n in [3, 2] {
+        let back = roll_back(&host, "shop", "").await;
+        assert_eq!(back.json()["revision"], marker(n), "{}", back.text());
+    }
+}
+
+/// Guards `SwapContext::take_charge`: a service without its build has been taken out, whatever of it is left.
+#[tokio::test]
+async fn a_service_whose_settings_were_left_behind_does_not_come_back() {
+    let host = with_builds(1).await;
+    host.place_settings("shop", "[limits]\nqueue = 5\n");
+    host.log().wait("the settings", |event| event.is("shop", "draining")).await;
+    let build = host.build_path("shop");
+    let again = host.stop().await;
+    fs::remove_file(build).expect("a build");
+    let host = again.start().await.stop().await.service("shop", b"no wasm at all").start().await;
+    assert_eq!(host.get("/shop").await.status, 503, "{}", host.told());
+}
+
+/// Guards `check_routes`, which must ask nothing of a library.
+#[tokio::test]
+async fn a_library_needs_no_routes_to_be_deployed() {
+    let host = with_builds(1).await;
+    let taken = host.admin().put("/v1/services/shop/settings", "[[route]]\npath = \"/stock/{*rest}\"\n").await;
+    assert_eq!(taken.status, 200, "{}", taken.text());
+    let deployed = host.admin().put("/v1/services/stock", guests::fixture("library")).await;
+    assert_eq!(deployed.status, 200, "{}", deployed.text());
+}
+
+/// Guards `Swaps::remember`: the history is the predecessor's until it has been relieved.
+#[tokio::test]
+async fn a_successor_that_fails_leaves_the_history_as_it_was() {
+    let host = with_builds(2).await;
+    host.swap("other", &guests::revision("marker", 7), How::Rename).await;
+    for name in ["shop", "other"] {
+        host.place(name, b"no wasm at all", How::Rename);
+        host.wait_rejected(name).await;
+    }
+    let history = || async { host.admin().get("/v1/services/shop/history").await.json()["revisions"].clone() };
+    let before = history().await;
+    // The successor finds an earlier revision of the one to fall back to, and none of the other.
+    let folder =
+        fs::read_dir(host.state().join("history")).expect("a history").next().expect("one bay").expect("a folder").path();
+    fs::remove_file(folder.join("other.json")).expect("a record");
+    let digest = before[0]["digest"].as_str().expect("a digest");
+    fs::remove_file(folder.join("builds").join(format!("{digest}.wasm"))).expect("a build");
+    let mut next = host.successor();
+    assert_eq!(next.exit_status().await.code(), Some(1), "{}", next.told());
+    let after = history().await;
+    let numbers = |history: &serde_json::Value| {
+        let entries = history.as_array().cloned().unwrap_or_default();
+        entries.iter().map(|entry| (entry["number"].clone(), entry["ended"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&after), numbers(&before), "{}", next.told());
 }
 
 /// Guards `Choice` where the bay holds something that failed: what serves is what is meant.

@@ -38,14 +38,22 @@ impl Stamp {
     const UNKNOWN: Self = Self { device: 0, inode: 0, len: 0, modified: (0, 0), changed: (0, 0) };
 
     fn of(path: &Path) -> io::Result<Self> {
-        let found = fs::metadata(path)?;
+        let place = fs::symlink_metadata(path)?;
+        let found = if place.is_symlink() { fs::metadata(path)? } else { place.clone() };
+        let changed = |found: &fs::Metadata| (found.ctime(), found.ctime_nsec());
         Ok(Self {
             device: found.dev(),
             inode: found.ino(),
             len: found.len(),
             modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
+            // A link that is switched to an old file was placed now.
+            changed: changed(&found).max(changed(&place)),
         })
+    }
+
+    /// The same but for the number of the device, which a restart of the machine may change.
+    fn on_any_device(self) -> Self {
+        Self { device: 0, ..self }
     }
 
     /// How long until nobody has written the content for `age`; none where that is so already.
@@ -334,10 +342,11 @@ pub(super) struct Written {
     pub(super) settings: Option<Option<Bytes>>,
 }
 
-impl Written {
-    /// Whether what is written takes the place of what these stamps are of, in both states.
-    pub(super) fn replaces_the_same(&self, before: &Stamps, now: &Stamps) -> bool {
-        (self.build.is_none() || before.build == now.build) && (self.settings.is_none() || before.settings == now.settings)
+impl Stamps {
+    /// The same but for the numbers of the devices, which a restart of the machine may change.
+    pub(super) fn on_any_device(self) -> Self {
+        let any = |stamp: Option<Stamp>| stamp.map(Stamp::on_any_device);
+        Self { build: any(self.build), settings: any(self.settings) }
     }
 }
 
@@ -451,7 +460,12 @@ mod tests {
         std::os::unix::fs::symlink("one", &link).unwrap();
         let before = sees();
         fs::remove_file(&link).unwrap();
+        // Long after the file was made, as far as clocks tell.
+        while fs::metadata(folder.path().join("two")).unwrap().modified().unwrap().elapsed().unwrap() < Duration::from_millis(20)
+        {
+        }
         std::os::unix::fs::symlink("two", &link).unwrap();
         assert_ne!(before, sees());
+        assert!(sees().changed_at() > fs::metadata(folder.path().join("two")).unwrap().modified().unwrap(), "it was placed now");
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{bay::parse_settings, history::Files, publication::Current};
 use crate::{
-    config::{BuildName, RouteSpec, Settings},
-    runtime::{Build, Reject},
+    config::{BuildName, RouteSpec, Settings, Traffic},
+    runtime::{Build, Digest, Reject},
 };
 use bytes::Bytes;
 use std::time::Instant;
@@ -44,14 +44,31 @@ impl Candidate {
             && self.settings.as_ref().is_ok_and(|settings| settings.same_revision(current.revision.settings()))
     }
 
-    /// Whether it makes the revision of these files, as the history of `name` holds them. Comments and shares make no difference, and
-    /// the settings of a labelled revision are its service's of the day.
+    /// Whether it makes the revision of these files, as the history of `name` holds them. Comments and shares make no difference.
     pub(super) fn makes_files(&self, name: &BuildName, files: &Files) -> bool {
         let says_the_same = |settings: &Settings| {
             let text = files.settings.clone().map(Bytes::from);
             parse_settings(&name.service, text.as_ref()).is_ok_and(|other| settings.same_revision(&other))
         };
-        files.digest == *self.build.digest()
-            && (name.label.is_some() || *files == self.files() || self.settings.as_ref().is_ok_and(says_the_same))
+        files.digest == *self.build.digest() && (*files == self.files() || self.settings.as_ref().is_ok_and(says_the_same))
+    }
+}
+
+/// What tells the revisions of one build name apart that can be gone back to: comments and shares do not, and the settings of a
+/// labelled revision are its service's of the day.
+#[derive(PartialEq)]
+pub(super) struct Identity {
+    digest: Digest,
+    settings: Option<Result<Settings, Option<String>>>,
+}
+
+impl Identity {
+    pub(super) fn of(name: &BuildName, files: &Files) -> Self {
+        let settings = || {
+            let text = files.settings.clone().map(Bytes::from);
+            let settings = parse_settings(&name.service, text.as_ref());
+            settings.map(|settings| Settings { traffic: Traffic::default(), ..settings }).map_err(|_| files.settings.clone())
+        };
+        Self { digest: files.digest, settings: name.label.is_none().then(settings) }
     }
 }

@@ -8,6 +8,7 @@ use super::{
     history::{Came, Files, Intended},
     orders::{Change, Done, Order, OrderError, Published},
     swap::{SETTLED_TRUNCATED, Swaps, WRITING_PAUSE},
+    verdict::Counts,
 };
 use crate::{
     config::{BuildName, Label, Settings, without_share},
@@ -16,6 +17,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{io, time::Instant};
+use tracing::warn;
 
 /// What an order makes of the bay.
 struct Ordered {
@@ -55,7 +57,11 @@ impl Swaps {
         let done = self.put_as(ordered, came).await?;
         if let Some(promoted) = promoted {
             // Last, so that a crash leaves two of it and not none. What was placed there meanwhile is another one, and stays.
-            self.bay_work(move |bay| bay.remove_build(&promoted, &digest)).await?;
+            let labelled = promoted.clone();
+            let removed = self.bay_work(move |bay| bay.remove_build(&labelled, &digest)).await;
+            if let Err(error) = removed.map_err(|error| error.to_string()) {
+                warn!(service = %self.name.service, label = promoted.label(), error, "{promoted} was promoted, and its build stays in the bay: {error}");
+            }
         }
         Ok(done)
     }
@@ -69,7 +75,7 @@ impl Swaps {
         if self.serves(&candidate) {
             // What lies in the bay may be something else, which was rejected.
             let staged = self.stage(&written).await?;
-            self.place(&candidate, written, staged, before).await?;
+            self.place(&candidate, &written, staged, before).await?;
             self.is_in_the_bay(&candidate).await;
             return Ok(Done::Unchanged { digest });
         }
@@ -84,10 +90,12 @@ impl Swaps {
                 return Err(error.into());
             }
         };
+        // As for files that a person places: what is new to the history is watched although nothing serves before it.
+        let before_it = (self.current.is_none() && self.past_of(&candidate).await.is_young).then(Counts::default);
         let context = self.context.clone();
         let turn = context.publishing.lock().await;
-        let placed = match self.check_routes(&candidate) {
-            Ok(()) => self.place(&candidate, written, staged, before).await,
+        let placed = match self.check_routes(&candidate, Some(prepared.revision.kind())) {
+            Ok(()) => self.place(&candidate, &written, staged, before).await,
             Err(conflict) => Err(self.order_rejected(&candidate, conflict)),
         };
         if let Err(error) = placed {
@@ -96,14 +104,14 @@ impl Swaps {
             return Err(error);
         }
         let steps = prepared.steps.clone();
-        let published = self.publish(prepared, &candidate, came, None, None);
+        let published = self.publish(prepared, &candidate, came, None, before_it);
         drop(turn);
         published.map_err(|reject| self.order_rejected(&candidate, reject))?;
         let took = candidate.detected.elapsed();
         if let Some(files) = abandoned {
             self.note_fault(&files, "somebody ordered it").await;
         }
-        self.remember(&candidate, came).await;
+        self.remember(&candidate).await;
         Ok(Done::Published(Published { digest, took, steps }))
     }
 
@@ -111,10 +119,10 @@ impl Swaps {
     async fn ordered(&mut self, change: Change) -> Result<Ordered, OrderError> {
         let detected = Instant::now();
         let name = self.name.clone();
-        let before = self.bay_work(move |bay| bay.stamps(&name)).await?;
+        let mut before = self.bay_work(move |bay| bay.stamps(&name)).await?;
         let (build, text, written, abandoned) = match change {
             Change::Build(build) => {
-                let text = self.settled_settings().await?;
+                let text = self.settled_settings(&mut before).await?;
                 (build.clone(), text, Written { build: Some(build), settings: None }, None)
             }
             Change::Both(build, text) => {
@@ -123,7 +131,8 @@ impl Swaps {
             }
             Change::Settings(text) => {
                 let unknown = OrderError::UnknownService(self.name.clone());
-                let build = self.build_of(self.name.clone()).await?.ok_or(unknown)?;
+                let (build, stamp) = self.build_of(self.name.clone()).await?.ok_or(unknown)?;
+                before.build = Some(stamp);
                 (build, text.clone(), Written { build: None, settings: Some(text) }, None)
             }
             Change::Rollback { to } => {
@@ -142,8 +151,8 @@ impl Swaps {
             }
             Change::Promote { label } => {
                 let labelled = BuildName { label: Some(label.clone()), ..self.name.clone() };
-                let Some(build) = self.build_of(labelled).await? else { return Err(self.unknown_label(&label).await) };
-                let text = self.settled_settings().await?;
+                let Some((build, _)) = self.build_of(labelled).await? else { return Err(self.unknown_label(&label).await) };
+                let text = self.settled_settings(&mut before).await?;
                 let changed = text.as_ref().and_then(|text| without_share(std::str::from_utf8(text).ok()?, &label));
                 let changed = changed.map(|text| Some(Bytes::from(text)));
                 let text = changed.clone().unwrap_or(text);
@@ -155,7 +164,7 @@ impl Swaps {
     }
 
     /// The build of `name` in the bay, if there is one, once nobody writes it.
-    async fn build_of(&self, name: BuildName) -> Result<Option<Build>, OrderError> {
+    async fn build_of(&self, name: BuildName) -> Result<Option<(Build, Stamp)>, OrderError> {
         let read = self
             .still(|| {
                 let name = name.clone();
@@ -163,18 +172,22 @@ impl Swaps {
             })
             .await;
         match read {
-            Ok(contents) => Ok(Some(contents.build)),
+            Ok(contents) => Ok(Some((contents.build, contents.stamp))),
             Err(OrderError::Files(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// The text of the settings in the bay, once it is one that a swap would believe.
-    async fn settled_settings(&mut self) -> Result<Option<Bytes>, OrderError> {
+    /// The text of the settings in the bay, once it is one that a swap would believe; `before` is of the same state.
+    async fn settled_settings(&mut self, before: &mut Stamps) -> Result<Option<Bytes>, OrderError> {
         loop {
             let read = self.still(|| self.read_settings()).await?;
             let is_blank = read.as_ref().is_some_and(|(text, _)| is_blank(text));
-            let Some(wait) = self.settings_unsettled(read.as_ref().map(|(_, stamp)| *stamp), is_blank) else {
+            let stamp = read.as_ref().map(|(_, stamp)| *stamp);
+            let Some(wait) = self.settings_unsettled(stamp, is_blank) else {
+                if self.name.label.is_none() {
+                    before.settings = stamp;
+                }
                 return Ok(read.map(|(text, _)| text));
             };
             tokio::time::sleep(wait).await;
@@ -231,7 +244,7 @@ impl Swaps {
     async fn place(
         &self,
         candidate: &Candidate,
-        written: Written,
+        written: &Written,
         staged: StagedFiles,
         before: Stamps,
     ) -> Result<(), OrderError> {
@@ -239,19 +252,20 @@ impl Swaps {
         let is_both = written.build.is_some() && written.settings.is_some();
         let noted = is_both.then(|| (candidate.build.clone(), Intended { files: candidate.files(), before }));
         let placing = tokio::task::spawn_blocking(move || {
-            if !written.replaces_the_same(&before, &context.bay.stamps(&name)?) {
-                return Err(OrderError::Changed(format!("somebody placed other files of `{name}`")));
-            }
             if let Some((build, intended)) = &noted {
                 context.history.intend(&name.to_string(), build, intended.clone())?;
             }
             fault_point::reached("intended");
-            let placed = staged.place(&context.bay, &name);
+            // At the last moment: to write down what is intended may have taken long.
+            let placed = match context.bay.stamps(&name)? == before {
+                true => staged.place(&context.bay, &name).map_err(OrderError::from),
+                false => Err(OrderError::Changed(format!("somebody placed other files of `{name}`"))),
+            };
             fault_point::reached("placed");
             if noted.is_some() {
                 context.history.settled(&name.to_string());
             }
-            Ok(placed?)
+            placed
         });
         placing.await.map_err(io::Error::other)?
     }

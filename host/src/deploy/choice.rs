@@ -1,10 +1,6 @@
 //! Which revision of the history an order goes back to.
 
-use super::{
-    history::{Entry, good},
-    orders::OrderError,
-    swap::Swaps,
-};
+use super::{candidate::Identity, history::Entry, orders::OrderError, publication::Current, swap::Swaps};
 
 /// The shortest beginning of a digest that names a revision.
 const PREFIX_MIN: usize = 4;
@@ -48,19 +44,25 @@ impl Swaps {
             Some(to) => self.named(&entries, to),
         };
         let entry = entry.map_err(|reason| OrderError::UnknownRevision { reason, known: known(&entries) })?;
-        let first = |wanted: &dyn Fn(&Entry) -> bool| entries.iter().find(|entry| wanted(entry)).map(|entry| entry.number);
-        let came = self.current.as_ref().and_then(|current| first(&|entry| entry.is_of(&current.files)));
-        let is_back = first(&|other| other.is_of(&entry.files())) < came;
+        let is_current = self.is_current();
+        let is_back = match (&self.current, to) {
+            (None, _) => false,
+            (Some(current), None) => !current.is_instead_of_the_bay(),
+            // A named one may have come later: then what serves is as good as before.
+            (Some(_), Some(_)) => {
+                let chosen = Identity::of(&self.name, &entry.files());
+                let first = |wanted: &dyn Fn(&Entry) -> bool| entries.iter().position(wanted);
+                first(&|entry| Identity::of(&self.name, &entry.files()) == chosen) < first(&is_current)
+            }
+        };
         Ok(Choice { entry: entry.clone(), is_back })
     }
 
     fn earlier<'a>(&self, entries: &'a [Entry]) -> Result<&'a Entry, String> {
-        let good = || good(entries);
-        let found = match &self.current {
-            // It was chosen by the host; to choose it is to make the bay agree.
-            Some(current) if current.is_instead_of_the_bay() => good().find(|entry| self.is_current(entry)),
-            _ => good().find(|entry| !self.is_current(entry)),
-        };
+        let is_current = self.is_current();
+        // What the host has chosen itself is meant: to choose it is to make the bay agree.
+        let wants_current = self.current.as_ref().is_some_and(Current::is_instead_of_the_bay);
+        let found = self.good(entries).into_iter().find(|entry| is_current(entry) == wants_current);
         found.ok_or_else(|| format!("`{}` has no earlier good revision", self.name))
     }
 
@@ -82,19 +84,12 @@ impl Swaps {
         match found.split_first() {
             // One build with several settings: the last of them, and rather not the one that serves.
             Some((last, rest)) if rest.iter().all(|entry| entry.digest == last.digest) => {
-                Ok(found.iter().find(|entry| !self.is_current(entry)).unwrap_or(last))
+                let is_current = self.is_current();
+                Ok(found.iter().find(|entry| !is_current(entry)).unwrap_or(last))
             }
             Some(_) => Err(format!("several revisions of `{}` begin with {to}", self.name)),
             None => Err(format!("`{}` has no revision {to} in its history", self.name)),
         }
-    }
-
-    /// Whether the entry is the revision that serves. The settings of a labelled revision are its service's of the day.
-    fn is_current(&self, entry: &Entry) -> bool {
-        self.current.as_ref().is_some_and(|current| match self.name.label {
-            Some(_) => entry.digest == current.files.digest,
-            None => entry.is_of(&current.files),
-        })
     }
 }
 

@@ -14,14 +14,7 @@ use crate::{
     shutdown::Shutdown,
 };
 use bytes::Bytes;
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 use tokio::sync::{Mutex, Notify, watch};
 use tracing::{error, info, warn};
 
@@ -44,19 +37,20 @@ pub(super) struct SwapContext {
     /// Where an order goes whose task has ended.
     pub(super) orders: Orders,
     /// Whether this host is the one that serves the bay: not before a predecessor has been relieved.
-    pub(super) in_charge: AtomicBool,
+    pub(super) in_charge: watch::Sender<bool>,
 }
 
 impl SwapContext {
     /// Whether what serves here is what the bay's history speaks of.
     pub(super) fn is_in_charge(&self) -> bool {
-        self.in_charge.load(Ordering::Acquire)
+        *self.in_charge.borrow()
     }
 
     /// From now on this host is the one that serves the bay: finishes what a crash left half done in it, and notes what was taken
     /// out while no host ran. Waits for the disk.
     pub(super) fn take_charge(&self) -> io::Result<()> {
-        self.in_charge.store(true, Ordering::Release);
+        const REMEDY: &str = "see what lies in the bay, and deploy or roll back again";
+        self.in_charge.send_replace(true);
         if let Err(error) = self.bay.sweep() {
             warn!(bay = %self.bay.folder.display(), %error, "what a crash may have left in the bay could not be removed");
         }
@@ -66,14 +60,20 @@ impl SwapContext {
                 Ok(true) => info!(service = name, revision, "a change of the bay that a crash had cut was finished"),
                 Ok(false) => warn!(
                     service = name,
-                    revision, "a change of the bay that a crash had cut is given up: other files were placed since, which stay"
+                    revision,
+                    remedy = REMEDY,
+                    "a change of the bay that a crash had cut is given up: other files were placed since, which stay; {REMEDY}"
                 ),
-                Err(error) => error!(service = name, %error, "a change of the bay that a crash had cut could not be finished"),
+                // It is tried again at the next start.
+                Err(error) => {
+                    error!(service = name, %error, remedy = REMEDY, "a change of the bay that a crash had cut could not be finished: {error}; {REMEDY}");
+                    continue;
+                }
             }
             self.history.settled(&name);
         }
-        let there = self.bay.scan()?.builds.keys().map(BuildName::to_string).collect();
-        self.history.missing(&there);
+        let builds = self.bay.scan()?.builds.into_iter().filter(|(_, sighting)| sighting.build.is_some());
+        self.history.missing(&builds.map(|(name, _)| name.to_string()).collect());
         Ok(())
     }
 
@@ -85,7 +85,8 @@ impl SwapContext {
         let settings = files.settings.map(Bytes::from);
         let now = self.bay.stamps(&name)?;
         let (has_build, has_settings) = (self.holds_build(&name, &now, &build)?, self.holds_settings(&name, settings.as_ref())?);
-        let is_ours = (has_build || now.build == before.build) && (has_settings || now.settings == before.settings);
+        let (was, is) = (before.on_any_device(), now.on_any_device());
+        let is_ours = (has_build || is.build == was.build) && (has_settings || is.settings == was.settings);
         if is_ours {
             let written = Written {
                 build: (!has_build).then_some(build),

@@ -1,7 +1,7 @@
 //! Back to a revision of the history: at the start, where what lies in the bay does not serve, and from a revision that fails.
 
 use super::{
-    candidate::Candidate,
+    candidate::{Candidate, Identity},
     history::{Came, End, Entry, Files, good},
     publication::{Rejected, Standing},
     swap::{Prepared, Swaps},
@@ -32,8 +32,21 @@ impl Swaps {
         });
         let window = candidate.settings.as_ref().map(|settings| settings.rollback.window.0).unwrap_or_default();
         let is_proven = last.is_some_and(|last| last.served() >= window);
-        let is_another = |entry: &Entry| !candidate.makes_files(&self.name, &entry.files());
-        Past { gone_back_from, is_young: !is_proven && good(&entries).any(is_another) }
+        let mine = Identity::of(&self.name, &candidate.files());
+        let is_another = |entry: &&Entry| Identity::of(&self.name, &entry.files()) != mine;
+        Past { gone_back_from, is_young: !is_proven && self.good(&entries).iter().any(is_another) }
+    }
+
+    /// The revisions of these that nobody has seen fault with, the latest first.
+    pub(super) fn good<'a>(&self, entries: &'a [Entry]) -> Vec<&'a Entry> {
+        good(entries, |entry| Identity::of(&self.name, &entry.files()))
+    }
+
+    /// Tells whether an entry is the revision that serves.
+    pub(super) fn is_current(&self) -> impl Fn(&Entry) -> bool + use<> {
+        let name = self.name.clone();
+        let current = self.current.as_ref().map(|current| Identity::of(&name, &current.files));
+        move |entry| current.as_ref().is_some_and(|current| *current == Identity::of(&name, &entry.files()))
     }
 
     /// What was published of it, the oldest first; nothing where no history is kept.
@@ -45,7 +58,8 @@ impl Swaps {
     /// how the first attempt ended.
     pub(super) async fn fall_back(&mut self) {
         if self.current.is_none() {
-            let entries = self.with_history(|history, name| history.last_good(name)).await;
+            let entries = self.with_history(|history, name| history.to_fall_back_to(name)).await;
+            let entries: Vec<Entry> = self.good(&entries).into_iter().cloned().collect();
             if !entries.is_empty()
                 && let Err(reject) = self.publish_last_good(entries).await
             {
@@ -67,7 +81,7 @@ impl Swaps {
         let turn = context.publishing.lock().await;
         self.publish(prepared, &candidate, Came::LastGood, Some(&reason), None)?;
         drop(turn);
-        self.remember(&candidate, Came::LastGood).await;
+        self.remember(&candidate).await;
         Ok(())
     }
 
@@ -116,10 +130,10 @@ impl Swaps {
     async fn roll_back(&mut self, reason: &str) -> Result<(), Reject> {
         let Some(current) = &self.current else { return Ok(()) };
         let (files, bad) = (current.files.clone(), current.revision.digest().short());
-        let mut entries: Vec<Entry> = good(&self.entries().await).cloned().collect();
-        // The settings of a labelled revision are its service's of the day, so the same build would be the same revision.
+        let (entries, is_current) = (self.entries().await, self.is_current());
+        let others = self.good(&entries).into_iter().filter(|entry| !is_current(entry));
+        let entries: Vec<Entry> = others.cloned().collect();
         let is_label = self.name.label.is_some();
-        entries.retain(|entry| if is_label { entry.digest != files.digest } else { !entry.is_of(&files) });
         let (candidate, prepared) = match self.prepare_first(entries).await {
             Ok(prepared) => prepared,
             Err(reject) if is_label && reject.retries == 0 => return self.withdraw(files, &bad, reason).await,
@@ -127,7 +141,7 @@ impl Swaps {
         };
         let context = self.context.clone();
         let turn = context.publishing.lock().await;
-        if let Err(conflict) = self.check_routes(&candidate) {
+        if let Err(conflict) = self.check_routes(&candidate, Some(prepared.revision.kind())) {
             drop(turn);
             prepared.discard().await;
             return Err(conflict);
@@ -140,7 +154,7 @@ impl Swaps {
         self.publish(prepared, &candidate, Came::AutomaticRollback, Some(&because), None)?;
         drop(turn);
         self.went_back(files, Reject::new(because, REMEDY));
-        self.remember(&candidate, Came::AutomaticRollback).await;
+        self.remember(&candidate).await;
         Ok(())
     }
 

@@ -36,7 +36,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     time::Duration,
 };
 use swap::Swaps;
@@ -121,7 +121,7 @@ impl Deployer {
             routes_changed: watch::channel(0).0,
             publishing: tokio::sync::Mutex::new(()),
             orders: orders.clone(),
-            in_charge: AtomicBool::new(false),
+            in_charge: watch::channel(false).0,
         };
         if !is_successor {
             context.take_charge()?;
@@ -277,6 +277,7 @@ pub struct Charge(Arc<SwapContext>);
 impl Charge {
     /// From now on this host is the one that serves the bay: what a crash left half done in it is finished. Waits for the disk.
     pub fn take(self) {
+        self.0.history.tidy();
         if let Err(error) = self.0.take_charge() {
             warn!(bay = %self.0.bay.folder.display(), %error, "what was taken out of the bay meanwhile could not be noted");
         }

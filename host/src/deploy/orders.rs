@@ -7,7 +7,10 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{io, time::Duration};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 
 /// Orders of one service that wait for those before them.
 const WAITING_MAX: usize = 16;
@@ -124,7 +127,9 @@ impl Orders {
     /// Sends an order once more whose task has ended. Where there is no way for it any more the host ends, and whoever waits for the
     /// order is told so.
     pub(super) fn give_again(&self, name: BuildName, order: Order) {
-        drop(self.0.try_send((name, order)));
+        if let Err(TrySendError::Full((_, order))) = self.0.try_send((name, order)) {
+            drop(order.reply.send(Err(OrderError::Busy)));
+        }
     }
 }
 

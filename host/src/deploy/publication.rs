@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::{BuildName, RouteSpec, Settings},
     fault_point,
-    runtime::{Drain, Kind, Reject, Revision},
+    runtime::{Build, Drain, Kind, Reject, Revision},
 };
 use std::{
     io,
@@ -55,6 +55,8 @@ pub(super) struct Current {
     pub(super) lately: Lately,
     /// While it is new.
     pub(super) watch: Option<Watch>,
+    /// Its build, while the history is still another host's.
+    pub(super) unremembered: Option<Build>,
 }
 
 impl Current {
@@ -159,7 +161,8 @@ impl Swaps {
         let is_news = matches!(came, Came::Bay | Came::Deploy | Came::Promote);
         let watch = before.filter(|_| is_news).and_then(|before| Watch::begin(policy, before, now));
         let lately = Lately::new(&policy, now);
-        let current = Current { revision, drain, files: candidate.files(), came, published: now, lately, watch };
+        let current =
+            Current { revision, drain, files: candidate.files(), came, published: now, lately, watch, unremembered: None };
         if let Some(old) = self.current.replace(current) {
             self.retire(old, None);
         }
@@ -172,8 +175,24 @@ impl Swaps {
 
     /// Writes what was published into the history. Waited for here and not before the publication: a crash in between leaves the
     /// files in the bay, which say the same.
-    pub(super) async fn remember(&self, candidate: &Candidate, came: Came) {
-        let (build, files) = (candidate.build.clone(), candidate.files());
+    /// Before this host is in charge, the history is its predecessor's, and it is written later.
+    pub(super) async fn remember(&mut self, candidate: &Candidate) {
+        let build = candidate.build.clone();
+        match &mut self.current {
+            Some(current) if !self.context.is_in_charge() => current.unremembered = Some(build),
+            Some(current) => {
+                let (files, came) = (current.files.clone(), current.came);
+                self.with_history(move |history, name| history.published(name, &build, files, came)).await;
+            }
+            None => {}
+        }
+    }
+
+    /// Writes what was published before this host was in charge.
+    pub(super) async fn remember_late(&mut self) {
+        let Some(current) = &mut self.current else { return };
+        let Some(build) = current.unremembered.take() else { return };
+        let (files, came) = (current.files.clone(), current.came);
         self.with_history(move |history, name| history.published(name, &build, files, came)).await;
     }
 
@@ -187,7 +206,7 @@ impl Swaps {
             current.came = Came::Bay;
         }
         let before = std::mem::replace(&mut current.files, candidate.files());
-        if before != current.files {
+        if before != current.files && self.context.is_in_charge() {
             let settings = current.files.settings.clone();
             self.with_history(move |history, name| history.reworded(name, &before, settings)).await;
         }
@@ -244,9 +263,10 @@ impl Swaps {
         self.rejected = Some(Rejected { sighting, reject, contested, tries, retry, went_back_from: None });
     }
 
-    /// Whether its routes could be published at this moment.
-    pub(super) fn check_routes(&self, candidate: &Candidate) -> Result<(), Reject> {
+    /// Whether the routes of its settings could be published at this moment.
+    pub(super) fn check_routes(&self, candidate: &Candidate, kind: Option<Kind>) -> Result<(), Reject> {
         match self.name.label {
+            _ if kind == Some(Kind::Library) => Ok(()),
             Some(_) => Ok(()),
             None => self.context.registry.check(&self.name.service, &candidate.routes(&self.name)).map_err(Reject::from),
         }
@@ -293,7 +313,9 @@ impl Swaps {
         if let Some(old) = self.current.take() {
             let files = old.files.clone();
             self.retire(old, Some("its file was removed from the bay"));
-            self.with_history(move |history, name| history.ended(name, &files, End::Removed)).await;
+            if self.context.is_in_charge() {
+                self.with_history(move |history, name| history.ended(name, &files, End::Removed)).await;
+            }
         } else if self.name.label.is_none() && self.sightings.borrow().settings.is_some() {
             let reason = format!("{0}.toml is there without {0}.wasm", self.name);
             let remedy = format!("put {}.wasm beside it, or take the settings away", self.name);

@@ -163,7 +163,9 @@ impl Swaps {
 
     /// Waits for the next change of the files, for an order, or until `until`, and watches what serves meanwhile.
     async fn wait(&mut self, until: Option<Instant>) -> Woken {
+        let mut charge = self.context.in_charge.subscribe();
         loop {
+            let owes = self.current.as_ref().is_some_and(|current| current.unremembered.is_some());
             let metrics = self.current.as_ref().map(|current| current.revision.metrics().clone());
             let watched = self.current.as_ref().is_some_and(|current| current.watch.is_some());
             let look = self.current.as_ref().map(Current::next_look);
@@ -172,6 +174,10 @@ impl Swaps {
                     Some(metrics) if watched => metrics.fault_seen().notified().await,
                     _ => std::future::pending().await,
                 }
+            };
+            let in_charge = async {
+                // The sender is there as long as the context is.
+                let _ = charge.wait_for(|in_charge| *in_charge).await.is_ok();
             };
             tokio::select! {
                 biased;
@@ -184,6 +190,10 @@ impl Swaps {
                 },
                 changed = self.sightings.changed() => return if changed.is_ok() { Woken::Changed } else { Woken::Closed },
                 () = at(until) => return Woken::Due,
+                () = in_charge, if owes => {
+                    self.remember_late().await;
+                    continue;
+                }
                 () = fault => {}
                 () = at(look) => {}
             }
@@ -273,7 +283,7 @@ impl Swaps {
         if let Err(reject) = loaded {
             return self.refuse(reject, sighting, Some(&candidate), contested, detected).await;
         }
-        self.remember(&candidate, Came::Bay).await;
+        self.remember(&candidate).await;
         if stamp.age() < detected.elapsed() + CLOCK_GRAIN { Attempt::Recheck } else { Attempt::Settled }
     }
 
@@ -286,9 +296,23 @@ impl Swaps {
         contested: bool,
         detected: Instant,
     ) -> Attempt {
-        self.reject(reject, sighting, candidate, contested, detected);
+        self.reject_in_turn(reject, sighting, candidate, contested, detected).await;
         self.fall_back().await;
         Attempt::Settled
+    }
+
+    /// A reject may claim the routes of a service that is down, which must not come between another's check and its publication.
+    async fn reject_in_turn(
+        &mut self,
+        reject: Reject,
+        sighting: Sighting,
+        candidate: Option<&Candidate>,
+        contested: bool,
+        detected: Instant,
+    ) {
+        let context = self.context.clone();
+        let _turn = context.publishing.lock().await;
+        self.reject(reject, sighting, candidate, contested, detected);
     }
 
     /// The host went back from these files, and they have not been placed anew since.
@@ -304,7 +328,7 @@ impl Swaps {
     /// The files make the revision that serves; its shares may be others.
     async fn still_current(&mut self, candidate: Candidate, sighting: Sighting) -> Attempt {
         if let Some(reject) = self.unlabelled(&candidate).await {
-            self.reject(reject, sighting, Some(&candidate), false, candidate.detected);
+            self.reject_in_turn(reject, sighting, Some(&candidate), false, candidate.detected).await;
             return Attempt::Settled;
         }
         self.is_in_the_bay(&candidate).await;
@@ -364,7 +388,7 @@ impl Swaps {
             return false;
         }
         // Whoever lost a route loads again only once it is free.
-        !rejected.contested || self.check_routes(candidate).is_err()
+        !rejected.contested || self.check_routes(candidate, None).is_err()
     }
 
     /// Everything up to the publication: nothing of it can be seen from outside. Each step is told when it has ended.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// A revision that fails at least so many times as often as the one before is worse; one that fails as often is not at fault.
 const WORSE: u64 = 2;
 
-/// Requests that have ended, and how many of them in a fault that the host saw.
+/// Requests that have ended, and how many of them in a fault that the host saw and that is the guest's alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) requests: u64,
@@ -17,7 +17,7 @@ impl Counts {
     /// Those of a revision.
     pub(super) fn of(revision: &Revision) -> Self {
         let metrics = revision.metrics();
-        Self { requests: metrics.requests(), faults: metrics.faults() }
+        Self { requests: metrics.requests(), faults: metrics.blamed() }
     }
 
     fn since(self, before: Self) -> Self {

@@ -55,6 +55,11 @@ impl FaultKind {
         Self::Host,
     ];
 
+    /// Whether the guest alone can be at fault: a client that does not read lets a stream fall silent too.
+    fn is_the_guests(self) -> bool {
+        !matches!(self, Self::StreamIdle | Self::Host)
+    }
+
     /// The value of the label `fault`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -106,6 +111,9 @@ pub struct RevisionMetrics {
     // The series may be shared with an earlier load of the same build; these are of this one alone.
     requests: AtomicU64,
     faults: AtomicU64,
+    blamed: AtomicU64,
+    /// The durations that there were before it.
+    earlier: Durations,
     fault_seen: Notify,
     instances: AtomicUsize,
     memory: AtomicUsize,
@@ -115,12 +123,15 @@ pub struct RevisionMetrics {
 impl RevisionMetrics {
     pub(super) fn new(host: Arc<Metrics>, service: Arc<ServiceMetrics>, revision: &str, vitals: Vitals) -> Self {
         let (families, name) = (&host.families, service.name());
+        let duration = families.duration.with_label_values(&[name, revision]);
         Self {
+            earlier: Durations::of(&duration),
             by_class: CLASSES.map(|class| families.requests.with_label_values(&[name, revision, class])),
             by_fault: FaultKind::ALL.map(|fault| (fault, families.faults.with_label_values(&[name, revision, fault.as_str()]))),
-            duration: families.duration.with_label_values(&[name, revision]),
+            duration,
             requests: AtomicU64::new(0),
             faults: AtomicU64::new(0),
+            blamed: AtomicU64::new(0),
             fault_seen: Notify::new(),
             instances: AtomicUsize::new(0),
             memory: AtomicUsize::new(0),
@@ -157,6 +168,7 @@ impl RevisionMetrics {
     pub fn failed(&self, fault: FaultKind) {
         count(&self.by_fault, fault);
         self.faults.fetch_add(1, Relaxed);
+        self.blamed.fetch_add(u64::from(fault.is_the_guests()), Relaxed);
         self.fault_seen.notify_one();
     }
 
@@ -173,6 +185,11 @@ impl RevisionMetrics {
     /// Faults of this revision.
     pub fn faults(&self) -> u64 {
         self.faults.load(Relaxed)
+    }
+
+    /// Those of its faults that nobody but its guest can have caused.
+    pub fn blamed(&self) -> u64 {
+        self.blamed.load(Relaxed)
     }
 
     /// Told of each fault, for one who waits. Faults that nobody waited for are told as one.
@@ -209,14 +226,14 @@ impl RevisionMetrics {
     }
 
     /// The time that the share `q` of its requests did not exceed, between the bounds of a bucket by its place in it, as
-    /// PromQL's `histogram_quantile` has it. None before the first request. Over all loads of the same build that are there.
+    /// PromQL's `histogram_quantile` has it. None before the first request. Of this load of the build, and of others that serve
+    /// at the same time.
     pub fn quantile(&self, q: f64) -> Option<Duration> {
-        let metric = self.duration.metric();
-        let histogram = metric.get_histogram();
-        let rank = q.clamp(0.0, 1.0) * float(histogram.get_sample_count());
+        let Durations { buckets, count } = Durations::of(&self.duration).since(&self.earlier);
+        let rank = q.clamp(0.0, 1.0) * float(count);
         let (mut below, mut lower) = (0.0, 0.0);
-        for bucket in histogram.get_bucket() {
-            let (count, upper) = (float(bucket.cumulative_count()), bucket.upper_bound());
+        for (upper, count) in buckets {
+            let count = float(count);
             if count >= rank && count > below {
                 let seconds = lower + (upper - lower) * ((rank - below) / (count - below)).max(0.0);
                 return Duration::try_from_secs_f64(seconds).ok();
@@ -224,14 +241,37 @@ impl RevisionMetrics {
             (below, lower) = (count, upper);
         }
         // Above all bounds: the last is the best that can be said.
-        let any = histogram.get_sample_count() > 0;
-        any.then(|| Duration::try_from_secs_f64(lower).ok()).flatten()
+        (count > 0).then(|| Duration::try_from_secs_f64(lower).ok()).flatten()
     }
 
     /// Counts an instance for as long as the returned value lives.
     pub fn instance(self: &Arc<Self>) -> InstanceMetrics {
         self.instances.fetch_add(1, Relaxed);
         InstanceMetrics { revision: self.clone(), memory: 0 }
+    }
+}
+
+/// A reading of a histogram of durations.
+struct Durations {
+    /// Upper bounds in seconds, and how many durations were not above each.
+    buckets: Vec<(f64, u64)>,
+    count: u64,
+}
+
+impl Durations {
+    fn of(histogram: &Histogram) -> Self {
+        let metric = histogram.metric();
+        let read = metric.get_histogram();
+        let buckets = read.get_bucket().iter().map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()));
+        Self { buckets: buckets.collect(), count: read.get_sample_count() }
+    }
+
+    fn since(mut self, earlier: &Self) -> Self {
+        for ((_, count), (_, before)) in self.buckets.iter_mut().zip(&earlier.buckets) {
+            *count = count.saturating_sub(*before);
+        }
+        self.count = self.count.saturating_sub(earlier.count);
+        self
     }
 }
 
@@ -302,6 +342,26 @@ mod tests {
             revision.completed(Some(200), Duration::from_secs(60), None);
         }
         assert!((ms(0.99) - 30_000.0).abs() < 1e-6, "above all bounds the last one is told");
+    }
+
+    #[test]
+    fn a_later_load_of_the_same_build_has_quantiles_of_its_own() {
+        let host = Arc::new(Metrics::new().unwrap());
+        let first = host.revision("probe", "012345678901", Vitals::none());
+        first.completed(Some(200), Duration::from_secs(20), None);
+        let second = host.revision("probe", "012345678901", Vitals::none());
+        assert_eq!(second.quantile(0.99), None);
+        second.completed(Some(200), Duration::from_millis(2), None);
+        assert!(second.quantile(0.99).unwrap() < Duration::from_millis(3));
+    }
+
+    #[test]
+    fn what_a_client_can_cause_is_not_the_guests_to_answer_for() {
+        let revision = revision();
+        for fault in [FaultKind::StreamIdle, FaultKind::Host, FaultKind::Trap] {
+            revision.completed(Some(500), Duration::ZERO, Some(fault));
+        }
+        assert_eq!((revision.faults(), revision.blamed()), (3, 1));
     }
 
     #[test]

@@ -50,7 +50,9 @@ struct Locked<'a> {
 impl History {
     /// Opens the history of `bay` in the state folder `state`, creating both where they are missing. Where that fails the log says
     /// so, and nothing is remembered.
-    pub fn open(state: &Path, bay: &Path, config: HistoryConfig) -> Self {
+    ///
+    /// A successor leaves everything as it is until [`Self::tidy`] is called.
+    pub fn open(state: &Path, bay: &Path, config: HistoryConfig, is_successor: bool) -> Self {
         let folder = Folder::open(state, bay, config)
             .inspect_err(|error| {
                 warn!(
@@ -60,7 +62,26 @@ impl History {
                 );
             })
             .ok();
-        Self { folder }
+        let history = Self { folder };
+        if !is_successor {
+            history.tidy();
+        }
+        history
+    }
+
+    /// Removes what a crash left half written, and what the settings of this start allow no more.
+    pub(super) fn tidy(&self) {
+        let tidy = |folder: &Folder| {
+            let locked = folder.lock()?;
+            sweep(locked.path)?;
+            sweep(&locked.path.join(BUILDS))?;
+            locked.tidy()
+        };
+        if let Some(folder) = &self.folder
+            && let Err(error) = tidy(folder)
+        {
+            warn!(folder = %folder.path.display(), %error, "the history could not be tidied; it is tried again at the next start");
+        }
     }
 
     /// Remembers that a revision was published, and keeps its build.
@@ -103,13 +124,12 @@ impl History {
         names().unwrap_or_default()
     }
 
-    /// The revisions that a service without a good one may fall back to, the latest first: those that served and were not gone
-    /// back from.
-    pub(super) fn last_good(&self, name: &str) -> Vec<Entry> {
+    /// What was published of `name` where a service without a good revision may fall back to it, the oldest first.
+    pub(super) fn to_fall_back_to(&self, name: &str) -> Vec<Entry> {
         let entries = self.entries(name).unwrap_or_default();
         // Who took the service out of the bay did not want it to serve.
         let removed = entries.last().and_then(|last| last.ended.as_ref()).is_some_and(|ended| ended.end == End::Removed);
-        if removed { Vec::new() } else { good(&entries).cloned().collect() }
+        if removed { Vec::new() } else { entries }
     }
 
     /// A build of the history, read and checked against its digest.
@@ -188,14 +208,8 @@ impl Folder {
             refuse_unless_own(&fs::metadata(folder)?)?;
         }
         let folder = Self { path, config };
-        let locked = folder.lock()?;
-        sweep(locked.path)?;
-        sweep(&locked.path.join(BUILDS))?;
-        // What a crash left, and what the settings of this start allow no more.
-        if let Err(error) = locked.tidy() {
-            warn!(folder = %locked.path.display(), %error, "the history could not be tidied");
-        }
-        drop(locked);
+        // Whether it can be locked is whether it can be used.
+        drop(folder.lock()?);
         Ok(folder)
     }
 
@@ -324,7 +338,7 @@ mod tests {
     fn opened(folder: &Path, keep: u32, size: u64) -> History {
         let bay = folder.join("bay");
         fs::create_dir_all(&bay).unwrap();
-        History::open(&bay.join(".hotbay"), &bay, HistoryConfig { keep: Count(keep), size: ByteSize(size) })
+        History::open(&bay.join(".hotbay"), &bay, HistoryConfig { keep: Count(keep), size: ByteSize(size) }, false)
     }
 
     fn build(text: &str) -> Build {
@@ -351,7 +365,7 @@ mod tests {
         let history = opened(moved.path(), 10, 1000);
         assert_eq!(digests(&history, "a"), [*build("one").digest(), *build("two").digest()]);
         assert_eq!(history.build(build("one").digest()).unwrap().wasm(), b"one");
-        assert_eq!(history.last_good("a")[0].digest, *build("two").digest());
+        assert_eq!(history.to_fall_back_to("a").len(), 2);
     }
 
     #[test]
@@ -399,13 +413,16 @@ mod tests {
         publish(&history, "a", &build("good"));
         publish(&history, "a", &build("bad"));
         history.ended("a", &Files::of(&build("bad"), None), End::RolledBack("it failed".to_owned()));
-        let digests = |entries: Vec<Entry>| entries.iter().map(|entry| entry.digest).collect::<Vec<_>>();
-        assert_eq!(digests(history.last_good("a")), [*build("good").digest()]);
+        let good = || {
+            let entries = history.to_fall_back_to("a");
+            record::good(&entries, Entry::files).iter().map(|entry| entry.digest).collect::<Vec<_>>()
+        };
+        assert_eq!(good(), [*build("good").digest()]);
         history.missing(&BTreeSet::new());
-        assert_eq!(history.last_good("a").len(), 1, "it was gone back from before, and not taken out");
+        assert_eq!(good().len(), 1, "it was gone back from before, and not taken out");
         publish(&history, "a", &build("good"));
         history.missing(&BTreeSet::new());
-        assert_eq!(history.last_good("a"), []);
+        assert_eq!(history.to_fall_back_to("a"), []);
     }
 
     #[test]

@@ -125,16 +125,21 @@ impl Entry {
     }
 }
 
-/// The revisions that nobody has seen fault with, the latest first and each once: it counts how it fared the last time.
-pub(crate) fn good(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
-    let is_last = |position: usize, entry: &Entry| {
-        let mut later = entries.iter().skip(position.saturating_add(1));
-        !later.any(|later| later.digest == entry.digest && later.settings == entry.settings)
-    };
-    let entries_and_positions = entries.iter().enumerate().rev();
-    entries_and_positions
-        .filter(move |(position, entry)| entry.fault().is_none() && is_last(*position, entry))
-        .map(|(_, entry)| entry)
+/// The revisions that nobody has seen fault with, the latest first and each once: it counts how it fared the last time. What has the
+/// same `identity` is one revision.
+pub(in crate::deploy) fn good<K: PartialEq>(entries: &[Entry], identity: impl Fn(&Entry) -> K) -> Vec<&Entry> {
+    let (mut seen, mut good) = (Vec::new(), Vec::new());
+    for entry in entries.iter().rev() {
+        let identity = identity(entry);
+        if seen.contains(&identity) {
+            continue;
+        }
+        seen.push(identity);
+        if entry.fault().is_none() {
+            good.push(entry);
+        }
+    }
+    good
 }
 
 /// What makes a revision: a build and the text of its settings.
@@ -201,8 +206,6 @@ impl Record {
 
     /// Remembers a publication at `now`.
     pub(super) fn publish(&mut self, files: Files, came: Came, now: SystemTime) {
-        // Whatever was begun, this is what serves.
-        self.intended = None;
         if let Some(last) = self.entries.last_mut()
             && last.is_of(&files)
             // Without an end: the host was killed, or another one took over. It has served all the while as far as is known.
@@ -309,6 +312,10 @@ mod tests {
         Files { settings: settings.map(str::to_owned), ..Files::of(&build, None) }
     }
 
+    fn numbers(record: &Record) -> Vec<u64> {
+        good(&record.entries, Entry::files).iter().map(|entry| entry.number).collect()
+    }
+
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
@@ -349,10 +356,10 @@ mod tests {
         assert_eq!(record.entries[0].ended, None, "another one ended");
         record.end(&files("b", None), End::RolledBack("it failed".to_owned()), at(3));
         assert_eq!(record.entries[1].fault(), Some(("it failed", at(3))));
-        assert_eq!(good(&record.entries).map(|entry| entry.digest).collect::<Vec<_>>(), [files("a", None).digest]);
+        assert_eq!(numbers(&record), [1]);
         record.end(&files("a", None), End::HostEnded, at(4));
         record.end(&files("a", None), End::RolledBack("it failed too".to_owned()), at(5));
-        assert_eq!(good(&record.entries).count(), 0);
+        assert_eq!(numbers(&record), [0; 0]);
     }
 
     #[test]
@@ -364,7 +371,6 @@ mod tests {
         }
         record.end(&files("b", None), End::RolledBack("by an order".to_owned()), at(5));
         order(&mut record, "a", 5);
-        let numbers = |record: &Record| good(&record.entries).map(|entry| entry.number).collect::<Vec<_>>();
         assert_eq!(numbers(&record), [5]);
         order(&mut record, "b", 6);
         assert_eq!(numbers(&record), [6, 5]);
