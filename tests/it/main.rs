@@ -29,6 +29,7 @@ mod leaks;
 mod limits;
 mod metrics;
 mod orders_at_once;
+mod outbound;
 mod probe;
 mod routing;
 mod settle;
