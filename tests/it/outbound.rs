@@ -295,8 +295,8 @@ async fn a_kept_instance_has_nothing_under_way_from_before() {
     };
     assert_eq!((count("/fetcher/count").await, count("/fetcher/count").await), (Some(1), Some(2)), "it is kept");
     assert_eq!(count("/fetcher/forget").await, Some(3));
-    upstream.wait_closed(upstream.connections()).await;
     assert_eq!(count("/fetcher/count").await, Some(1), "it was renewed");
+    upstream.wait_closed(upstream.connections()).await;
 }
 
 #[tokio::test]

@@ -111,7 +111,9 @@ async fn a_slow_upstream_ends_at_the_deadline() {
             peer.wait_closed().await;
         })
         .await;
-        let host = both(&format!("{}[limits]\ndeadline = \"400ms\"\n", upstream.grant())).await;
+        let settings = format!("{}[limits]\ndeadline = \"400ms\"\n", upstream.grant());
+        // Nothing else ends it.
+        let host = configured(&settings, "first_byte_timeout = \"10min\"\nbetween_bytes_timeout = \"10min\"\n").await;
         for service in FETCHERS {
             let answer = asking(&host, service, &upstream.address().to_string()).send().await;
             assert_eq!(answer.status, 504, "{service} {begin:?} {piece:?}: {}", answer.text());
