@@ -15,6 +15,7 @@ pub mod deploy;
 mod dispatch;
 mod fault_point;
 pub mod handover;
+mod hop_by_hop;
 pub mod http;
 pub mod registry;
 pub mod runtime;
@@ -27,7 +28,7 @@ use deploy::{Board, Deployer, Events, Parts, Standing, history::History};
 use futures::FutureExt;
 use handover::{Offered, Post, Predecessor, TakeOverError};
 use registry::Registry;
-use runtime::{Loader, Observers};
+use runtime::{Loader, Network, NetworkError, Observers};
 use shutdown::Shutdown;
 use std::{
     fs, io,
@@ -81,6 +82,9 @@ pub enum RunError {
          limit on virtual memory (ulimit -v) can refuse"
     )]
     Engine(String),
+    /// Guests could reach no other host as the settings have it.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// Two metrics have one name, which the tests rule out.
     #[error("the metrics do not start: {0}")]
     Metrics(String),
@@ -128,7 +132,8 @@ impl Host {
         fs::read_dir(bay).map_err(|error| RunError::Bay { bay: bay.display().to_string(), error })?;
         let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()))?;
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
-        let loader = Loader::new(Some(&config.state_dir()), &config.pool, config.compile.clone(), observers.clone());
+        let network = Network::new(config.outbound.clone())?;
+        let loader = Loader::new(Some(&config.state_dir()), &config.pool, config.compile.clone(), observers.clone(), network);
         let loader = loader.map_err(|error| RunError::Engine(format!("{error:#}")))?;
         Ok(Self { config, loader: Arc::new(loader), observers })
     }

@@ -258,7 +258,14 @@ async fn settings_that_are_not_understood_name_line_and_nearest_key() {
         ("[[route]]\npath = \"/a/{*rest}\"\nstrip = \"/b\"\n", vec!["strip", "/b"], ""),
         ("[[route]]\npath = \"/a\"\n[[route]]\npath = \"/a\"\n", vec!["/a"], ""),
         ("no toml at all\n", vec!["line 1"], ""),
-        ("[grants]\nhttp = []\n", vec!["unknown key `grants`"], "does not have it yet"),
+        ("[grants]\nhttps = []\n", vec!["line 2", "unknown key `https`"], "`http`"),
+        ("[grants]\ncalls = [\"stock\"]\n", vec!["line 2", "unknown key `calls`"], "does not have it yet"),
+        ("[grants]\nhttp = [\"api.example.com\"]\n", vec!["line 2", "api.example.com", "neither http nor https"], "README"),
+        ("[grants]\nhttp = [\n\"https://a.example\",\n\"http://a.example/x\"]\n", vec!["http://a.example/x", "whole origin"], ""),
+        ("[grants]\nhttp = [\"http://user@a.example\"]\n", vec!["line 2", "user before the host"], ""),
+        ("[grants]\nhttp = [\"http://0.0.0.0:80\"]\n", vec!["line 2", "0.0.0.0"], ""),
+        ("[grants]\nhttp = [\"http://stock.internal\"]\n", vec!["line 2", "calls between services"], ""),
+        ("[[cron]]\npath = \"/a\"\n", vec!["unknown key `cron`"], "does not have it yet"),
     ] {
         let mark = host.mark();
         host.place_settings("probe", toml);

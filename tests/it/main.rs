@@ -30,6 +30,7 @@ mod limits;
 mod metrics;
 mod orders_and_hands;
 mod orders_at_once;
+mod outbound;
 mod probe;
 mod routing;
 mod settle;

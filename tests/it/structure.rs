@@ -8,25 +8,26 @@ use std::{
 };
 
 /// What each module of the host may name, from the top down. `lib.rs` and the binary stand above and may name all of them.
-const MODULES: [(&str, &[&str]); 13] = [
+const MODULES: [(&str, &[&str]); 14] = [
     ("admin", &["deploy", "registry", "runtime", "config", "shutdown", "state", "telemetry"]),
-    ("http", &["dispatch", "registry", "runtime", "config", "shutdown", "telemetry"]),
+    ("http", &["dispatch", "registry", "runtime", "config", "hop_by_hop", "shutdown", "telemetry"]),
     ("dispatch", &["registry", "runtime", "config", "telemetry"]),
     ("deploy", &["registry", "runtime", "config", "fault_point", "shutdown", "state", "telemetry"]),
     ("handover", &["shutdown", "state"]),
     ("registry", &["runtime", "config"]),
     ("runtime", &["capabilities", "config", "state", "telemetry"]),
-    ("capabilities", &["config", "telemetry"]),
+    ("capabilities", &["config", "hop_by_hop", "telemetry"]),
     ("config", &[]),
     ("telemetry", &[]),
     ("fault_point", &[]),
+    ("hop_by_hop", &[]),
     ("shutdown", &[]),
     ("state", &["fault_point"]),
 ];
 
 /// Crates that only some modules may name, so that the rest reads like a host and not like a binding.
 const CRATES: [(&str, &[&str]); 6] = [
-    ("hyper", &["http", "admin"]),
+    ("hyper", &["http", "admin", "capabilities"]),
     ("axum", &["admin"]),
     ("wasmtime", &["runtime", "capabilities"]),
     ("wasmparser", &["runtime"]),

@@ -25,14 +25,18 @@ pub mod guests;
 pub mod host;
 pub mod load;
 pub mod log;
+pub mod name_server;
 pub mod resources;
+pub mod upstream;
 
 pub use admin::{Admin, Message, Messages};
 pub use client::{Connection, Reply, Request, Response};
 pub use host::{Builder, Finished, Host, How};
 pub use log::{Event, Tail};
+pub use name_server::NameServer;
 pub use resources::Resources;
 pub use rustix::process::Signal;
+pub use upstream::{Authority, Peer, Upstream};
 
 use std::time::Duration;
 

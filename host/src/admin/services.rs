@@ -51,6 +51,9 @@ pub struct Revision {
     pub kind: String,
     /// Where it answers.
     pub routes: Vec<String>,
+    /// What it may reach outside itself: `http https://api.example.com`.
+    #[serde(default)]
+    pub grants: Vec<String>,
     /// The way in which it came to serve: `bay`, or what was done instead.
     pub came: String,
     /// Why it serves, where it is not what lies in the bay.
@@ -160,6 +163,7 @@ impl From<deploy::Serving> for Revision {
             digest: serving.digest,
             kind: serving.kind.as_str().to_owned(),
             routes: serving.routes,
+            grants: serving.grants,
             came: serving.came.as_str().to_owned(),
             reason: serving.reason,
             published_at: rfc3339(serving.published_at),

@@ -1,8 +1,9 @@
-//! What a guest may reach outside itself, one file a family of imports. Nothing is granted yet but the service's own log:
-//! each other family answers with its own error.
+//! What a guest may reach outside itself, one file a family of imports. Outbound HTTP goes where the settings grant it,
+//! and the service's own log is always there; each other family answers with its own error.
 
 mod logging;
 mod outbound;
 
 pub(crate) use logging::{add_logging, knows_logging};
-pub(crate) use outbound::OutboundHttp;
+pub use outbound::{Network, NetworkError};
+pub(crate) use outbound::{OutboundClient, OutboundHttp};

@@ -4,9 +4,9 @@ use super::output::print;
 use clap::Parser;
 use hotbay::{
     RunError,
-    config::{BayFile, CompileConfig, Count, PoolConfig, ServiceName, Settings},
+    config::{BayFile, CompileConfig, Count, OutboundConfig, PoolConfig, ServiceName, Settings},
     deploy::{UNREADABLE_REMEDY, read_build, read_settings_at},
-    runtime::{Binary, Build, Inspection, Kind, Loader, Observers, Reject},
+    runtime::{Binary, Build, Inspection, Kind, Loader, Network, Observers, Reject},
     telemetry::{GuestLines, Metrics},
 };
 use serde::Serialize;
@@ -37,6 +37,7 @@ struct Report {
     wasi: Vec<String>,
     imports: Vec<String>,
     exports: Vec<String>,
+    grants: Vec<String>,
     serves: bool,
     reason: Option<String>,
     remedy: Option<String>,
@@ -50,7 +51,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let reports = runtime.block_on(async {
         let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()).to_string())?;
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
-        let loader = Loader::new(None, &pool, CompileConfig::default(), observers)
+        let network = Network::new(OutboundConfig::default()).map_err(|error| error.to_string())?;
+        let loader = Loader::new(None, &pool, CompileConfig::default(), observers, network)
             .map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
         let loader = Arc::new(loader);
         let mut reports = Vec::new();
@@ -73,18 +75,21 @@ async fn check(loader: &Arc<Loader>, file: PathBuf) -> Report {
         Ok((build, _)) => build,
         Err(error) => return Report::unread(file, Reject::new(error.to_string(), UNREADABLE_REMEDY)),
     };
-    let seen = match settings(&file) {
-        Ok((name, settings)) => loader.inspect(&name, &build, settings).await,
+    let (seen, grants) = match settings(&file) {
+        Ok((name, settings)) => {
+            let grants = settings.grants.listed();
+            (loader.inspect(&name, &build, settings).await, grants)
+        }
         // The name or the settings will not do; what is in the file can be told all the same.
         Err(reject) => {
             let name = ServiceName::unnamed();
             let settings = Settings::defaults(&name);
             let mut seen = loader.inspect(&name, &build, settings).await;
             seen.reject.get_or_insert(reject);
-            seen
+            (seen, Vec::new())
         }
     };
-    Report::read(file, &build, seen)
+    Report::read(file, &build, seen, grants)
 }
 
 /// The service that the file would be, and its settings.
@@ -119,13 +124,14 @@ impl Report {
             wasi: Vec::new(),
             imports: Vec::new(),
             exports: Vec::new(),
+            grants: Vec::new(),
             serves: false,
             reason: Some(reject.reason),
             remedy: Some(reject.remedy),
         }
     }
 
-    fn read(file: PathBuf, build: &Build, seen: Inspection) -> Self {
+    fn read(file: PathBuf, build: &Build, seen: Inspection, grants: Vec<String>) -> Self {
         let (reason, remedy) = seen.reject.map(|reject| (reject.reason, reject.remedy)).unzip();
         Self {
             file,
@@ -136,6 +142,7 @@ impl Report {
             wasi: seen.surface.wasi_versions(),
             imports: seen.surface.imports,
             exports: seen.surface.exports,
+            grants,
             serves: reason.is_none(),
             reason,
             remedy,
@@ -153,6 +160,7 @@ impl Report {
         line("wasi", (!self.wasi.is_empty()).then(|| self.wasi.join(", ")));
         line("imports", list(&self.imports));
         line("exports", list(&self.exports));
+        line("grants", list(&self.grants));
         line("serves", Some(if self.serves { "yes" } else { "no" }.to_owned()));
         line("reason", self.reason.clone());
         line("remedy", self.remedy.clone());

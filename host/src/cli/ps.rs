@@ -107,6 +107,7 @@ fn details(service: &Service) -> String {
         line("published", &format!("{}, by {}", serving.published_at, serving.came));
         serving.reason.iter().for_each(|reason| line("because", reason));
         serving.routes.iter().for_each(|route| line("route", route));
+        serving.grants.iter().for_each(|grant| line("grant", grant));
     }
     for draining in &service.draining {
         line("draining", &format!("{}, since {}", draining.revision, draining.since));

@@ -4,7 +4,9 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 
 /// Sections of DESIGN that later versions bring; named so that nobody believes they hold already.
-const NOT_YET: [&str; 2] = ["grants", "cron"];
+const NOT_YET: [&str; 1] = ["cron"];
+/// Likewise keys of `[grants]`.
+const NOT_YET_GRANTED: [&str; 6] = ["calls", "tcp", "keyvalue", "env", "config", "secrets"];
 
 /// Settings that are not understood: where, what and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +67,7 @@ fn reason_and_remedy(message: &str) -> (String, String) {
     match quoted.split_first() {
         Some((key, known)) if message.starts_with("unknown field") => {
             let reason = format!("unknown key `{key}`");
-            if NOT_YET.contains(key) {
+            if NOT_YET.contains(key) || (*known == ["http"] && NOT_YET_GRANTED.contains(key)) {
                 return (reason, format!("take `{key}` out: hotbay {} does not have it yet", env!("CARGO_PKG_VERSION")));
             }
             let nearest = known
@@ -109,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_key_of_a_later_version_is_named_as_such() {
-        let error = parse::<Sample>("[grants]\nhttp = []\n").unwrap_err();
+        let error = parse::<Sample>("[[cron]]\npath = '/'\n").unwrap_err();
         assert!(error.remedy.contains("does not have it yet"), "{}", error.remedy);
     }
 

@@ -1,6 +1,6 @@
 //! The host's own settings: `hotbay.toml` and the flags that win over it.
 
-use super::{ByteSize, Count, SettingsError, Span, document, units::not_zero, without_port};
+use super::{ByteSize, Count, OutboundConfig, SettingsError, Span, document, units::not_zero, without_port};
 use serde::Deserialize;
 use std::{
     net::SocketAddr,
@@ -37,6 +37,8 @@ pub struct HostConfig {
     pub pool: PoolConfig,
     /// What is kept of revisions that were good once.
     pub history: HistoryConfig,
+    /// What guests ask of other hosts.
+    pub outbound: OutboundConfig,
 }
 
 impl Default for HostConfig {
@@ -54,6 +56,7 @@ impl Default for HostConfig {
             compile: CompileConfig::default(),
             pool: PoolConfig::default(),
             history: HistoryConfig::default(),
+            outbound: OutboundConfig::default(),
         }
     }
 }

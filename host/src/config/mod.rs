@@ -1,8 +1,11 @@
 //! Host settings and a service's settings: raw TOML in, validated types out. Every default stands here.
 
 mod document;
+mod grants;
 mod host;
 mod name;
+mod origin;
+mod outbound;
 mod probe;
 mod route;
 mod settings;
@@ -10,8 +13,11 @@ mod traffic;
 mod units;
 
 pub use document::SettingsError;
+pub use grants::{Grants, HttpGrant, INTERNAL, LOCALHOST};
 pub use host::{CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
 pub use name::{BayFile, BuildName, Label, NameError, ServiceName};
+pub use origin::{Host, Origin, OriginError};
+pub use outbound::OutboundConfig;
 pub use probe::Probe;
 pub use route::{HostPattern, Methods, PathPattern, RouteSpec, without_port};
 pub use settings::{InstancePolicy, Limits, RollbackPolicy, Settings};

@@ -1,8 +1,8 @@
 //! A service's settings: what `NAME.toml` may say and what holds where it says nothing.
 
 use super::{
-    ByteSize, Count, HostPattern, Methods, PathPattern, Probe, RouteSpec, ServiceName, SettingsError, Share, Span, Traffic,
-    document, units::not_zero,
+    ByteSize, Count, Grants, HostPattern, Methods, PathPattern, Probe, RouteSpec, ServiceName, SettingsError, Share, Span,
+    Traffic, document, units::not_zero,
 };
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
@@ -16,6 +16,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How its instances live.
     pub instances: InstancePolicy,
+    /// What it may reach outside itself.
+    pub grants: Grants,
     /// When the host goes back to the revision before.
     pub rollback: RollbackPolicy,
     /// What it is asked before it is published.
@@ -111,6 +113,8 @@ struct Raw {
     #[serde(default)]
     instances: RawInstances,
     #[serde(default)]
+    grants: Grants,
+    #[serde(default)]
     rollback: RollbackPolicy,
     probe: Option<Probe>,
     #[serde(default)]
@@ -146,6 +150,7 @@ impl Settings {
             routes: default_routes(name),
             limits: Limits::default(),
             instances: InstancePolicy::Fresh,
+            grants: Grants::default(),
             rollback: RollbackPolicy::default(),
             probe: None,
             traffic: Traffic::default(),
@@ -160,16 +165,17 @@ impl Settings {
             RawPolicy::Fresh => InstancePolicy::Fresh,
             RawPolicy::Reuse => InstancePolicy::Reuse { max_requests: raw.instances.max_requests.0, idle: raw.instances.idle.0 },
         };
-        Ok(Self { routes, limits: raw.limits, instances, rollback: raw.rollback, probe: raw.probe, traffic: raw.traffic })
+        let Raw { limits, grants, rollback, probe, traffic, .. } = raw;
+        Ok(Self { routes, limits, instances, grants, rollback, probe, traffic })
     }
 
     /// Whether a revision under these settings is one under `other` too: everything but the traffic decides that, so that
     /// shares change without a new revision.
     pub fn same_revision(&self, other: &Self) -> bool {
         // Taken apart so that a new setting has to be thought of here.
-        let Self { routes, limits, instances, rollback, probe, traffic: _ } = self;
-        (routes, limits, instances, rollback, probe)
-            == (&other.routes, &other.limits, &other.instances, &other.rollback, &other.probe)
+        let Self { routes, limits, instances, grants, rollback, probe, traffic: _ } = self;
+        (routes, limits, instances, grants, rollback, probe)
+            == (&other.routes, &other.limits, &other.instances, &other.grants, &other.rollback, &other.probe)
     }
 }
 
@@ -228,6 +234,8 @@ mod tests {
             policy = "reuse"
             max_requests = 7
             idle = "1s"
+            [grants]
+            http = ["https://api.example.com"]
             [probe]
             path = "/ready"
             expect = 204
@@ -250,6 +258,7 @@ mod tests {
         };
         assert_eq!(settings.limits, expected);
         assert_eq!(settings.instances, InstancePolicy::Reuse { max_requests: 7, idle: second.0 });
+        assert_eq!(settings.grants.listed(), ["http https://api.example.com"]);
         assert_eq!(settings.probe.unwrap().expect().as_u16(), 204);
         assert_eq!(settings.routes.len(), 1);
     }
@@ -259,7 +268,13 @@ mod tests {
         let settings = |text| Settings::parse(&name(), text).unwrap();
         let (plain, split) = (settings(""), settings("[traffic]\nbeta = 10"));
         assert!(plain != split && plain.same_revision(&split));
-        for other in ["[limits]\nqueue = 1", "[instances]\npolicy = 'reuse'", "[[route]]\npath = '/'", "[probe]\npath = '/'"] {
+        for other in [
+            "[limits]\nqueue = 1",
+            "[instances]\npolicy = 'reuse'",
+            "[[route]]\npath = '/'",
+            "[probe]\npath = '/'",
+            "[grants]\nhttp = ['http://a.b']",
+        ] {
             assert!(!plain.same_revision(&settings(other)), "{other}");
         }
     }

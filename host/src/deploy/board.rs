@@ -74,6 +74,8 @@ pub struct Serving {
     pub kind: Kind,
     /// Where it answers, as people write it; none for a library.
     pub routes: Vec<String>,
+    /// What it may reach outside itself.
+    pub grants: Vec<String>,
     /// The way in which it came to serve.
     pub came: Came,
     /// Why it serves, where it is not what lies in the bay.
@@ -184,6 +186,7 @@ impl Board {
             digest: revision.digest().to_string(),
             kind: revision.kind(),
             routes,
+            grants: revision.settings().grants.listed(),
             came,
             reason: reason.map(str::to_owned),
             published_at: SystemTime::now(),

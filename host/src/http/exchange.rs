@@ -9,6 +9,7 @@ use super::{
 use crate::{
     config::{HttpConfig, ServiceName},
     dispatch::{Dispatched, Refusal, dispatch},
+    hop_by_hop,
     registry::{REVISION, Registry},
     runtime::{Call, Output},
     telemetry::{Metrics, Unrouted},
@@ -90,7 +91,7 @@ pub(super) async fn exchange(
             return Ok(refuse(&edge, (&bad).into(), bad.to_string(), record, id_header));
         }
     };
-    forward::strip_hop_by_hop(request.headers_mut());
+    hop_by_hop::strip(request.headers_mut());
     forward::set_forwarded(request.headers_mut(), &connection.client, &host, &id_header);
     let call = Call {
         request_id: record.request_id.clone(),
@@ -108,7 +109,7 @@ pub(super) async fn exchange(
     Ok(match outcome {
         Ok(mut response) => {
             record.status = Some(response.status());
-            forward::strip_hop_by_hop(response.headers_mut());
+            hop_by_hop::strip(response.headers_mut());
             finish(&edge, response.headers_mut(), &record, id_header);
             head_length(&record.method, &mut response);
             response.map(|body| Observed::guest(body, record))

@@ -11,18 +11,6 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED: &str = "x-forwarded-";
 
-/// Headers of one connection, not of the message (RFC 9110 §7.6.1), beside those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
-
 /// The client as headers name it; written once a connection.
 pub(super) struct Client {
     address: HeaderValue,
@@ -40,27 +28,6 @@ impl Client {
         // An address in text is always a header value.
         let address = HeaderValue::from_str(&ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
         Self { address, node }
-    }
-}
-
-/// Takes off what belongs to the connection.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            // What a client may not take from the guest by naming it (RFC 9110 §7.6.1, last paragraph).
-            .filter(|name| !matches!(*name, header::HOST | header::CONTENT_LENGTH | header::CONTENT_TYPE | header::CACHE_CONTROL))
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
     }
 }
 
@@ -97,16 +64,6 @@ mod tests {
 
     fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
         list.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
-    }
-
-    #[test]
-    fn what_connection_names_goes_too() {
-        let mut found = headers(&[("connection", "close, X-Private"), ("x-private", "1"), ("te", "trailers"), ("accept", "*/*")]);
-        strip_hop_by_hop(&mut found);
-        assert_eq!(found, headers(&[("accept", "*/*")]));
-        let mut found = headers(&[("connection", "content-length"), ("content-length", "3")]);
-        strip_hop_by_hop(&mut found);
-        assert_eq!(found, headers(&[("content-length", "3")]));
     }
 
     #[test]

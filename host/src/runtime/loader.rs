@@ -8,11 +8,14 @@ use super::{
     digest::Digest,
     engine::{Engines, Flavour, compatibility},
     fault::Fault,
-    linker::{Kind, LinkError, Linkers, Surface},
+    linker::{Kind, LinkError, Linked, Linkers, Surface},
     probe::{self, Answer, Unready},
     revision::{Cold, Drain, Observers, Revision},
 };
-use crate::config::{CompileConfig, PoolConfig, ServiceName, Settings};
+use crate::{
+    capabilities::Network,
+    config::{CompileConfig, PoolConfig, ServiceName, Settings},
+};
 use std::{fs::File, io, os::fd::AsRawFd, path::Path, sync::Arc};
 use tracing::warn;
 use wasmtime::component::Component;
@@ -86,6 +89,7 @@ pub struct Loader {
     cache: Cache,
     compiler: Compiler,
     observers: Observers,
+    network: Arc<Network>,
 }
 
 impl Loader {
@@ -93,7 +97,13 @@ impl Loader {
     ///
     /// # Errors
     /// Where the engines cannot be set up with these settings on this machine.
-    pub fn new(state: Option<&Path>, pool: &PoolConfig, compile: CompileConfig, observers: Observers) -> wasmtime::Result<Self> {
+    pub fn new(
+        state: Option<&Path>,
+        pool: &PoolConfig,
+        compile: CompileConfig,
+        observers: Observers,
+        network: Arc<Network>,
+    ) -> wasmtime::Result<Self> {
         let engines = Engines::new(pool)?;
         Ok(Self {
             compatibility: Flavour::ALL.map(|flavour| (flavour, compatibility(engines.get(flavour)))),
@@ -102,6 +112,7 @@ impl Loader {
             cache: state.map_or_else(Cache::none, Cache::open),
             compiler: Compiler::new(compile),
             observers,
+            network,
         })
     }
 
@@ -122,7 +133,7 @@ impl Loader {
         enter(Stage::Linking);
         let linked = self.linkers.link(&component, flavour)?;
         probeable(linked.0, &settings)?;
-        let (revision, drained) = Revision::new(service.clone(), *build.digest(), settings, &component, linked, &self.observers);
+        let (revision, drained) = self.revision(service, build, settings, &component, linked);
         // The revision's own is the last, and is let go off the async threads.
         drop(component);
         enter(Stage::Warming);
@@ -144,12 +155,22 @@ impl Loader {
             let (kind, linked) = self.linkers.link(&component, flavour)?;
             seen.kind = Some(kind);
             probeable(kind, &settings)?;
-            let (revision, _) =
-                Revision::new(service.clone(), *build.digest(), settings, &component, (kind, linked), &self.observers);
+            let (revision, _) = self.revision(service, build, settings, &component, (kind, linked));
             warm(&revision).await
         };
         seen.reject = outcome.await.err();
         seen
+    }
+
+    fn revision(
+        &self,
+        service: &ServiceName,
+        build: &Build,
+        settings: Settings,
+        component: &Component,
+        linked: (Kind, Linked),
+    ) -> (Arc<Revision>, Drain) {
+        Revision::new(service.clone(), *build.digest(), settings, component, linked, &self.observers, &self.network)
     }
 
     /// The component from the cache, or compiled now.

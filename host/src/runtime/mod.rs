@@ -25,6 +25,7 @@ mod running;
 mod stdio;
 mod store;
 
+pub use crate::capabilities::{Network, NetworkError};
 pub use artifact::{Binary, Unfit};
 pub use body::GuestBody;
 pub use build::Build;

@@ -11,6 +11,7 @@ use super::{
     store::{HostState, new_store},
 };
 use crate::{
+    capabilities::{Network, OutboundClient},
     config::{InstancePolicy, ServiceName, Settings},
     telemetry::{GuestLines, Metrics, RevisionMetrics, Vitals},
 };
@@ -44,6 +45,7 @@ pub struct Revision {
     permits: Arc<Semaphore>,
     waiting: Arc<AtomicU32>,
     sink: Arc<GuestSink>,
+    outbound: Arc<OutboundClient>,
     expired: CancellationToken,
     /// Cancels [`Drain::idle`] when the revision is dropped.
     _gone: DropGuard,
@@ -81,6 +83,7 @@ impl Revision {
         component: &Component,
         (kind, linked): (Kind, Linked),
         observers: &Observers,
+        network: &Arc<Network>,
     ) -> (Arc<Self>, Drain) {
         let kept = Arc::new(AtomicUsize::new(0));
         let idle = match settings.instances {
@@ -98,8 +101,10 @@ impl Revision {
         let (permits, waiting) = (Arc::new(Semaphore::new(concurrency)), Arc::new(AtomicU32::new(0)));
         let vitals = Vitals { permits: permits.clone(), concurrency, waiting: waiting.clone(), idle: kept, gone: gone.clone() };
         let metrics = observers.metrics.revision(service.as_str(), &short, vitals);
+        let outbound = OutboundClient::new(service.clone(), metrics.service().clone(), settings.grants.clone(), network);
         let revision = Self {
             permits,
+            outbound,
             sink: Arc::new(GuestSink { metrics, lines: observers.lines.clone() }),
             // Hex digits are always a header value.
             header: HeaderValue::from_str(&short).unwrap_or(HeaderValue::from_static("")),
@@ -160,6 +165,11 @@ impl Revision {
         &self.sink
     }
 
+    /// What it may ask of other hosts.
+    pub(super) fn outbound(&self) -> &Arc<OutboundClient> {
+        &self.outbound
+    }
+
     /// Ends everything that still runs on this revision.
     pub(crate) fn expired(&self) -> &CancellationToken {
         &self.expired
@@ -167,7 +177,7 @@ impl Revision {
 
     /// A store with this revision's limits.
     pub(super) fn store(&self) -> Store<HostState> {
-        new_store(&self.code.engine, &self.service, &self.settings.limits, &self.sink, |_| {})
+        new_store(&self.code.engine, &self.service, &self.settings.limits, &self.sink, &self.outbound, |_| {})
     }
 
     /// A fresh instance that takes HTTP requests, in a store of its own.
@@ -342,6 +352,7 @@ impl Revision {
         let linked = Linked::Library(wasmtime::component::Linker::new(&engine).instantiate_pre(&component).unwrap());
         let settings = Settings::parse(service, settings).unwrap();
         let observers = Observers { metrics: Arc::new(Metrics::new().unwrap()), lines: GuestLines::new() };
-        Self::new(service.clone(), Digest::of(&[n]), settings, &component, (Kind::Http02, linked), &observers).0
+        let network = Network::new(crate::config::OutboundConfig::default()).unwrap();
+        Self::new(service.clone(), Digest::of(&[n]), settings, &component, (Kind::Http02, linked), &observers, &network).0
     }
 }

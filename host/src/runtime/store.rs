@@ -6,7 +6,7 @@ use super::{
     stdio::{GuestLog, GuestSink},
 };
 use crate::{
-    capabilities::OutboundHttp,
+    capabilities::{OutboundClient, OutboundHttp},
     config::{Limits, ServiceName},
 };
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const FIELDS_MAX: usize = 64 << 10;
 /// Random bytes that one call may ask for.
 const RANDOM_MAX: u64 = 64 << 10;
 
-/// The host's side of one instance. Nothing in it is granted: no files, no sockets, no environment.
+/// The host's side of one instance: no files, no sockets, no environment, and of HTTP what `[grants]` says.
 pub(crate) struct HostState {
     pub(super) service: ServiceName,
     table: ResourceTable,
@@ -49,9 +49,10 @@ impl HostState {
         self.memory.begin();
     }
 
-    /// Whether the guest gathers handles that it never drops.
+    /// Whether the guest gathers handles that it never drops, or left a call to another host under way: no request may go on
+    /// with what one before it began.
     pub(super) fn leaks(&mut self) -> bool {
-        self.table.iter_mut().nth(RESOURCES_LEAKED).is_some()
+        self.outbound.is_busy() || self.table.iter_mut().nth(RESOURCES_LEAKED).is_some()
     }
 }
 
@@ -73,6 +74,7 @@ pub(crate) fn new_store(
     service: &ServiceName,
     limits: &Limits,
     sink: &Arc<GuestSink>,
+    outbound: &Arc<OutboundClient>,
     arrange: impl FnOnce(&mut WasiCtxBuilder),
 ) -> Store<HostState> {
     let log = GuestLog::new(sink.clone());
@@ -93,7 +95,7 @@ pub(crate) fn new_store(
         table,
         wasi: wasi.build(),
         http,
-        outbound: OutboundHttp::new(service.clone()),
+        outbound: OutboundHttp::new(outbound.clone()),
         config: WasiConfigVariables::new(),
         memory: MemoryBudget::new(limits.memory.as_usize(), sink.metrics.instance()),
         log,

@@ -24,6 +24,8 @@ pub(super) struct Families {
     pub(super) instances: IntGaugeVec,
     pub(super) idle: IntGaugeVec,
     pub(super) memory: IntGaugeVec,
+    pub(super) denied: IntCounterVec,
+    pub(super) outbound: IntCounterVec,
     pub(super) lines: IntCounterVec,
     pub(super) lines_cut: IntCounterVec,
     pub(super) connections: IntGauge,
@@ -105,6 +107,12 @@ impl Families {
                 "Linear memory and tables that the instances hold.",
                 &["service", "revision"],
             )?,
+            denied: made.counters("hotbay_denied_total", "Calls of guests that no grant allows.", &["service", "capability"])?,
+            outbound: made.counters(
+                "hotbay_outbound_requests_total",
+                "Requests of guests to other hosts, by how they ended.",
+                &["service", "result"],
+            )?,
             lines: made.counters("hotbay_guest_lines_total", "Lines that guests wrote.", &["service"])?,
             lines_cut: made.counters(
                 "hotbay_guest_lines_cut_total",
@@ -148,13 +156,17 @@ impl Families {
     }
 
     /// Forgets what is told of this service as a whole.
-    pub(super) fn forget_service(&self, service: &str, limits: &[&str], outcomes: &[&str]) {
+    pub(super) fn forget_service(&self, service: &str, limits: &[&str], outcomes: &[&str], results: &[&str]) {
         for limit in limits {
             let _ = self.refused.remove_label_values(&[service, limit]);
         }
         for outcome in outcomes {
             let _ = self.swaps.remove_label_values(&[service, outcome]);
         }
+        for result in results {
+            let _ = self.outbound.remove_label_values(&[service, result]);
+        }
+        let _ = self.denied.remove_label_values(&[service, "http"]);
         for counters in [&self.rejects, &self.lines, &self.lines_cut] {
             let _ = counters.remove_label_values(&[service]);
         }

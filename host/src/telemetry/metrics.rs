@@ -102,6 +102,35 @@ impl Limit {
     }
 }
 
+/// How a request of a guest to another host ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutboundResult {
+    /// It was answered, and the answer was read to its end or let go.
+    Answered,
+    /// There was no connection, or it broke, or what came was no answer.
+    Failed,
+    /// Something took too long.
+    Timeout,
+    /// A bound of `[outbound]`.
+    Limit,
+    /// Its guest ended, or dropped it, before there was an answer.
+    Abandoned,
+}
+
+impl OutboundResult {
+    const ALL: [Self; 5] = [Self::Answered, Self::Failed, Self::Timeout, Self::Limit, Self::Abandoned];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::Timeout => "timeout",
+            Self::Limit => "limit",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
 /// How a swap ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -130,6 +159,8 @@ pub struct ServiceMetrics {
     host: Arc<Metrics>,
     name: String,
     refused: [(Limit, IntCounter); Limit::ALL.len()],
+    denied_http: IntCounter,
+    outbound: [(OutboundResult, IntCounter); OutboundResult::ALL.len()],
     lines: IntCounter,
     lines_cut: IntCounter,
 }
@@ -142,6 +173,16 @@ impl ServiceMetrics {
 
     pub(super) fn refused(&self, limit: Limit) {
         count(&self.refused, limit);
+    }
+
+    /// Counts a request to another host that no grant allows.
+    pub fn denied_http(&self) {
+        self.denied_http.inc();
+    }
+
+    /// Counts a request to another host that has ended.
+    pub fn asked(&self, result: OutboundResult) {
+        count(&self.outbound, result);
     }
 
     /// Counts a line that a guest wrote.
@@ -202,6 +243,8 @@ impl Metrics {
             host: self.clone(),
             name: name.to_owned(),
             refused: Limit::ALL.map(|limit| (limit, families.refused.with_label_values(&[name, limit.as_str()]))),
+            denied_http: families.denied.with_label_values(&[name, "http"]),
+            outbound: OutboundResult::ALL.map(|result| (result, families.outbound.with_label_values(&[name, result.as_str()]))),
             lines: families.lines.with_label_values(&[name]),
             lines_cut: families.lines_cut.with_label_values(&[name]),
         });
@@ -326,7 +369,12 @@ impl Metrics {
     fn forget(&self, ended: &Ended) {
         match ended {
             Ended::Service(name) => {
-                self.families.forget_service(name, &Limit::ALL.map(Limit::as_str), &Outcome::ALL.map(Outcome::as_str));
+                self.families.forget_service(
+                    name,
+                    &Limit::ALL.map(Limit::as_str),
+                    &Outcome::ALL.map(Outcome::as_str),
+                    &OutboundResult::ALL.map(OutboundResult::as_str),
+                );
             }
             Ended::Revision(service, revision) => {
                 self.families.forget_revision(service, revision, &CLASSES, &FaultKind::ALL.map(FaultKind::as_str));

@@ -7,9 +7,10 @@
 //! | `hotbay::admin` | one line for each change that was ordered by the admin API |
 //! | `hotbay::guest` | what guests write to stdout and stderr, and by `wasi:logging` |
 //! | `hotbay::denied` | calls of guests that are not granted |
+//! | `hotbay::outbound` | requests of guests to other hosts that failed |
 //!
 //! Fields: `service`, `revision` (12 hex digits), `request_id`, `state`, `took_us` (microseconds), `method`, `path`, `status`,
-//! `sent` (bytes of the response body), `reason`, `remedy`; of guests `stream`, `context` and `cut` (lines); of denied calls `capability`
+//! `sent` (bytes of the response body), `reason`, `remedy`; of guests `stream`, `context` and `cut` (lines); of calls to other hosts `capability`
 //! and `authority`; of orders `order`, `peer` and `wait`; of the host `bay`, `state`, `error`, `signal`, `connections`; of a
 //! hand-over `process` and `version` of the other host, `bound` and `configured` addresses.
 
@@ -21,7 +22,7 @@ mod process;
 mod revision_metrics;
 
 pub use guest_lines::{GuestLevel, GuestLine, GuestLines, GuestStream};
-pub use metrics::{Connected, Limit, METRICS_TYPE, Metrics, Outcome, ServiceMetrics, Unrouted};
+pub use metrics::{Connected, Limit, METRICS_TYPE, Metrics, OutboundResult, Outcome, ServiceMetrics, Unrouted};
 pub use revision_metrics::{FaultKind, InstanceMetrics, RevisionMetrics, Vitals};
 
 use batch::{Batch, Batches};

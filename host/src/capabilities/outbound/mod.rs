@@ -1,0 +1,80 @@
+//! `wasi:http` requests that a guest makes: sent where a grant covers them, and denied in the interface's own words where not.
+
+mod address;
+mod asker;
+mod body;
+mod client;
+mod failure;
+mod network;
+mod pool;
+mod resolver;
+mod tally;
+
+pub(crate) use client::OutboundClient;
+pub use network::{Network, NetworkError};
+
+use asker::Asker;
+use http::{Request, Response};
+use std::{future::ready, sync::Arc};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+type Transmission = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type Answer = Box<dyn Future<Output = Result<(Response<WasiBody>, Transmission), Error>> + Send>;
+
+/// Bytes of a body that a guest hands over at once. A body that nobody reads holds two of these in the host's memory, outside
+/// the guest's own budget, for each handle that the guest may have.
+const CHUNK: usize = 32 << 10;
+
+/// The outbound side of one instance.
+pub(crate) struct OutboundHttp {
+    client: Arc<OutboundClient>,
+    request_id: String,
+    /// Made at the first call of a request: most requests make none.
+    asker: Option<Arc<Asker>>,
+}
+
+impl OutboundHttp {
+    pub(crate) fn new(client: Arc<OutboundClient>) -> Self {
+        Self { client, request_id: String::new(), asker: None }
+    }
+
+    /// What is asked for from here on belongs to this request.
+    pub(crate) fn begin(&mut self, request_id: &str) {
+        self.request_id.clear();
+        self.request_id.push_str(request_id);
+        self.asker = None;
+    }
+
+    /// Whether anything that was asked for is still under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.asker.as_ref().is_some_and(|asker| Arc::strong_count(asker) > 1)
+    }
+}
+
+impl WasiHttpHooks for OutboundHttp {
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+
+    /// Whoever drops the future, or the body that it leads to, ends the call: a deadline and a client that leaves drop the store
+    /// with all that the guest had.
+    fn send_request(&mut self, request: Request<WasiBody>, options: Option<RequestOptions>, _sent: Transmission) -> Answer {
+        let asker = self.asker.get_or_insert_with(|| self.client.asker(&self.request_id)).clone();
+        let origin = match self.client.admit(request.method(), request.uri()) {
+            Ok(origin) => origin,
+            Err(failure) => {
+                asker.tell(&request.uri().authority().map_or("", |authority| authority.as_str()), &failure);
+                return Box::new(ready(Err(failure.error)));
+            }
+        };
+        let client = self.client.clone();
+        Box::new(async move {
+            let response = client.send(origin, request, options, asker).await?;
+            Ok((response, Box::new(ready(Ok(()))) as Transmission))
+        })
+    }
+}
