@@ -50,20 +50,28 @@
 //! | `router` (default) | `Router`, `Path`, `Query`, `State`; needs `json` | axum |
 //! | `json` | `Json`, `Problem` | serde |
 //! | `lifecycle` | `lifecycle!` | wit-bindgen, when building |
+//! | `kv` | `kv`: keys with values that outlive an instance | wit-bindgen, when building |
+//! | `config` | `config` and `secrets` | wit-bindgen, when building |
 //!
 //! Timers, outgoing requests and whatever else a component can do are in `wstd` 0.6; a service that wants them depends
 //! on it directly, and runs in its event loop already.
 
+#[cfg(feature = "config")]
+pub mod config;
 #[cfg(feature = "router")]
 mod extract;
 mod handler;
 #[cfg(feature = "json")]
 mod json;
+#[cfg(feature = "kv")]
+pub mod kv;
 mod macros;
 #[cfg(feature = "json")]
 mod problem;
 #[cfg(feature = "router")]
 mod router;
+#[cfg(feature = "config")]
+pub mod secrets;
 #[cfg(target_family = "wasm")]
 mod wasi;
 

@@ -28,7 +28,7 @@ use deploy::{Board, Deployer, Events, Parts, Standing, history::History};
 use futures::FutureExt;
 use handover::{Offered, Post, Predecessor, TakeOverError};
 use registry::Registry;
-use runtime::{Loader, Network, NetworkError, Observers};
+use runtime::{KeyValue, Loader, Network, NetworkError, Observers, SecretFolder, Sources};
 use shutdown::Shutdown;
 use std::{
     fs, io,
@@ -119,6 +119,7 @@ fn bay_remedy(bay: &str, error: &io::Error) -> String {
 pub struct Host {
     config: HostConfig,
     loader: Arc<Loader>,
+    keyvalue: Arc<KeyValue>,
     observers: Observers,
 }
 
@@ -133,9 +134,12 @@ impl Host {
         let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()))?;
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
         let network = Network::new(config.outbound.clone())?;
-        let loader = Loader::new(Some(&config.state_dir()), &config.pool, config.compile.clone(), observers.clone(), network);
+        let state = config.state_dir();
+        let keyvalue = KeyValue::new(Some(&state), &config.keyvalue);
+        let sources = Sources { network, keyvalue: keyvalue.clone() };
+        let loader = Loader::new(Some(&state), &config.pool, config.compile.clone(), observers.clone(), sources);
         let loader = loader.map_err(|error| RunError::Engine(format!("{error:#}")))?;
-        Ok(Self { config, loader: Arc::new(loader), observers })
+        Ok(Self { config, loader: Arc::new(loader), keyvalue, observers })
     }
 
     /// Serves the bay until the shutdown has begun and what ran has finished, at most for the drain deadline.
@@ -154,7 +158,7 @@ impl Host {
         listening: impl FnOnce() + Send,
         started: impl FnOnce(&[(String, Standing)]) + Send + 'static,
     ) -> Result<(), RunError> {
-        let Self { config, loader, observers } = self;
+        let Self { config, loader, keyvalue, observers } = self;
         let metrics = observers.metrics;
         let registry = Arc::new(Registry::new());
         let (board, events) = (Arc::new(Board::new()), Arc::new(Events::new(metrics.clone())));
@@ -165,6 +169,7 @@ impl Host {
             drain: config.drain.0,
             registry: registry.clone(),
             loader,
+            secrets: SecretFolder::new(config.secrets_dir()),
             history: history.clone(),
             events: events.clone(),
             board: board.clone(),
@@ -180,6 +185,7 @@ impl Host {
             lines: observers.lines,
             orders: deployer.orders(),
             history,
+            keyvalue: keyvalue.clone(),
             public: listeners.public.local_addr().ok(),
             shutdown: shutdown.clone(),
             hosts: config.admin_hosts.clone(),
@@ -248,6 +254,7 @@ impl Host {
             followers.retire(config.drain.0.saturating_sub(ending.elapsed())).await;
         }
         admin.end().await;
+        keyvalue.close().await;
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ const MODULES: [(&str, &[&str]); 14] = [
     ("handover", &["shutdown", "state"]),
     ("registry", &["runtime", "config"]),
     ("runtime", &["capabilities", "config", "state", "telemetry"]),
-    ("capabilities", &["config", "hop_by_hop", "telemetry"]),
+    ("capabilities", &["config", "hop_by_hop", "state", "telemetry"]),
     ("config", &[]),
     ("telemetry", &[]),
     ("fault_point", &[]),

@@ -1,6 +1,10 @@
 //! The half that talks to the host: WASI 0.2 requests in, responses out. Exists only inside a component.
 
+#[cfg(feature = "config")]
+pub(crate) mod config;
 mod incoming;
+#[cfg(feature = "kv")]
+pub(crate) mod keyvalue;
 #[cfg(feature = "lifecycle")]
 pub mod lifecycle;
 mod outgoing;

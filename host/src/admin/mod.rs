@@ -1,6 +1,7 @@
 //! The admin listener: its own address and connections, for those who look after the host.
 
 mod address;
+mod backup;
 mod changes;
 mod content_digest;
 mod events;
@@ -28,6 +29,7 @@ pub use token::FILE as TOKEN_FILE;
 use crate::{
     config::HostName,
     deploy::{Board, Events, Orders, history::History},
+    runtime::KeyValue,
     shutdown::Shutdown,
     state,
     telemetry::{GuestLines, Metrics},
@@ -84,6 +86,8 @@ pub struct Parts {
     pub orders: Orders,
     /// What was good once.
     pub history: Arc<History>,
+    /// What services keep.
+    pub keyvalue: Arc<KeyValue>,
     /// Where services answer, for whoever wants to ask one.
     pub public: Option<SocketAddr>,
     /// The end of the host: pages tell of it, streams end with it.
@@ -104,6 +108,9 @@ struct Admin {
     lines: GuestLines,
     orders: Orders,
     history: Arc<History>,
+    keyvalue: Arc<KeyValue>,
+    /// One copy of what services keep is made at a time.
+    backups: Arc<Semaphore>,
     public: Option<SocketAddr>,
     uploads: Uploads,
     shutdown: Shutdown,
@@ -133,7 +140,7 @@ pub struct Running {
 /// Makes or reads the token, says in the state folder where the listener is, and answers from then on. A state folder that cannot
 /// be used takes the token away and nothing else.
 pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Running> {
-    let Parts { board, events, metrics, lines, orders, history, public, shutdown, hosts, state, bay } = parts;
+    let Parts { board, events, metrics, lines, orders, history, keyvalue, public, shutdown, hosts, state, bay } = parts;
     let mine = listener.local_addr()?;
     let entered = tokio::task::spawn_blocking(move || {
         let mine = Address::of(mine, &bay);
@@ -159,7 +166,23 @@ pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Running> {
     let streams = Arc::new(Semaphore::new(STREAMS));
     let host = shutdown.clone();
     let uploads = Uploads::new(&registered.0);
-    let admin = Admin { board, events, metrics, lines, orders, history, public, uploads, shutdown, hosts, token, streams };
+    let backups = Arc::new(Semaphore::new(1));
+    let admin = Admin {
+        board,
+        events,
+        metrics,
+        lines,
+        orders,
+        history,
+        keyvalue,
+        backups,
+        public,
+        uploads,
+        shutdown,
+        hosts,
+        token,
+        streams,
+    };
     let router = router::router(Arc::new(admin));
     let ending = Shutdown::new();
     tokio::spawn(accept_all(listener, router, ending.clone(), host));

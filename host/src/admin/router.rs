@@ -1,6 +1,6 @@
 //! The routes of the API, and the page that describes them: one list for both, so that they cannot part.
 
-use super::{Admin, changes, events, gate, health, history, logs, metrics, problem::Problem, services};
+use super::{Admin, backup, changes, events, gate, health, history, logs, metrics, problem::Problem, services};
 use axum::{
     Router,
     body::Bytes,
@@ -54,6 +54,7 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .routes(routes!(history::history))
         .routes(routes!(events::events))
         .routes(routes!(logs::logs))
+        .routes(routes!(backup::backup))
         .routes(routes!(openapi));
     let (router, page) = routes.split_for_parts();
     // Text and numbers always become JSON.

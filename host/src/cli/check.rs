@@ -4,9 +4,9 @@ use super::output::print;
 use clap::Parser;
 use hotbay::{
     RunError,
-    config::{BayFile, CompileConfig, Count, OutboundConfig, PoolConfig, ServiceName, Settings},
+    config::{BayFile, CompileConfig, Count, HostConfig, KeyValueConfig, OutboundConfig, PoolConfig, ServiceName, Settings},
     deploy::{UNREADABLE_REMEDY, read_build, read_settings_at},
-    runtime::{Binary, Build, Inspection, Kind, Loader, Network, Observers, Reject},
+    runtime::{Binary, Build, Inspection, KeyValue, Kind, Loader, Network, Observers, Reject, SecretFolder, Secrets, Sources},
     telemetry::{GuestLines, Metrics},
 };
 use serde::Serialize;
@@ -24,6 +24,9 @@ pub(super) struct Args {
     /// Print a JSON array with one object a file
     #[arg(long)]
     json: bool,
+    /// Where the secrets are that the settings grant [default: .hotbay/secrets beside the file]
+    #[arg(long, value_name = "DIR")]
+    secrets: Option<PathBuf>,
 }
 
 /// What is told of one file.
@@ -52,12 +55,14 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
         let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()).to_string())?;
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
         let network = Network::new(OutboundConfig::default()).map_err(|error| error.to_string())?;
-        let loader = Loader::new(None, &pool, CompileConfig::default(), observers, network)
+        // In memory: a start that keeps something keeps nothing.
+        let sources = Sources { network, keyvalue: KeyValue::new(None, &KeyValueConfig::default()) };
+        let loader = Loader::new(None, &pool, CompileConfig::default(), observers, sources)
             .map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
         let loader = Arc::new(loader);
         let mut reports = Vec::new();
         for file in args.files {
-            reports.push(check(&loader, file).await);
+            reports.push(check(&loader, file, args.secrets.as_deref()).await);
         }
         Ok::<_, String>(reports)
     })?;
@@ -70,7 +75,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn check(loader: &Arc<Loader>, file: PathBuf) -> Report {
+async fn check(loader: &Arc<Loader>, file: PathBuf, secrets: Option<&Path>) -> Report {
     let build = match read_build(&file) {
         Ok((build, _)) => build,
         Err(error) => return Report::unread(file, Reject::new(error.to_string(), UNREADABLE_REMEDY)),
@@ -78,13 +83,19 @@ async fn check(loader: &Arc<Loader>, file: PathBuf) -> Report {
     let (seen, grants) = match settings(&file) {
         Ok((name, settings)) => {
             let grants = settings.grants.listed();
-            (loader.inspect(&name, &build, settings).await, grants)
+            let (secrets, missing) = match read_secrets(&file, secrets, &settings) {
+                Ok(secrets) => (secrets, None),
+                Err(reject) => (Secrets::default(), Some(reject)),
+            };
+            let mut seen = loader.inspect(&name, &build, (settings, secrets)).await;
+            seen.reject = missing.or(seen.reject);
+            (seen, grants)
         }
         // The name or the settings will not do; what is in the file can be told all the same.
         Err(reject) => {
             let name = ServiceName::unnamed();
             let settings = Settings::defaults(&name);
-            let mut seen = loader.inspect(&name, &build, settings).await;
+            let mut seen = loader.inspect(&name, &build, (settings, Secrets::default())).await;
             seen.reject.get_or_insert(reject);
             (seen, Vec::new())
         }
@@ -111,6 +122,13 @@ fn settings(file: &Path) -> Result<(ServiceName, Settings), Reject> {
     };
     let settings = read_settings_at(&name, &file.with_file_name(format!("{name}.toml")))?;
     Ok((name, settings))
+}
+
+/// The secrets that the settings grant.
+fn read_secrets(file: &Path, folder: Option<&Path>, settings: &Settings) -> Result<Secrets, Reject> {
+    let beside = || HostConfig::secrets_of(&HostConfig::state_of(file.parent().unwrap_or(Path::new(""))));
+    let folder = SecretFolder::new(folder.map_or_else(beside, Path::to_owned));
+    Ok(folder.read(settings.grants.secrets())?.0)
 }
 
 impl Report {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "talking on stdout and stderr is what the commands are for")]
 
+mod backup;
 mod check;
 mod client;
 mod deploy;
@@ -55,6 +56,8 @@ enum Command {
     Logs(logs::Args),
     /// Show what has happened to the services of a running host
     Events(events::Args),
+    /// Write a copy of what services keep (wasi:keyvalue) while they serve
+    Backup(backup::Args),
     /// Print a script that completes commands in a shell
     Completions(pages::Completions),
     /// Print the manual page, or write one for each command
@@ -77,6 +80,7 @@ pub(crate) fn main() -> ExitCode {
         Command::History(args) => history::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Events(args) => events::run(&args),
+        Command::Backup(args) => backup::run(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::manual(&args),
         Command::CompileChild { memory, seconds } => {

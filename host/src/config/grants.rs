@@ -1,20 +1,51 @@
 //! `[grants]`: what a service may reach outside itself.
 
-use super::origin::{Host, Origin, OriginError};
+use super::{
+    granted_name::{BucketName, ConfigKey, EnvName, SecretName},
+    http_grant::HttpGrant,
+    origin::Origin,
+};
 use serde::Deserialize;
-use std::{fmt, net::IpAddr};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that is granted; by default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(try_from = "Raw")]
 pub struct Grants {
     http: Vec<HttpGrant>,
+    keyvalue: BTreeSet<BucketName>,
+    env: BTreeMap<EnvName, String>,
+    config: BTreeMap<ConfigKey, String>,
+    secrets: BTreeSet<SecretName>,
 }
 
-/// Hosts below this name are services of this host, and not of the network.
-pub const INTERNAL: &str = "internal";
-/// The one name that stands for addresses of this machine.
-pub const LOCALHOST: &str = "localhost";
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Raw {
+    http: Vec<HttpGrant>,
+    keyvalue: BTreeSet<BucketName>,
+    env: BTreeMap<EnvName, String>,
+    config: BTreeMap<ConfigKey, String>,
+    secrets: BTreeSet<SecretName>,
+}
+
+impl TryFrom<Raw> for Grants {
+    type Error = String;
+
+    fn try_from(raw: Raw) -> Result<Self, String> {
+        let Raw { http, keyvalue, env, config, secrets } = raw;
+        if let Some((name, _)) = env.iter().find(|(_, value)| value.contains('\0')) {
+            return Err(format!("the value of `env.{name}` holds a NUL, which an environment variable cannot"));
+        }
+        // A guest reads both by their names from one interface.
+        if let Some(both) = secrets.iter().find(|secret| config.contains_key(secret.as_str())) {
+            return Err(format!(
+                "`{both}` is in `config` and in `secrets`, and a service reads both by that name; rename one of them"
+            ));
+        }
+        Ok(Self { http, keyvalue, env, config, secrets })
+    }
+}
 
 impl Grants {
     /// Whether any outbound HTTP is granted.
@@ -27,90 +58,34 @@ impl Grants {
         self.http.iter().any(|grant| grant.covers(origin))
     }
 
-    /// Each one as people write it, with its kind in front.
+    /// The buckets that it may open.
+    pub fn keyvalue(&self) -> &BTreeSet<BucketName> {
+        &self.keyvalue
+    }
+
+    /// Its environment variables.
+    pub fn env(&self) -> &BTreeMap<EnvName, String> {
+        &self.env
+    }
+
+    /// What `wasi:config` tells it, without the secrets.
+    pub fn config(&self) -> &BTreeMap<ConfigKey, String> {
+        &self.config
+    }
+
+    /// The secrets that `wasi:config` tells it as well.
+    pub fn secrets(&self) -> &BTreeSet<SecretName> {
+        &self.secrets
+    }
+
+    /// Each one as people write it, with its kind in front. Of variables, settings and secrets only the names.
     pub fn listed(&self) -> Vec<String> {
-        self.http.iter().map(|grant| format!("http {grant}")).collect()
-    }
-}
-
-/// One entry of `grants.http`: a scheme, a host or `*.` and a name, a port.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct HttpGrant {
-    /// Any label in front of the host.
-    wildcard: bool,
-    origin: Origin,
-}
-
-impl HttpGrant {
-    fn covers(&self, asked: &Origin) -> bool {
-        if (asked.tls, asked.port) != (self.origin.tls, self.origin.port) {
-            return false;
-        }
-        match (&self.origin.host, &asked.host) {
-            (Host::Domain(granted), Host::Domain(asked)) if self.wildcard => {
-                asked.split_once('.').is_some_and(|(_, rest)| rest == granted)
-            }
-            (granted, asked) => !self.wildcard && granted == asked,
-        }
-    }
-}
-
-impl TryFrom<String> for HttpGrant {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let shown = text.escape_debug();
-        let (tls, authority) = match text.split_once("://") {
-            Some((scheme, authority)) if scheme.eq_ignore_ascii_case("https") => (true, authority),
-            Some((scheme, authority)) if scheme.eq_ignore_ascii_case("http") => (false, authority),
-            _ => return Err(format!("`{shown}` is no grant: {}; {WRITE}", OriginError::Scheme)),
-        };
-        if authority.contains(['/', '?', '#']) {
-            return Err(format!("`{shown}` goes on after the port, and a grant is for a whole origin; {WRITE}"));
-        }
-        let (wildcard, host) = match authority.strip_prefix("*.") {
-            Some(rest) => (true, rest),
-            None => (false, authority),
-        };
-        if host.contains('*') {
-            return Err(format!("`{shown}` has a `*` where none can be; {WRITE}"));
-        }
-        let origin = Origin::new(tls, host).map_err(|error| format!("`{shown}` is no grant: {error}; {WRITE}"))?;
-        match &origin.host {
-            Host::Domain(_) if origin.is_within(INTERNAL) => {
-                return Err(format!("`{shown}` is reserved for calls between services, which are not granted here; take it out"));
-            }
-            Host::Domain(name) if wildcard && !name.contains('.') => {
-                return Err(format!(
-                    "`{shown}` would take a whole top-level domain; name the domain, such as \"https://*.example.com\""
-                ));
-            }
-            Host::Domain(_) => {}
-            _ if wildcard => return Err(format!("`{shown}` has a `*` before an address; {WRITE}")),
-            _ => {}
-        }
-        if let Some(nowhere) = origin.address().filter(|address| is_no_destination(*address)) {
-            return Err(format!(
-                "`{shown}` is granted in vain: {nowhere} is no address of one host; name the host's own address"
-            ));
-        }
-        Ok(Self { wildcard, origin })
-    }
-}
-
-const WRITE: &str = "write \"https://api.example.com\", \"https://*.example.com\" or \"http://127.0.0.1:9000\"";
-
-/// Addresses that stand for none, or for many.
-fn is_no_destination(address: IpAddr) -> bool {
-    let address = address.to_canonical();
-    address.is_unspecified() || address.is_multicast() || matches!(address, IpAddr::V4(v4) if v4.is_broadcast())
-}
-
-impl fmt::Display for HttpGrant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.origin.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", if self.wildcard { "*." } else { "" }, self.origin.authority())
+        let http = self.http.iter().map(|grant| format!("http {grant}"));
+        let keyvalue = self.keyvalue.iter().map(|bucket| format!("keyvalue {bucket}"));
+        let env = self.env.keys().map(|name| format!("env {name}"));
+        let config = self.config.keys().map(|key| format!("config {key}"));
+        let secrets = self.secrets.iter().map(|secret| format!("secret {secret}"));
+        http.chain(keyvalue).chain(env).chain(config).chain(secrets).collect()
     }
 }
 
@@ -192,5 +167,31 @@ mod tests {
         let listed =
             grants("'HTTPS://API.example.com:443', 'http://*.bücher.example:80', 'http://0x7f.1:9000'").unwrap().listed();
         assert_eq!(listed, ["http https://api.example.com", "http http://*.xn--bcher-kva.example", "http http://127.0.0.1:9000"]);
+    }
+
+    #[test]
+    fn names_are_held_to_what_they_are_for() {
+        for (bad, reason) in [
+            ("keyvalue = ['a/b']", "bucket"),
+            ("keyvalue = ['']", "bucket"),
+            ("env = { 'A=B' = 'x' }", "environment variable"),
+            ("env = { A = \"x\\u0000\" }", "NUL"),
+            ("env = { A = 5 }", "string"),
+            ("config = { '' = 'x' }", "setting"),
+            ("secrets = ['../key']", "secret"),
+            ("secrets = ['.hidden']", "secret"),
+            ("secrets = ['a']\nconfig = { a = 'x' }", "in `config` and in `secrets`"),
+        ] {
+            let error = toml::from_str::<Grants>(bad).unwrap_err();
+            assert!(error.message().contains(reason), "{bad}: {}", error.message());
+        }
+    }
+
+    #[test]
+    fn values_are_not_listed() {
+        let text =
+            "keyvalue = ['default']\nenv = { LOG_LEVEL = 'vvv' }\nconfig = { 'page.size' = 'vvv' }\nsecrets = ['db_password']";
+        let listed = toml::from_str::<Grants>(text).unwrap().listed();
+        assert_eq!(listed, ["keyvalue default", "env LOG_LEVEL", "config page.size", "secret db_password"]);
     }
 }

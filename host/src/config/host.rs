@@ -1,6 +1,6 @@
 //! The host's own settings: `hotbay.toml` and the flags that win over it.
 
-use super::{ByteSize, Count, OutboundConfig, SettingsError, Span, document, units::not_zero, without_port};
+use super::{ByteSize, Count, KeyValueConfig, OutboundConfig, SettingsError, Span, document, units::not_zero, without_port};
 use serde::Deserialize;
 use std::{
     net::SocketAddr,
@@ -22,6 +22,8 @@ pub struct HostConfig {
     pub admin_hosts: Vec<HostName>,
     /// Compile cache, keys and the admin token; `BAY/.hotbay` unless set.
     pub state: Option<PathBuf>,
+    /// A file for each secret that services may be granted; `STATE/secrets` unless set.
+    pub secrets: Option<PathBuf>,
     /// Errors tell the client what the log tells.
     pub dev: bool,
     /// How long running requests may take to finish at a swap or at the end.
@@ -39,6 +41,8 @@ pub struct HostConfig {
     pub history: HistoryConfig,
     /// What guests ask of other hosts.
     pub outbound: OutboundConfig,
+    /// What services keep.
+    pub keyvalue: KeyValueConfig,
 }
 
 impl Default for HostConfig {
@@ -49,6 +53,7 @@ impl Default for HostConfig {
             admin: SocketAddr::from(([127, 0, 0, 1], 9191)),
             admin_hosts: Vec::new(),
             state: None,
+            secrets: None,
             dev: false,
             drain: Span(Duration::from_secs(30)),
             rescan: Span(Duration::from_secs(2)),
@@ -57,6 +62,7 @@ impl Default for HostConfig {
             pool: PoolConfig::default(),
             history: HistoryConfig::default(),
             outbound: OutboundConfig::default(),
+            keyvalue: KeyValueConfig::default(),
         }
     }
 }
@@ -70,6 +76,21 @@ impl HostConfig {
     /// The state folder of a bay whose host is given none.
     pub fn state_of(bay: &Path) -> PathBuf {
         bay.join(".hotbay")
+    }
+
+    /// The folder of what services keep, in a state folder.
+    pub fn keyvalue_of(state: &Path) -> PathBuf {
+        state.join("keyvalue")
+    }
+
+    /// The folder of secrets in a state folder.
+    pub fn secrets_of(state: &Path) -> PathBuf {
+        state.join("secrets")
+    }
+
+    /// The folder of secrets in use.
+    pub fn secrets_dir(&self) -> PathBuf {
+        self.secrets.clone().unwrap_or_else(|| Self::secrets_of(&self.state_dir()))
     }
 
     /// The state folder in use.

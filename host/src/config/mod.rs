@@ -1,8 +1,11 @@
 //! Host settings and a service's settings: raw TOML in, validated types out. Every default stands here.
 
 mod document;
+mod granted_name;
 mod grants;
 mod host;
+mod http_grant;
+mod keyvalue;
 mod name;
 mod origin;
 mod outbound;
@@ -13,8 +16,11 @@ mod traffic;
 mod units;
 
 pub use document::SettingsError;
-pub use grants::{Grants, HttpGrant, INTERNAL, LOCALHOST};
+pub use granted_name::{BucketName, ConfigKey, EnvName, SecretName};
+pub use grants::Grants;
 pub use host::{CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
+pub use http_grant::{HttpGrant, INTERNAL, LOCALHOST};
+pub use keyvalue::KeyValueConfig;
 pub use name::{BayFile, BuildName, Label, NameError, ServiceName};
 pub use origin::{Host, Origin, OriginError};
 pub use outbound::OutboundConfig;

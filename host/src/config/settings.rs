@@ -236,6 +236,10 @@ mod tests {
             idle = "1s"
             [grants]
             http = ["https://api.example.com"]
+            keyvalue = ["default"]
+            env = { LOG_LEVEL = "info" }
+            config = { page_size = "20" }
+            secrets = ["db_password"]
             [probe]
             path = "/ready"
             expect = 204
@@ -258,7 +262,9 @@ mod tests {
         };
         assert_eq!(settings.limits, expected);
         assert_eq!(settings.instances, InstancePolicy::Reuse { max_requests: 7, idle: second.0 });
-        assert_eq!(settings.grants.listed(), ["http https://api.example.com"]);
+        let grants =
+            ["http https://api.example.com", "keyvalue default", "env LOG_LEVEL", "config page_size", "secret db_password"];
+        assert_eq!(settings.grants.listed(), grants);
         assert_eq!(settings.probe.unwrap().expect().as_u16(), 204);
         assert_eq!(settings.routes.len(), 1);
     }
@@ -274,6 +280,10 @@ mod tests {
             "[[route]]\npath = '/'",
             "[probe]\npath = '/'",
             "[grants]\nhttp = ['http://a.b']",
+            "[grants]\nkeyvalue = ['default']",
+            "[grants]\nenv = { A = '' }",
+            "[grants]\nconfig = { a = '' }",
+            "[grants]\nsecrets = ['a']",
         ] {
             assert!(!plain.same_revision(&settings(other)), "{other}");
         }

@@ -3,10 +3,10 @@
 use super::{bay::parse_settings, history::Files, publication::Current};
 use crate::{
     config::{BuildName, RouteSpec, Settings, Traffic},
-    runtime::{Build, Digest, Reject},
+    runtime::{Build, Digest, Reject, SecretFolder, Secrets},
 };
 use bytes::Bytes;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A build and what its settings say, read once.
 pub(super) struct Candidate {
@@ -15,14 +15,32 @@ pub(super) struct Candidate {
     pub(super) text: Option<Bytes>,
     /// What it says, or why that will not do.
     pub(super) settings: Result<Settings, Reject>,
+    /// The secrets that the settings grant, or why one cannot be read. None where the settings will not do.
+    pub(super) secrets: Result<Secrets, Reject>,
+    /// How long ago the youngest of them was written.
+    pub(super) secrets_age: Duration,
     /// When it was seen or ordered.
     pub(super) detected: Instant,
 }
 
 impl Candidate {
-    pub(super) fn new(name: &BuildName, build: Build, text: Option<Bytes>, detected: Instant) -> Self {
+    /// Reads its secrets: waits for the disk.
+    pub(super) fn new(name: &BuildName, build: Build, text: Option<Bytes>, detected: Instant, folder: &SecretFolder) -> Self {
         let settings = parse_settings(&name.service, text.as_ref());
-        Self { build, text, settings, detected }
+        let read = settings.as_ref().map(|settings| folder.read(settings.grants.secrets())).unwrap_or(Ok(Default::default()));
+        let secrets_age = read.as_ref().map_or(Duration::MAX, |(_, age)| *age);
+        let secrets = read.map(|(secrets, _)| secrets).map_err(Reject::from);
+        Self { build, text, settings, secrets, secrets_age, detected }
+    }
+
+    /// Whether it is granted secrets, which may change.
+    pub(super) fn has_secrets(&self) -> bool {
+        self.settings.as_ref().is_ok_and(|settings| !settings.grants.secrets().is_empty())
+    }
+
+    /// What its secrets were, to be compared.
+    pub(super) fn secrets_seen(&self) -> Result<Secrets, String> {
+        self.secrets.clone().map_err(|reject| reject.reason)
     }
 
     /// What the history calls it.
@@ -42,6 +60,7 @@ impl Candidate {
     pub(super) fn makes(&self, current: &Current) -> bool {
         current.revision.digest() == self.build.digest()
             && self.settings.as_ref().is_ok_and(|settings| settings.same_revision(current.revision.settings()))
+            && self.secrets.as_ref().is_ok_and(|secrets| secrets == current.revision.secrets())
     }
 
     /// Whether it makes the revision of these files, as the history of `name` holds them. Comments and shares make no difference.

@@ -160,7 +160,8 @@ impl Swaps {
             }
             Change::Remove => return Err(OrderError::UnknownService(self.name.clone())),
         };
-        Ok(Ordered { candidate: Candidate::new(&self.name, build, text, detected), written, before, abandoned })
+        let candidate = self.candidate(build, text, detected).await.map_err(OrderError::Rejected)?;
+        Ok(Ordered { candidate, written, before, abandoned })
     }
 
     /// The build of `name` in the bay, if there is one, once nobody writes it.

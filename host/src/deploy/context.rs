@@ -10,7 +10,7 @@ use super::{
 use crate::{
     config::BuildName,
     registry::Registry,
-    runtime::{Build, Loader},
+    runtime::{Build, Loader, SecretFolder, SecretsSeen},
     shutdown::Shutdown,
 };
 use bytes::Bytes;
@@ -32,6 +32,9 @@ pub(super) struct SwapContext {
     pub(super) drain: Duration,
     /// Counts the changes of who owns which routes: whoever lost a route to another service tries again.
     pub(super) routes_changed: watch::Sender<u64>,
+    pub(super) secrets: SecretFolder,
+    /// How the files of the secrets were seen last: whoever is granted one looks again.
+    pub(super) secrets_seen: watch::Sender<SecretsSeen>,
     /// Held from the check of the routes until the publication, so that no file is placed whose routes another has taken meanwhile.
     pub(super) publishing: Mutex<()>,
     /// Where an order goes whose task has ended.

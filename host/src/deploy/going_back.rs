@@ -6,7 +6,7 @@ use super::{
     publication::{Rejected, Standing},
     swap::{Prepared, Swaps},
 };
-use crate::runtime::Reject;
+use crate::runtime::{Reject, Secrets};
 use bytes::Bytes;
 use std::time::{Instant, SystemTime};
 
@@ -105,6 +105,31 @@ impl Swaps {
         Err(first.unwrap_or_else(|| Reject::new("the history holds no earlier good revision", REMEDY)))
     }
 
+    /// What serves beside files that were rejected gets its secrets as they are now. One that is missing stays as it was: the files
+    /// in the bay are told of it where they name it.
+    pub(super) async fn renew_secrets(&mut self) {
+        let Some(current) = self.current.as_ref().filter(|_| self.rejected.is_some()) else { return };
+        if current.revision.settings().grants.secrets().is_empty() {
+            return;
+        }
+        let files = current.files.clone();
+        let (Ok(candidate), Some(current)) = (self.candidate_of_files(files).await, &self.current) else { return };
+        if !candidate.secrets.as_ref().is_ok_and(|secrets| secrets != current.revision.secrets()) {
+            return;
+        }
+        let reason = "its secrets changed, and what lies in the bay was rejected";
+        let came = if current.is_instead_of_the_bay() { current.came } else { Came::LastGood };
+        let prepared = match self.prepare(&candidate).await {
+            Ok(prepared) => prepared,
+            Err(reject) => return self.context.events.last_good_fails(&self.name, &reject),
+        };
+        let context = self.context.clone();
+        let _turn = context.publishing.lock().await;
+        if let Err(reject) = self.publish(prepared, &candidate, came, Some(reason), None) {
+            self.context.events.last_good_fails(&self.name, &reject);
+        }
+    }
+
     /// Looks at the counters of what serves, and goes back from it where it is new and fails too often.
     pub(super) async fn judge(&mut self) {
         let Some(current) = &mut self.current else { return };
@@ -130,13 +155,14 @@ impl Swaps {
     async fn roll_back(&mut self, reason: &str) -> Result<(), Reject> {
         let Some(current) = &self.current else { return Ok(()) };
         let (files, bad) = (current.files.clone(), current.revision.digest().short());
+        let secrets = current.revision.secrets().clone();
         let (entries, is_current) = (self.entries().await, self.is_current());
         let others = self.good(&entries).into_iter().filter(|entry| !is_current(entry));
         let entries: Vec<Entry> = others.cloned().collect();
         let is_label = self.name.label.is_some();
         let (candidate, prepared) = match self.prepare_first(entries).await {
             Ok(prepared) => prepared,
-            Err(reject) if is_label && reject.retries == 0 => return self.withdraw(files, &bad, reason).await,
+            Err(reject) if is_label && reject.retries == 0 => return self.withdraw(files, secrets, &bad, reason).await,
             Err(reject) => return Err(reject),
         };
         let context = self.context.clone();
@@ -153,13 +179,13 @@ impl Swaps {
         let because = format!("the host went back from {bad}: {reason}");
         self.publish(prepared, &candidate, Came::AutomaticRollback, Some(&because), None)?;
         drop(turn);
-        self.went_back(files, Reject::new(because, REMEDY));
+        self.went_back(files, secrets, Reject::new(because, REMEDY));
         self.remember(&candidate).await;
         Ok(())
     }
 
     /// Gives the share of a labelled revision that fails, and has none before it, back to the main one.
-    async fn withdraw(&mut self, files: Files, bad: &str, reason: &str) -> Result<(), Reject> {
+    async fn withdraw(&mut self, files: Files, secrets: Secrets, bad: &str, reason: &str) -> Result<(), Reject> {
         self.note_fault(&files, reason).await;
         let (Some(label), Some(current)) = (&self.name.label, self.current.take()) else { return Ok(()) };
         let because = "it failed, and the main revision takes its share";
@@ -167,16 +193,17 @@ impl Swaps {
         self.context.registry.remove_label(&self.name.service, label);
         self.context.board.withdrawn(&self.name.to_string());
         self.retire(current, Some(because));
-        self.went_back(files, Reject::new(format!("the host went back from {bad}: {reason}"), REMEDY));
+        self.went_back(files, secrets, Reject::new(format!("the host went back from {bad}: {reason}"), REMEDY));
         Ok(())
     }
 
-    fn went_back(&mut self, files: Files, reject: Reject) {
+    fn went_back(&mut self, files: Files, secrets: Secrets, reject: Reject) {
         let bad = files.digest.short();
         self.context.board.rejected(&self.name.to_string(), Some(&bad), &reject.reason, &reject.remedy);
         let sighting = *self.sightings.borrow();
         let went_back_from = Some((files, SystemTime::now()));
-        self.rejected = Some(Rejected { sighting, reject, contested: false, tries: 0, retry: None, went_back_from });
+        let secrets = Some(Ok(secrets));
+        self.rejected = Some(Rejected { sighting, reject, secrets, contested: false, tries: 0, retry: None, went_back_from });
     }
 
     /// Remembers that somebody or the host went back from these files.
@@ -187,10 +214,14 @@ impl Swaps {
 
     /// The build and the settings of a revision of the history. A labelled one has the settings that its service has now.
     pub(super) async fn candidate_of(&self, entry: Entry) -> Result<Candidate, Reject> {
+        self.candidate_of_files(entry.files()).await
+    }
+
+    async fn candidate_of_files(&self, files: Files) -> Result<Candidate, Reject> {
         let detected = Instant::now();
-        let digest = entry.digest;
+        let digest = files.digest;
         let text = match self.name.label {
-            None => entry.settings.map(Bytes::from),
+            None => files.settings.map(Bytes::from),
             Some(_) => match self.read_settings().await {
                 Ok(read) => read.map(|(text, _)| text),
                 Err(error) => return Err(Reject::transient(error.to_string(), super::UNREADABLE_REMEDY)),
@@ -198,7 +229,7 @@ impl Swaps {
         };
         let read = self.with_history(move |history, _| Some(history.build(&digest))).await;
         match read {
-            Some(Ok(build)) => Ok(Candidate::new(&self.name, build, text, detected)),
+            Some(Ok(build)) => self.candidate(build, text, detected).await,
             read => {
                 let error = read.and_then(Result::err).map(|error| format!(": {error}")).unwrap_or_default();
                 Err(Reject::new(

@@ -24,7 +24,7 @@ pub use publication::Standing;
 use crate::{
     config::BuildName,
     registry::Registry,
-    runtime::{Drain, Loader, Reject},
+    runtime::{Drain, Loader, Reject, SecretFolder},
     shutdown::Shutdown,
 };
 use bay::{Bay, BayView, Sighting, parse_settings};
@@ -69,6 +69,8 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// What makes revisions of builds.
     pub loader: Arc<Loader>,
+    /// Where secrets are.
+    pub secrets: SecretFolder,
     /// What was good once.
     pub history: Arc<History>,
     /// Where events go.
@@ -104,9 +106,9 @@ impl Deployer {
     /// # Errors
     /// Where the bay cannot be read.
     pub fn start(parts: Parts, is_successor: bool) -> io::Result<(Self, Start)> {
-        let Parts { bay, rescan, drain, registry, loader, history, events, board, shutdown } = parts;
+        let Parts { bay, rescan, drain, registry, loader, secrets, history, events, board, shutdown } = parts;
         let hint = Arc::new(Notify::new());
-        let watcher = Watcher::new(bay.clone(), rescan, hint.clone());
+        let watcher = Watcher::new(bay.clone(), secrets.path().to_owned(), rescan, hint.clone());
         let (orders, ordered) = Orders::new();
         let context = SwapContext {
             hint,
@@ -119,6 +121,9 @@ impl Deployer {
             shutdown,
             drain,
             routes_changed: watch::channel(0).0,
+            // Before any of them is read, so that no change falls between.
+            secrets_seen: watch::channel(secrets.seen()).0,
+            secrets,
             publishing: tokio::sync::Mutex::new(()),
             orders: orders.clone(),
             in_charge: watch::channel(false).0,
@@ -201,7 +206,12 @@ impl Deployer {
 
     async fn look(&mut self) {
         let context = self.context.clone();
-        let scanned = tokio::task::spawn_blocking(move || context.bay.scan()).await;
+        let looking = move || {
+            let seen = context.secrets.seen();
+            context.secrets_seen.send_if_modified(|last| std::mem::replace(last, seen) != seen);
+            context.bay.scan()
+        };
+        let scanned = tokio::task::spawn_blocking(looking).await;
         match scanned.map_err(io::Error::other).flatten() {
             Ok(view) => {
                 if std::mem::take(&mut self.unreadable) {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::{BuildName, RouteSpec, Settings},
     fault_point,
-    runtime::{Build, Drain, Kind, Reject, Revision},
+    runtime::{Build, Drain, Kind, Reject, Revision, Secrets},
 };
 use std::{
     io,
@@ -86,6 +86,8 @@ pub(super) struct Rejected {
     /// The files as they were. The same content placed anew is a new attempt: whoever places it wants one.
     pub(super) sighting: Sighting,
     pub(super) reject: Reject,
+    /// The secrets that it would have had, as they were; none where nothing was read.
+    pub(super) secrets: Option<Result<Secrets, String>>,
     pub(super) contested: bool,
     /// How often the same was tried again, and when to do so next; never where the build itself is at fault.
     pub(super) tries: u32,
@@ -101,7 +103,12 @@ impl Rejected {
         let Some((files, moment)) = &self.went_back_from else {
             return false;
         };
-        candidate.makes_files(name, files) && stamp.changed_at() <= *moment
+        candidate.makes_files(name, files) && stamp.changed_at() <= *moment && !self.had_other_secrets(candidate)
+    }
+
+    /// Whether its secrets have changed since.
+    pub(super) fn had_other_secrets(&self, candidate: &Candidate) -> bool {
+        self.secrets.as_ref().is_some_and(|secrets| *secrets != candidate.secrets_seen())
     }
 }
 
@@ -260,7 +267,8 @@ impl Swaps {
             let changed = self.context.registry.mark_down([(self.name.service.clone(), routes)]);
             self.routes_changed(changed);
         }
-        self.rejected = Some(Rejected { sighting, reject, contested, tries, retry, went_back_from: None });
+        let secrets = candidate.map(Candidate::secrets_seen);
+        self.rejected = Some(Rejected { sighting, reject, secrets, contested, tries, retry, went_back_from: None });
     }
 
     /// Whether the routes of its settings could be published at this moment.

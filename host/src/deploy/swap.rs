@@ -14,9 +14,10 @@ use super::{
 use crate::{
     config::BuildName,
     fault_point,
-    runtime::{Drain, Reject, Revision, Stage},
+    runtime::{Build, Drain, Reject, Revision, SecretsSeen, Stage},
     telemetry::ServiceMetrics,
 };
+use bytes::Bytes;
 use std::{
     io,
     sync::Arc,
@@ -51,6 +52,8 @@ pub(super) struct Swaps {
     /// Whether the files that were believed last had settings among them, and since when those are missing.
     had_settings: bool,
     settings_gone: Option<Instant>,
+    /// Whether what was seen last in the bay is granted secrets, which may change.
+    has_secrets: bool,
     /// Keeps what is counted of the service for as long as it is followed.
     _metrics: Arc<ServiceMetrics>,
 }
@@ -99,6 +102,7 @@ impl Swaps {
             rejected: None,
             had_settings: false,
             settings_gone: None,
+            has_secrets: false,
         }
     }
 
@@ -132,6 +136,7 @@ impl Swaps {
 
     async fn follow(&mut self) {
         let mut routes = self.context.routes_changed.subscribe();
+        let mut secrets = self.context.secrets_seen.subscribe();
         let mut missing = WRITING_PAUSE;
         loop {
             // Orders were given after the files that are seen now were placed, or they would not be waiting.
@@ -147,7 +152,10 @@ impl Swaps {
             let vanished = sighting.build.is_some() && matches!(attempt, Attempt::Gone);
             missing = if vanished { (missing * 2).min(WRITING_PAUSE_MAX) } else { WRITING_PAUSE };
             let woken = match attempt {
-                Attempt::Settled => self.changed(&mut routes).await,
+                Attempt::Settled => {
+                    self.renew_secrets().await;
+                    self.changed(&mut routes, &mut secrets).await
+                }
                 // Reading a large file again and again while it is copied would take a core: half of one at most.
                 Attempt::Again(pause) => self.pause(begun.elapsed().min(WRITING_PAUSE_MAX), pause).await,
                 Attempt::Recheck => self.pause(Duration::ZERO, CLOCK_GRAIN).await,
@@ -201,14 +209,17 @@ impl Swaps {
         }
     }
 
-    /// Waits for the next change of the files or an order, of the routes where one of ours is another's, or for the time of a new
-    /// attempt.
-    async fn changed(&mut self, routes: &mut watch::Receiver<u64>) -> Woken {
+    /// Waits for the next change of the files or an order, of the routes where one of ours is another's, of the secrets where some
+    /// are granted, or for the time of a new attempt.
+    async fn changed(&mut self, routes: &mut watch::Receiver<u64>, secrets: &mut watch::Receiver<SecretsSeen>) -> Woken {
         let contested = self.rejected.as_ref().is_some_and(|rejected| rejected.contested);
         let retry = self.rejected.as_ref().and_then(|rejected| rejected.retry);
+        let serves_secrets = self.current.as_ref().is_some_and(|now| !now.revision.settings().grants.secrets().is_empty());
+        let has_secrets = self.has_secrets || serves_secrets;
         tokio::select! {
             woken = self.wait(retry) => woken,
             _ = routes.changed(), if contested => Woken::Changed,
+            _ = secrets.changed(), if has_secrets => Woken::Changed,
         }
     }
 
@@ -245,7 +256,15 @@ impl Swaps {
         self.had_settings = contents.settings.is_some();
         let sighting = contents.sighting();
         let Contents { build, stamp, settings, .. } = contents;
-        let candidate = Candidate::new(&self.name, build, settings, detected);
+        let candidate = match self.candidate(build, settings, detected).await {
+            Ok(candidate) => candidate,
+            Err(reject) => return self.refuse(reject, sighting, None, false, detected).await,
+        };
+        self.has_secrets = candidate.has_secrets();
+        // As settings: a secret may be written in steps.
+        if let Some(wait) = SETTLED.checked_sub(candidate.secrets_age).filter(|left| !left.is_zero()) {
+            return Attempt::Again(wait);
+        }
         if self.serves(&candidate) {
             return self.still_current(candidate, sighting).await;
         }
@@ -262,7 +281,8 @@ impl Swaps {
             return self.refuse(reject, sighting, Some(&candidate), false, detected).await;
         }
         let past = self.past_of(&candidate).await;
-        if let Some(reject) = past.gone_back_from.filter(|(_, moment)| stamp.changed_at() <= *moment) {
+        let renewed = self.rejected.as_ref().is_some_and(|rejected| rejected.had_other_secrets(&candidate));
+        if let Some(reject) = past.gone_back_from.filter(|(_, moment)| !renewed && stamp.changed_at() <= *moment) {
             return self.refuse_again(reject, sighting, &candidate).await;
         }
         let (loaded, contested) = match self.prepare(&candidate).await {
@@ -340,6 +360,16 @@ impl Swaps {
         self.bay_work(move |bay| bay.read(&name)).await
     }
 
+    /// A build and its settings, with the secrets that these grant.
+    ///
+    /// # Errors
+    /// A panic, which was logged.
+    pub(super) async fn candidate(&self, build: Build, text: Option<Bytes>, detected: Instant) -> Result<Candidate, Reject> {
+        let (context, name) = (self.context.clone(), self.name.clone());
+        let read = tokio::task::spawn_blocking(move || Candidate::new(&name, build, text, detected, &context.secrets));
+        read.await.map_err(|error| Reject::transient(error.to_string(), UNREADABLE_REMEDY))
+    }
+
     /// How long the settings file must be left alone before it is believed; none where it is already.
     pub(super) fn settings_unsettled(&mut self, stamp: Option<Stamp>, blank: bool) -> Option<Duration> {
         let Some(stamp) = stamp else {
@@ -384,7 +414,7 @@ impl Swaps {
             return true;
         }
         let due = rejected.retry.is_some_and(|at| at <= Instant::now());
-        if rejected.sighting != *sighting || due {
+        if rejected.sighting != *sighting || due || rejected.had_other_secrets(candidate) {
             return false;
         }
         // Whoever lost a route loads again only once it is free.
@@ -393,15 +423,15 @@ impl Swaps {
 
     /// Everything up to the publication: nothing of it can be seen from outside. Each step is told when it has ended.
     pub(super) async fn prepare(&self, candidate: &Candidate) -> Result<Prepared, Reject> {
-        let Candidate { build, settings, detected, .. } = candidate;
+        let Candidate { build, settings, secrets, detected, .. } = candidate;
         let revision = build.digest().short();
         fault_point::reached("reading");
         self.context.events.state(&self.name, Some(&revision), State::Detected, Duration::ZERO);
         self.context.events.state(&self.name, Some(&revision), State::Reading, detected.elapsed());
-        let settings = settings.clone()?;
+        let (settings, secrets) = (settings.clone()?, secrets.clone()?);
         let mut steps = Steps { swaps: self, revision: &revision, now: None, ended: Vec::new() };
         let (revision, drain) =
-            self.context.loader.load(&self.name.service, build, settings, |stage| steps.enter(Some(stage))).await?;
+            self.context.loader.load(&self.name.service, build, (settings, secrets), |stage| steps.enter(Some(stage))).await?;
         steps.enter(None);
         Ok(Prepared { revision, drain, steps: steps.ended })
     }

@@ -10,18 +10,26 @@ use tracing::{info, warn};
 
 /// Watches the bay for as long as it lives.
 pub(super) struct Watcher {
-    folder: PathBuf,
+    bay: Watched,
+    /// What is not there, as with hosts without secrets, is not watched.
+    secrets: Watched,
     hint: Arc<Notify>,
     rescan: Duration,
+    warned: bool,
+}
+
+/// One folder.
+struct Watched {
+    folder: PathBuf,
     /// The watch in force and the folder's identity when it was set.
     watch: Option<(RecommendedWatcher, (u64, u64))>,
-    warned: bool,
 }
 
 impl Watcher {
     /// `hint` is notified where somebody else knows a reason to look.
-    pub(super) fn new(folder: PathBuf, rescan: Duration, hint: Arc<Notify>) -> Self {
-        let mut watcher = Self { folder, hint, rescan, watch: None, warned: false };
+    pub(super) fn new(bay: PathBuf, secrets: PathBuf, rescan: Duration, hint: Arc<Notify>) -> Self {
+        let watched = |folder| Watched { folder, watch: None };
+        let mut watcher = Self { bay: watched(bay), secrets: watched(secrets), hint, rescan, warned: false };
         watcher.ensure();
         watcher
     }
@@ -33,17 +41,41 @@ impl Watcher {
         }
     }
 
-    /// Sets the watch anew where the folder under this name is another one than before.
+    /// Sets the watches anew where the folders under these names are others than before.
     fn ensure(&mut self) {
+        // The rescan looks at secrets too, and says nothing of the watch: that of the bay fails for the same reasons.
+        let _ = self.secrets.ensure(&self.hint);
+        match self.bay.ensure(&self.hint) {
+            Ok(false) => {}
+            Ok(true) => {
+                if std::mem::take(&mut self.warned) {
+                    info!(bay = %self.bay.folder.display(), "the bay is watched again");
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.warned, true) {
+                    warn!(
+                        bay = %self.bay.folder.display(), %error, rescan = ?self.rescan,
+                        "the bay cannot be watched and is read at intervals instead; raise fs.inotify.max_user_instances and max_user_watches"
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl Watched {
+    /// Returns whether a watch was set just now.
+    fn ensure(&mut self, hint: &Arc<Notify>) -> notify::Result<bool> {
         let Ok(found) = std::fs::metadata(&self.folder) else {
             self.watch = None;
-            return;
+            return Ok(false);
         };
         let identity = (found.dev(), found.ino());
         if self.watch.as_ref().is_some_and(|(_, watched)| *watched == identity) {
-            return;
+            return Ok(false);
         }
-        let hint = self.hint.clone();
+        let hint = hint.clone();
         let tell = move |event: notify::Result<Event>| {
             // Reading the bay is an access too: it must not be a reason to read it again. An error is one, since it may hide events.
             let reading = |event: &Event| match event.kind {
@@ -54,27 +86,9 @@ impl Watcher {
                 hint.notify_one();
             }
         };
-        let watch = notify::recommended_watcher(tell).and_then(|mut watcher| {
-            watcher.watch(&self.folder, RecursiveMode::NonRecursive)?;
-            Ok(watcher)
-        });
-        match watch {
-            Ok(watcher) => {
-                if self.warned {
-                    info!(bay = %self.folder.display(), "the bay is watched again");
-                }
-                self.warned = false;
-                self.watch = Some((watcher, identity));
-            }
-            Err(error) => {
-                if !self.warned {
-                    warn!(
-                        bay = %self.folder.display(), %error, rescan = ?self.rescan,
-                        "the bay cannot be watched and is read at intervals instead; raise fs.inotify.max_user_instances and max_user_watches"
-                    );
-                }
-                self.warned = true;
-            }
-        }
+        let mut watcher = notify::recommended_watcher(tell)?;
+        watcher.watch(&self.folder, RecursiveMode::NonRecursive)?;
+        self.watch = Some((watcher, identity));
+        Ok(true)
     }
 }

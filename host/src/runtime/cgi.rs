@@ -43,6 +43,29 @@ const WRITES_MAX: usize = 4;
 const CONNECTION_HEADERS: [&str; 7] =
     ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
+/// The meta-variables of RFC 3875 §4.1 without those of headers, also where a request has none of them.
+const META_VARIABLES: [&str; 19] = [
+    "AUTH_TYPE",
+    "CONTENT_LENGTH",
+    "CONTENT_TYPE",
+    "GATEWAY_INTERFACE",
+    "PATH_INFO",
+    "PATH_TRANSLATED",
+    "QUERY_STRING",
+    "REMOTE_ADDR",
+    "REMOTE_HOST",
+    "REMOTE_IDENT",
+    "REMOTE_PORT",
+    "REMOTE_USER",
+    "REQUEST_METHOD",
+    "SCRIPT_NAME",
+    "SERVER_NAME",
+    "SERVER_PORT",
+    "SERVER_PROTOCOL",
+    "SERVER_SOFTWARE",
+    "REQUEST_URI",
+];
+
 /// One run of a command.
 pub(super) async fn drive(
     revision: Arc<Revision>,
@@ -54,7 +77,7 @@ pub(super) async fn drive(
     let environment = environment(&parts, &call)?;
     let (written, output) = mpsc::channel(WRITES_MAX);
     let (engine, limits, sink) = (&revision.code.engine, &revision.settings().limits, revision.sink());
-    let mut store = new_store(engine, revision.service(), limits, sink, revision.outbound(), |wasi| {
+    let mut store = new_store(engine, revision.service(), limits, sink, revision.granted(), |wasi| {
         wasi.envs(&environment).arg(revision.service().as_str());
         wasi.stdin(AsyncStdinStream::new(Stdin::new(body)));
         wasi.stdout(AsyncStdoutStream::new(WRITE_MAX, Stdout { sender: PollSender::new(written) }));
@@ -156,6 +179,11 @@ fn parse(block: &[u8]) -> Result<Response<()>, Fault> {
     *head.status_mut() = status.unwrap_or(usual);
     *head.headers_mut() = headers;
     Ok(head)
+}
+
+/// Whether a variable tells a command of its request: only the request may say what it says.
+pub(super) fn is_meta_variable(name: &str) -> bool {
+    META_VARIABLES.contains(&name) || name.starts_with("HTTP_")
 }
 
 /// The meta-variables of RFC 3875 §4.1, and REMOTE_PORT, which most servers give. `Authorization` is passed on, since the host

@@ -5,26 +5,26 @@ use super::{
     lifecycle,
     store::HostState,
 };
-use crate::capabilities::{add_logging, knows_logging};
+use crate::capabilities::{KEYVALUE_VERSION, add_keyvalue, add_logging, knows_logging};
 use serde::Serialize;
 use std::fmt;
 use wasmtime::Store;
 use wasmtime::component::{Component, Instance, InstancePre, Linker, types::ComponentItem};
 use wasmtime_wasi::p2::bindings::CommandPre as Command2;
 use wasmtime_wasi::p3::bindings::CommandPre as Command3;
-use wasmtime_wasi_config::WasiConfig;
 use wasmtime_wasi_http::handler::Proxy;
 use wasmtime_wasi_http::p2::{self, bindings::ProxyIndices};
 use wasmtime_wasi_http::p3::{self, bindings::ServiceIndices};
 
 /// WASI packages that link, whatever the settings grant.
-const OFFERED: [&str; 9] = [
+const OFFERED: [&str; 10] = [
     "wasi:cli",
     "wasi:clocks",
     "wasi:config",
     "wasi:filesystem",
     "wasi:http",
     "wasi:io",
+    "wasi:keyvalue",
     "wasi:logging",
     "wasi:random",
     "wasi:sockets",
@@ -169,8 +169,9 @@ fn base(engines: &Engines, flavour: Flavour) -> wasmtime::Result<Linker<HostStat
     let mut linker = Linker::new(engines.get(flavour));
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     p2::add_only_http_to_linker_async(&mut linker)?;
-    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut HostState| WasiConfig::from(&state.config))?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, HostState::config)?;
     add_logging(&mut linker, |state, level, context, message| state.log.message(level, context, message))?;
+    add_keyvalue(&mut linker, HostState::keyvalue)?;
     Ok(linker)
 }
 
@@ -193,6 +194,11 @@ fn refuse_unknown_imports(component: &Component) -> Result<(), LinkError> {
                 continue;
             }
             format!("build it against wit/deps/logging.wit, version 0.1.0-draft; this one asks for version `{version}`")
+        } else if package == "wasi:keyvalue" {
+            if version == KEYVALUE_VERSION {
+                continue;
+            }
+            format!("build it against wit/deps/keyvalue.wit, version {KEYVALUE_VERSION}; this one asks for version `{version}`")
         } else if OFFERED.contains(&package) {
             if version.starts_with("0.2.") || version.starts_with("0.3.") || package == "wasi:config" {
                 continue;

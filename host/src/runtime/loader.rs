@@ -4,16 +4,18 @@ use super::{
     artifact::Unfit,
     build::Build,
     cache::{self, Cache},
+    cgi,
     compile::{CompileError, Compiler},
     digest::Digest,
     engine::{Engines, Flavour, compatibility},
     fault::Fault,
+    granted::Sources,
     linker::{Kind, LinkError, Linked, Linkers, Surface},
     probe::{self, Answer, Unready},
     revision::{Cold, Drain, Observers, Revision},
 };
 use crate::{
-    capabilities::Network,
+    capabilities::{SecretError, Secrets},
     config::{CompileConfig, PoolConfig, ServiceName, Settings},
 };
 use std::{fs::File, io, os::fd::AsRawFd, path::Path, sync::Arc};
@@ -64,6 +66,12 @@ impl From<LinkError> for Reject {
     }
 }
 
+impl From<SecretError> for Reject {
+    fn from(error: SecretError) -> Self {
+        Self::new(error.reason, error.remedy)
+    }
+}
+
 impl From<Unfit> for Reject {
     fn from(unfit: Unfit) -> Self {
         Self::new(unfit.to_string(), unfit.remedy())
@@ -89,7 +97,7 @@ pub struct Loader {
     cache: Cache,
     compiler: Compiler,
     observers: Observers,
-    network: Arc<Network>,
+    sources: Sources,
 }
 
 impl Loader {
@@ -102,7 +110,7 @@ impl Loader {
         pool: &PoolConfig,
         compile: CompileConfig,
         observers: Observers,
-        network: Arc<Network>,
+        sources: Sources,
     ) -> wasmtime::Result<Self> {
         let engines = Engines::new(pool)?;
         Ok(Self {
@@ -112,7 +120,7 @@ impl Loader {
             cache: state.map_or_else(Cache::none, Cache::open),
             compiler: Compiler::new(compile),
             observers,
-            network,
+            sources,
         })
     }
 
@@ -124,7 +132,7 @@ impl Loader {
         self: &Arc<Self>,
         service: &ServiceName,
         build: &Build,
-        settings: Settings,
+        (settings, secrets): (Settings, Secrets),
         mut enter: impl FnMut(Stage),
     ) -> Result<(Arc<Revision>, Drain), Reject> {
         build.binary().map_err(Unfit::clone)?;
@@ -132,8 +140,8 @@ impl Loader {
         let (component, flavour) = self.component(build).await?;
         enter(Stage::Linking);
         let linked = self.linkers.link(&component, flavour)?;
-        probeable(linked.0, &settings)?;
-        let (revision, drained) = self.revision(service, build, settings, &component, linked);
+        suits(linked.0, &settings)?;
+        let (revision, drained) = self.revision(service, build, (settings, secrets), &component, linked);
         // The revision's own is the last, and is let go off the async threads.
         drop(component);
         enter(Stage::Warming);
@@ -146,7 +154,12 @@ impl Loader {
     }
 
     /// Goes through the same steps and tells what it saw, for `hotbay check`.
-    pub async fn inspect(self: &Arc<Self>, service: &ServiceName, build: &Build, settings: Settings) -> Inspection {
+    pub async fn inspect(
+        self: &Arc<Self>,
+        service: &ServiceName,
+        build: &Build,
+        (settings, secrets): (Settings, Secrets),
+    ) -> Inspection {
         let mut seen = Inspection { kind: None, surface: Surface::default(), reject: None };
         let outcome = async {
             build.binary().map_err(Unfit::clone)?;
@@ -154,8 +167,8 @@ impl Loader {
             seen.surface = Surface::of(&component);
             let (kind, linked) = self.linkers.link(&component, flavour)?;
             seen.kind = Some(kind);
-            probeable(kind, &settings)?;
-            let (revision, _) = self.revision(service, build, settings, &component, (kind, linked));
+            suits(kind, &settings)?;
+            let (revision, _) = self.revision(service, build, (settings, secrets), &component, (kind, linked));
             warm(&revision).await
         };
         seen.reject = outcome.await.err();
@@ -166,11 +179,11 @@ impl Loader {
         &self,
         service: &ServiceName,
         build: &Build,
-        settings: Settings,
+        made: (Settings, Secrets),
         component: &Component,
         linked: (Kind, Linked),
     ) -> (Arc<Revision>, Drain) {
-        Revision::new(service.clone(), *build.digest(), settings, component, linked, &self.observers, &self.network)
+        Revision::new(service.clone(), *build.digest(), made, component, linked, &self.observers, &self.sources)
     }
 
     /// The component from the cache, or compiled now.
@@ -283,8 +296,16 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// Whether the settings ask only what this kind can answer.
-fn probeable(kind: Kind, settings: &Settings) -> Result<(), Reject> {
+/// Whether the settings suit what is served in this way.
+fn suits(kind: Kind, settings: &Settings) -> Result<(), Reject> {
+    if kind == Kind::Command
+        && let Some(name) = settings.grants.env().keys().find(|name| cgi::is_meta_variable(name.as_str()))
+    {
+        return Err(Reject::new(
+            format!("its settings grant the environment variable `{name}`, which tells a command of its request"),
+            format!("give `env.{name}` another name in [grants]: those of CGI, and all that begin with HTTP_, are the request's"),
+        ));
+    }
     match (kind, &settings.probe) {
         (Kind::Library, Some(_)) => Err(Reject::new(
             "its settings have [probe], and a library answers no HTTP",

@@ -10,6 +10,7 @@ mod compile;
 mod digest;
 mod engine;
 mod fault;
+mod granted;
 mod instance;
 mod invoke;
 mod lifecycle;
@@ -25,7 +26,9 @@ mod running;
 mod stdio;
 mod store;
 
-pub use crate::capabilities::{Network, NetworkError};
+pub use crate::capabilities::{
+    KeyValue, KeyValueFailure, Network, NetworkError, SecretError, SecretFolder, Secrets, SecretsSeen,
+};
 pub use artifact::{Binary, Unfit};
 pub use body::GuestBody;
 pub use build::Build;
@@ -34,6 +37,7 @@ pub use compile::{SUBCOMMAND as COMPILE_CHILD, child as compile_child};
 pub use digest::Digest;
 pub use engine::{Engines, Flavour};
 pub use fault::{Fault, Report};
+pub use granted::Sources;
 pub(crate) use invoke::invoke;
 pub use linker::{Kind, Surface};
 pub use loader::{Inspection, Loader, Reject, Stage};

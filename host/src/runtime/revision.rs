@@ -3,6 +3,7 @@
 use super::{
     digest::Digest,
     fault::{Fault, quoted},
+    granted::{Granted, Sources},
     instance::{IdleInstances, Instance},
     lifecycle::LifecycleIndex,
     linker::{Kind, Linked},
@@ -11,7 +12,7 @@ use super::{
     store::{HostState, new_store},
 };
 use crate::{
-    capabilities::{Network, OutboundClient},
+    capabilities::Secrets,
     config::{InstancePolicy, ServiceName, Settings},
     telemetry::{GuestLines, Metrics, RevisionMetrics, Vitals},
 };
@@ -45,7 +46,7 @@ pub struct Revision {
     permits: Arc<Semaphore>,
     waiting: Arc<AtomicU32>,
     sink: Arc<GuestSink>,
-    outbound: Arc<OutboundClient>,
+    granted: Arc<Granted>,
     expired: CancellationToken,
     /// Cancels [`Drain::idle`] when the revision is dropped.
     _gone: DropGuard,
@@ -79,11 +80,11 @@ impl Revision {
     pub(crate) fn new(
         service: ServiceName,
         digest: Digest,
-        settings: Settings,
+        (settings, secrets): (Settings, Secrets),
         component: &Component,
         (kind, linked): (Kind, Linked),
         observers: &Observers,
-        network: &Arc<Network>,
+        sources: &Sources,
     ) -> (Arc<Self>, Drain) {
         let kept = Arc::new(AtomicUsize::new(0));
         let idle = match settings.instances {
@@ -101,10 +102,10 @@ impl Revision {
         let (permits, waiting) = (Arc::new(Semaphore::new(concurrency)), Arc::new(AtomicU32::new(0)));
         let vitals = Vitals { permits: permits.clone(), concurrency, waiting: waiting.clone(), idle: kept, gone: gone.clone() };
         let metrics = observers.metrics.revision(service.as_str(), &short, vitals);
-        let outbound = OutboundClient::new(service.clone(), metrics.service().clone(), settings.grants.clone(), network);
+        let granted = Granted::new(&service, &settings.grants, secrets, metrics.service(), sources);
         let revision = Self {
             permits,
-            outbound,
+            granted,
             sink: Arc::new(GuestSink { metrics, lines: observers.lines.clone() }),
             // Hex digits are always a header value.
             header: HeaderValue::from_str(&short).unwrap_or(HeaderValue::from_static("")),
@@ -140,6 +141,11 @@ impl Revision {
         &self.settings
     }
 
+    /// The secrets that it was granted, as they were then.
+    pub(crate) fn secrets(&self) -> &Secrets {
+        self.granted.secrets()
+    }
+
     /// `x-hotbay-revision`.
     pub(crate) fn header(&self) -> &HeaderValue {
         &self.header
@@ -165,9 +171,9 @@ impl Revision {
         &self.sink
     }
 
-    /// What it may ask of other hosts.
-    pub(super) fn outbound(&self) -> &Arc<OutboundClient> {
-        &self.outbound
+    /// What its guests may reach.
+    pub(super) fn granted(&self) -> &Arc<Granted> {
+        &self.granted
     }
 
     /// Ends everything that still runs on this revision.
@@ -177,7 +183,7 @@ impl Revision {
 
     /// A store with this revision's limits.
     pub(super) fn store(&self) -> Store<HostState> {
-        new_store(&self.code.engine, &self.service, &self.settings.limits, &self.sink, &self.outbound, |_| {})
+        new_store(&self.code.engine, &self.service, &self.settings.limits, &self.sink, &self.granted, |_| {})
     }
 
     /// A fresh instance that takes HTTP requests, in a store of its own.
@@ -352,7 +358,11 @@ impl Revision {
         let linked = Linked::Library(wasmtime::component::Linker::new(&engine).instantiate_pre(&component).unwrap());
         let settings = Settings::parse(service, settings).unwrap();
         let observers = Observers { metrics: Arc::new(Metrics::new().unwrap()), lines: GuestLines::new() };
-        let network = Network::new(crate::config::OutboundConfig::default()).unwrap();
-        Self::new(service.clone(), Digest::of(&[n]), settings, &component, (Kind::Http02, linked), &observers, &network).0
+        let sources = Sources {
+            network: crate::capabilities::Network::new(crate::config::OutboundConfig::default()).unwrap(),
+            keyvalue: crate::capabilities::KeyValue::new(None, &crate::config::KeyValueConfig::default()),
+        };
+        let made = (settings, Secrets::default());
+        Self::new(service.clone(), Digest::of(&[n]), made, &component, (Kind::Http02, linked), &observers, &sources).0
     }
 }

@@ -2,17 +2,18 @@
 
 use super::{
     call::Call,
+    granted::Granted,
     limiter::MemoryBudget,
     stdio::{GuestLog, GuestSink},
 };
 use crate::{
-    capabilities::{OutboundClient, OutboundHttp},
+    capabilities::{KeyValueAccess, KeyValueView, OutboundHttp},
     config::{Limits, ServiceName},
 };
 use std::sync::Arc;
 use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
-use wasmtime_wasi_config::WasiConfigVariables;
+use wasmtime_wasi_config::WasiConfig;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 /// Handles (streams, bodies, pollables…) that one instance may hold at once.
@@ -28,14 +29,15 @@ const FIELDS_MAX: usize = 64 << 10;
 /// Random bytes that one call may ask for.
 const RANDOM_MAX: u64 = 64 << 10;
 
-/// The host's side of one instance: no files, no sockets, no environment, and of HTTP what `[grants]` says.
+/// The host's side of one instance: no files, no sockets, and of the rest what `[grants]` says.
 pub(crate) struct HostState {
     pub(super) service: ServiceName,
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: OutboundHttp,
-    pub(super) config: WasiConfigVariables,
+    keyvalue: KeyValueAccess,
+    granted: Arc<Granted>,
     pub(super) memory: MemoryBudget,
     pub(super) log: GuestLog,
 }
@@ -46,6 +48,7 @@ impl HostState {
         self.log.begin(&call.request_id);
         call.output.is_of(&self.log);
         self.outbound.begin(&call.request_id);
+        self.keyvalue.begin(&call.request_id);
         self.memory.begin();
     }
 
@@ -53,6 +56,18 @@ impl HostState {
     /// with what one before it began.
     pub(super) fn leaks(&mut self) -> bool {
         self.outbound.is_busy() || self.table.iter_mut().nth(RESOURCES_LEAKED).is_some()
+    }
+}
+
+impl HostState {
+    /// What `wasi:config` tells the guest.
+    pub(super) fn config(&mut self) -> WasiConfig<'_> {
+        WasiConfig::from(&self.granted.config)
+    }
+
+    /// What `wasi:keyvalue` keeps for it.
+    pub(super) fn keyvalue(&mut self) -> KeyValueView<'_> {
+        KeyValueView { access: &mut self.keyvalue, table: &mut self.table }
     }
 }
 
@@ -74,7 +89,7 @@ pub(crate) fn new_store(
     service: &ServiceName,
     limits: &Limits,
     sink: &Arc<GuestSink>,
-    outbound: &Arc<OutboundClient>,
+    granted: &Arc<Granted>,
     arrange: impl FnOnce(&mut WasiCtxBuilder),
 ) -> Store<HostState> {
     let log = GuestLog::new(sink.clone());
@@ -84,7 +99,8 @@ pub(crate) fn new_store(
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
-        .max_random_size(RANDOM_MAX);
+        .max_random_size(RANDOM_MAX)
+        .envs(&granted.environment);
     arrange(&mut wasi);
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES_MAX);
@@ -95,8 +111,9 @@ pub(crate) fn new_store(
         table,
         wasi: wasi.build(),
         http,
-        outbound: OutboundHttp::new(outbound.clone()),
-        config: WasiConfigVariables::new(),
+        outbound: OutboundHttp::new(granted.outbound.clone()),
+        keyvalue: KeyValueAccess::new(granted.keyvalue.clone()),
+        granted: granted.clone(),
         memory: MemoryBudget::new(limits.memory.as_usize(), sink.metrics.instance()),
         log,
     };

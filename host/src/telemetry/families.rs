@@ -26,6 +26,7 @@ pub(super) struct Families {
     pub(super) memory: IntGaugeVec,
     pub(super) denied: IntCounterVec,
     pub(super) outbound: IntCounterVec,
+    pub(super) keyvalue: IntCounterVec,
     pub(super) lines: IntCounterVec,
     pub(super) lines_cut: IntCounterVec,
     pub(super) connections: IntGauge,
@@ -113,6 +114,11 @@ impl Families {
                 "Requests of guests to other hosts, by how they ended.",
                 &["service", "result"],
             )?,
+            keyvalue: made.counters(
+                "hotbay_keyvalue_calls_total",
+                "Calls of guests that read or write keys, by how they ended.",
+                &["service", "result"],
+            )?,
             lines: made.counters("hotbay_guest_lines_total", "Lines that guests wrote.", &["service"])?,
             lines_cut: made.counters(
                 "hotbay_guest_lines_cut_total",
@@ -156,7 +162,8 @@ impl Families {
     }
 
     /// Forgets what is told of this service as a whole.
-    pub(super) fn forget_service(&self, service: &str, limits: &[&str], outcomes: &[&str], results: &[&str]) {
+    pub(super) fn forget_service(&self, service: &str, limits: &[&str], outcomes: &[&str], results: [&[&str]; 2]) {
+        let [results, kept] = results;
         for limit in limits {
             let _ = self.refused.remove_label_values(&[service, limit]);
         }
@@ -166,7 +173,12 @@ impl Families {
         for result in results {
             let _ = self.outbound.remove_label_values(&[service, result]);
         }
-        let _ = self.denied.remove_label_values(&[service, "http"]);
+        for result in kept {
+            let _ = self.keyvalue.remove_label_values(&[service, result]);
+        }
+        for capability in ["http", "keyvalue"] {
+            let _ = self.denied.remove_label_values(&[service, capability]);
+        }
         for counters in [&self.rejects, &self.lines, &self.lines_cut] {
             let _ = counters.remove_label_values(&[service]);
         }

@@ -131,6 +131,29 @@ impl OutboundResult {
     }
 }
 
+/// How a call of a guest that reads or writes keys ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyValueResult {
+    /// It was done.
+    Done,
+    /// A limit, or what is there does not fit.
+    Refused,
+    /// The store could not be used.
+    Failed,
+}
+
+impl KeyValueResult {
+    const ALL: [Self; 3] = [Self::Done, Self::Refused, Self::Failed];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// How a swap ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -161,6 +184,8 @@ pub struct ServiceMetrics {
     refused: [(Limit, IntCounter); Limit::ALL.len()],
     denied_http: IntCounter,
     outbound: [(OutboundResult, IntCounter); OutboundResult::ALL.len()],
+    denied_keyvalue: IntCounter,
+    keyvalue: [(KeyValueResult, IntCounter); KeyValueResult::ALL.len()],
     lines: IntCounter,
     lines_cut: IntCounter,
 }
@@ -183,6 +208,16 @@ impl ServiceMetrics {
     /// Counts a request to another host that has ended.
     pub fn asked(&self, result: OutboundResult) {
         count(&self.outbound, result);
+    }
+
+    /// Counts a bucket that no grant allows.
+    pub fn denied_keyvalue(&self) {
+        self.denied_keyvalue.inc();
+    }
+
+    /// Counts a call that read or wrote keys.
+    pub fn kept(&self, result: KeyValueResult) {
+        count(&self.keyvalue, result);
     }
 
     /// Counts a line that a guest wrote.
@@ -245,6 +280,8 @@ impl Metrics {
             refused: Limit::ALL.map(|limit| (limit, families.refused.with_label_values(&[name, limit.as_str()]))),
             denied_http: families.denied.with_label_values(&[name, "http"]),
             outbound: OutboundResult::ALL.map(|result| (result, families.outbound.with_label_values(&[name, result.as_str()]))),
+            denied_keyvalue: families.denied.with_label_values(&[name, "keyvalue"]),
+            keyvalue: KeyValueResult::ALL.map(|result| (result, families.keyvalue.with_label_values(&[name, result.as_str()]))),
             lines: families.lines.with_label_values(&[name]),
             lines_cut: families.lines_cut.with_label_values(&[name]),
         });
@@ -373,7 +410,7 @@ impl Metrics {
                     name,
                     &Limit::ALL.map(Limit::as_str),
                     &Outcome::ALL.map(Outcome::as_str),
-                    &OutboundResult::ALL.map(OutboundResult::as_str),
+                    [&OutboundResult::ALL.map(OutboundResult::as_str), &KeyValueResult::ALL.map(KeyValueResult::as_str)],
                 );
             }
             Ended::Revision(service, revision) => {

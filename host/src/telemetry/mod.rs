@@ -8,10 +8,11 @@
 //! | `hotbay::guest` | what guests write to stdout and stderr, and by `wasi:logging` |
 //! | `hotbay::denied` | calls of guests that are not granted |
 //! | `hotbay::outbound` | requests of guests to other hosts that failed |
+//! | `hotbay::keyvalue` | what is wrong with the store of `wasi:keyvalue` |
 //!
 //! Fields: `service`, `revision` (12 hex digits), `request_id`, `state`, `took_us` (microseconds), `method`, `path`, `status`,
 //! `sent` (bytes of the response body), `reason`, `remedy`; of guests `stream`, `context` and `cut` (lines); of calls to other hosts `capability`
-//! and `authority`; of orders `order`, `peer` and `wait`; of the host `bay`, `state`, `error`, `signal`, `connections`; of a
+//! and `authority`; of key-value stores `bucket` and `file`; of orders `order`, `peer` and `wait`; of the host `bay`, `state`, `error`, `signal`, `connections`; of a
 //! hand-over `process` and `version` of the other host, `bound` and `configured` addresses.
 
 mod batch;
@@ -22,7 +23,7 @@ mod process;
 mod revision_metrics;
 
 pub use guest_lines::{GuestLevel, GuestLine, GuestLines, GuestStream};
-pub use metrics::{Connected, Limit, METRICS_TYPE, Metrics, OutboundResult, Outcome, ServiceMetrics, Unrouted};
+pub use metrics::{Connected, KeyValueResult, Limit, METRICS_TYPE, Metrics, OutboundResult, Outcome, ServiceMetrics, Unrouted};
 pub use revision_metrics::{FaultKind, InstanceMetrics, RevisionMetrics, Vitals};
 
 use batch::{Batch, Batches};
