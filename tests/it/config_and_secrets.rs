@@ -149,7 +149,10 @@ async fn what_serves_beside_a_broken_build_gets_new_secrets_too() {
     let since = host.mark();
     host.place("keeper", &guests::revision("keeper", 2), How::Rename);
     host.since(since).wait_published("keeper", &guests::digest(&guests::revision("keeper", 2))).await;
-    assert_eq!(ask(&host, "/keeper/marker").await + &ask(&host, "/keeper/secret?db_password").await, guests::marker(2) + "second");
+    assert_eq!(
+        ask(&host, "/keeper/marker").await + &ask(&host, "/keeper/secret?db_password").await,
+        guests::marker(2) + "second"
+    );
 }
 
 #[tokio::test]

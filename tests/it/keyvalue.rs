@@ -105,7 +105,9 @@ async fn limits_are_told_by_the_interfaces_own_error() {
         assert_eq!(ask(&host, "/keeper/fill?other/b/1048576").await, "done");
     }
     // A lower quota lets nothing in that takes more room, and everything go.
-    let host = host.stop().await.config("[keyvalue]\nsize = '1KiB'\n").start().await;
+    let builder = host.stop().await;
+    fs::write(builder.folder().join("hotbay.toml"), "[keyvalue]\nsize = '1KiB'\n").expect("the settings of the host");
+    let host = builder.start().await;
     assert!(ask(&host, "/keeper/set?default/new/x").await.contains("(keyvalue.size)"));
     assert_eq!(ask(&host, "/keeper/fill?other/b/10").await, "done");
 }
@@ -260,7 +262,10 @@ async fn what_was_acknowledged_survives_kills() {
         written += batches * 10;
         // Those that nobody was told of may be there, four a kill, but whole.
         maybe += 40;
-        assert!((written..=written + maybe).contains(&keys) && keys % 10 == 0, "kill {kill}: {keys} keys, {written} acknowledged");
+        assert!(
+            (written..=written + maybe).contains(&keys) && keys % 10 == 0,
+            "kill {kill}: {keys} keys, {written} acknowledged"
+        );
         let sum: i64 = ask(&host, "/keeper/get?other/sum").await.parse().expect("a number");
         let acknowledged = acknowledged.load(Ordering::Relaxed);
         assert!((before + acknowledged..=before + acknowledged + 4).contains(&sum), "kill {kill}: {sum}");
@@ -296,6 +301,7 @@ async fn a_broken_database_harms_nobody_else_and_can_be_mended() {
     assert_eq!(host.get("/marker").await.status, 200);
     fs::remove_file(database(&host)).expect("the broken file");
     assert_eq!(ask(&host, "/keeper/set?default/a/1").await, "done");
+    host.log().wait("a line that it is mended", |event| event.target == "hotbay::keyvalue" && event.level == "INFO").await;
     let told = host.events().into_iter().filter(|event| event.target == "hotbay::keyvalue").map(|event| event.level);
     assert_eq!(told.collect::<Vec<_>>(), ["ERROR", "INFO"], "{}", host.told());
 }

@@ -138,13 +138,13 @@ pub struct Running {
 }
 
 /// Makes or reads the token, says in the state folder where the listener is, and answers from then on. A state folder that cannot
-/// be used takes the token away and nothing else.
-pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Running> {
+/// be used takes the token away and nothing else. Where another host serves the bay, commands go on to find that one.
+pub async fn start(listener: TcpListener, parts: Parts, is_alone: bool) -> io::Result<Running> {
     let Parts { board, events, metrics, lines, orders, history, keyvalue, public, shutdown, hosts, state, bay } = parts;
     let mine = listener.local_addr()?;
     let entered = tokio::task::spawn_blocking(move || {
         let mine = Address::of(mine, &bay);
-        let token = enter(&state, &mine);
+        let token = enter(&state, &mine, is_alone);
         (token, (state, mine))
     });
     let (token, registered) = entered.await.map_err(io::Error::other)?;
@@ -152,7 +152,7 @@ pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Running> {
     let token = match token {
         Ok((token, Ok(()))) => Some(token),
         Ok((token, Err(error))) => {
-            warn!(%state, %error, "commands do not find the admin listener by itself, since the state folder takes no file; name it with --admin");
+            warn!(%state, %error, "commands do not find this admin listener by itself ({error}); name it with --admin");
             Some(token)
         }
         Err(error) => {
@@ -205,11 +205,15 @@ impl Running {
 }
 
 /// The token, and whether commands find the listener. A folder that takes no file any more may still hold a token.
-fn enter(state: &Path, mine: &Address) -> io::Result<(Token, io::Result<()>)> {
+fn enter(state: &Path, mine: &Address, is_alone: bool) -> io::Result<(Token, io::Result<()>)> {
     state::make_private(state)?;
     state::refuse_unless_own(&fs::metadata(state)?)?;
     let lock = address::lock(state);
     let token = Token::open(state)?;
+    if !is_alone {
+        let taken = "another host serves this bay, and commands find that one";
+        return Ok((token, Err(io::Error::new(io::ErrorKind::AddrInUse, taken))));
+    }
     Ok((token, lock.and_then(|lock| address::add(&lock, state, mine))))
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Candidate {
     pub(super) secrets_age: Duration,
     /// When it was seen or ordered.
     pub(super) detected: Instant,
+    /// The number of the publication that it repeats, where it comes from the history.
+    pub(super) repeats: Option<u64>,
 }
 
 impl Candidate {
@@ -30,7 +32,7 @@ impl Candidate {
         let read = settings.as_ref().map(|settings| folder.read(settings.grants.secrets())).unwrap_or(Ok(Default::default()));
         let secrets_age = read.as_ref().map_or(Duration::MAX, |(_, age)| *age);
         let secrets = read.map(|(secrets, _)| secrets).map_err(Reject::from);
-        Self { build, text, settings, secrets, secrets_age, detected }
+        Self { build, text, settings, secrets, secrets_age, detected, repeats: None }
     }
 
     /// Whether it is granted secrets, which may change.

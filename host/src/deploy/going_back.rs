@@ -3,8 +3,9 @@
 use super::{
     candidate::{Candidate, Identity},
     history::{Came, End, Entry, Files, good},
-    publication::{Rejected, Standing},
+    publication::{Current, Rejected, Standing},
     swap::{Prepared, Swaps},
+    verdict::Counts,
 };
 use crate::runtime::{Reject, Secrets};
 use bytes::Bytes;
@@ -20,6 +21,13 @@ pub(super) struct Past {
     pub(super) gone_back_from: Option<(Reject, SystemTime)>,
     /// It has not yet served for as long as it is watched, and there is an earlier good revision to go back to.
     pub(super) is_young: bool,
+}
+
+/// A revision of the history that can be loaded.
+struct First {
+    entry: Entry,
+    candidate: Candidate,
+    prepared: Prepared,
 }
 
 impl Swaps {
@@ -73,7 +81,7 @@ impl Swaps {
     }
 
     async fn publish_last_good(&mut self, entries: Vec<Entry>) -> Result<(), Reject> {
-        let (candidate, prepared) = self.prepare_first(entries).await?;
+        let First { candidate, prepared, .. } = self.prepare_first(entries).await?;
         let reason = self.rejected.as_ref().map_or_else(String::new, |rejected| {
             format!("{}.wasm in the bay was rejected: {}", self.name, rejected.reject.reason)
         });
@@ -89,16 +97,16 @@ impl Swaps {
     ///
     /// # Errors
     /// Why the first one cannot, or that there is none.
-    async fn prepare_first(&self, entries: Vec<Entry>) -> Result<(Candidate, Prepared), Reject> {
+    async fn prepare_first(&self, entries: Vec<Entry>) -> Result<First, Reject> {
         let mut first = None;
         for entry in entries {
-            let candidate = self.candidate_of(entry).await;
+            let candidate = self.candidate_of(entry.clone()).await;
             let prepared = match &candidate {
                 Ok(candidate) => self.prepare(candidate).await,
                 Err(reject) => Err(reject.clone()),
             };
             match (candidate, prepared) {
-                (Ok(candidate), Ok(prepared)) => return Ok((candidate, prepared)),
+                (Ok(candidate), Ok(prepared)) => return Ok(First { entry, candidate, prepared }),
                 (_, Err(reject)) | (Err(reject), _) => drop(first.get_or_insert(reject)),
             }
         }
@@ -117,6 +125,7 @@ impl Swaps {
         if !candidate.secrets.as_ref().is_ok_and(|secrets| secrets != current.revision.secrets()) {
             return;
         }
+        let candidate = Candidate { repeats: current.repeats, ..candidate };
         let reason = "its secrets changed, and what lies in the bay was rejected";
         let came = if current.is_instead_of_the_bay() { current.came } else { Came::LastGood };
         let prepared = match self.prepare(&candidate).await {
@@ -125,8 +134,13 @@ impl Swaps {
         };
         let context = self.context.clone();
         let _turn = context.publishing.lock().await;
+        // It is the same publication to the history, which may still have to be told of it.
+        let unremembered = self.current.as_mut().and_then(|current| current.unremembered.take());
         if let Err(reject) = self.publish(prepared, &candidate, came, Some(reason), None) {
             self.context.events.last_good_fails(&self.name, &reject);
+        }
+        if let Some(current) = &mut self.current {
+            current.unremembered = unremembered;
         }
     }
 
@@ -154,14 +168,17 @@ impl Swaps {
     /// Goes back to a revision before the one that serves. The bay stays as it is, and is not tried again until it changes.
     async fn roll_back(&mut self, reason: &str) -> Result<(), Reject> {
         let Some(current) = &self.current else { return Ok(()) };
-        let (files, bad) = (current.files.clone(), current.revision.digest().short());
+        let (files, bad, counts) = (current.files.clone(), current.revision.digest().short(), current.counts());
+        let policy = current.revision.settings().rollback;
         let secrets = current.revision.secrets().clone();
         let (entries, is_current) = (self.entries().await, self.is_current());
         let others = self.good(&entries).into_iter().filter(|entry| !is_current(entry));
-        let entries: Vec<Entry> = others.cloned().collect();
+        let mut entries: Vec<Entry> = others.cloned().collect();
+        // Nobody has seen whether one that was hardly asked is any better.
+        entries.sort_by_key(|entry| !entry.is_proven(&policy));
         let is_label = self.name.label.is_some();
-        let (candidate, prepared) = match self.prepare_first(entries).await {
-            Ok(prepared) => prepared,
+        let First { entry, candidate, prepared } = match self.prepare_first(entries).await {
+            Ok(first) => first,
             Err(reject) if is_label && reject.retries == 0 => return self.withdraw(files, secrets, &bad, reason).await,
             Err(reject) => return Err(reject),
         };
@@ -173,11 +190,16 @@ impl Swaps {
             return Err(conflict);
         }
         // Before the publication: after a crash in between it is not tried again either.
-        self.note_fault(&files, reason).await;
+        self.note_fault(&files, reason, counts).await;
         let served = self.current.as_ref().map(|current| current.published.elapsed()).unwrap_or_default();
         self.context.events.rolled_back(&self.name, &bad, served, reason, REMEDY);
         let because = format!("the host went back from {bad}: {reason}");
-        self.publish(prepared, &candidate, Came::AutomaticRollback, Some(&because), None)?;
+        let unproven = (!entry.is_proven(&policy)).then(Counts::default);
+        self.publish(prepared, &candidate, Came::AutomaticRollback, Some(&because), unproven)?;
+        if let Some(current) = &mut self.current {
+            // They were counted with its end.
+            current.replaced = Counts::default();
+        }
         drop(turn);
         self.went_back(files, secrets, Reject::new(because, REMEDY));
         self.remember(&candidate).await;
@@ -186,7 +208,8 @@ impl Swaps {
 
     /// Gives the share of a labelled revision that fails, and has none before it, back to the main one.
     async fn withdraw(&mut self, files: Files, secrets: Secrets, bad: &str, reason: &str) -> Result<(), Reject> {
-        self.note_fault(&files, reason).await;
+        let counts = self.current.as_ref().map(Current::counts).unwrap_or_default();
+        self.note_fault(&files, reason, counts).await;
         let (Some(label), Some(current)) = (&self.name.label, self.current.take()) else { return Ok(()) };
         let because = "it failed, and the main revision takes its share";
         self.context.events.rolled_back(&self.name, bad, current.published.elapsed(), reason, REMEDY);
@@ -207,14 +230,15 @@ impl Swaps {
     }
 
     /// Remembers that somebody or the host went back from these files.
-    pub(super) async fn note_fault(&self, files: &Files, reason: &str) {
+    pub(super) async fn note_fault(&self, files: &Files, reason: &str, counts: Counts) {
         let (files, end) = (files.clone(), End::RolledBack(reason.to_owned()));
-        self.with_history(move |history, name| history.ended(name, &files, end)).await;
+        self.with_history(move |history, name| history.ended(name, &files, end, counts)).await;
     }
 
     /// The build and the settings of a revision of the history. A labelled one has the settings that its service has now.
     pub(super) async fn candidate_of(&self, entry: Entry) -> Result<Candidate, Reject> {
-        self.candidate_of_files(entry.files()).await
+        let repeats = Some(entry.origin());
+        self.candidate_of_files(entry.files()).await.map(|candidate| Candidate { repeats, ..candidate })
     }
 
     async fn candidate_of_files(&self, files: Files) -> Result<Candidate, Reject> {
