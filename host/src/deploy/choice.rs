@@ -53,7 +53,7 @@ impl Swaps {
         // What the host has chosen itself is meant: to choose it is to make the bay agree.
         let wants_current = self.current.as_ref().is_some_and(Current::is_instead_of_the_bay);
         let origin = self.origin(entries);
-        let is_meant = |entry: &&Entry| is_current(entry) == wants_current && (wants_current || entry.number < origin);
+        let is_meant = |entry: &&Entry| is_current(entry) == wants_current && (wants_current || entry.origin() < origin);
         let found = self.good(entries).into_iter().find(is_meant);
         found.ok_or_else(|| format!("`{}` has no earlier good revision", self.name))
     }
