@@ -29,7 +29,10 @@ impl Candidate {
     /// Reads its secrets: waits for the disk.
     pub(super) fn new(name: &BuildName, build: Build, text: Option<Bytes>, detected: Instant, folder: &SecretFolder) -> Self {
         let settings = parse_settings(&name.service, text.as_ref());
-        let read = settings.as_ref().map(|settings| folder.read(settings.grants.secrets())).unwrap_or(Ok(Default::default()));
+        let read = match &settings {
+            Ok(settings) => folder.read(settings.grants.secrets()),
+            Err(_) => Ok((Secrets::default(), Duration::MAX)),
+        };
         let secrets_age = read.as_ref().map_or(Duration::MAX, |(_, age)| *age);
         let secrets = read.map(|(secrets, _)| secrets).map_err(Reject::from);
         Self { build, text, settings, secrets, secrets_age, detected, repeats: None }
