@@ -48,7 +48,7 @@ impl HostState {
         self.log.begin(&call.request_id);
         call.output.is_of(&self.log);
         self.outbound.begin(&call.request_id);
-        self.keyvalue.begin(&call.request_id);
+        self.keyvalue.begin();
         self.memory.begin();
     }
 
@@ -67,7 +67,7 @@ impl HostState {
 
     /// What `wasi:keyvalue` keeps for it.
     pub(super) fn keyvalue(&mut self) -> KeyValueView<'_> {
-        KeyValueView { access: &mut self.keyvalue, table: &mut self.table }
+        KeyValueView { access: &mut self.keyvalue, table: &mut self.table, request_id: self.outbound.request_id() }
     }
 }
 

@@ -80,24 +80,21 @@ impl Space {
 /// The key-value side of one instance.
 pub(crate) struct KeyValueAccess {
     pub(super) space: Arc<Space>,
-    request_id: String,
     told: u32,
 }
 
 impl KeyValueAccess {
     pub(crate) fn new(space: Arc<Space>) -> Self {
-        Self { space, request_id: String::new(), told: 0 }
+        Self { space, told: 0 }
     }
 
-    /// What is asked for from here on belongs to this request.
-    pub(crate) fn begin(&mut self, request_id: &str) {
-        self.request_id.clear();
-        self.request_id.push_str(request_id);
+    /// What is asked for from here on belongs to another request.
+    pub(crate) fn begin(&mut self) {
         self.told = 0;
     }
 
     /// The name of a bucket that may be opened.
-    pub(super) fn open(&mut self, bucket: &str) -> Result<Arc<str>, Closed> {
+    pub(super) fn open(&mut self, bucket: &str, request_id: &str) -> Result<Arc<str>, Closed> {
         let space = &self.space;
         if space.granted.contains(bucket) {
             return Ok(bucket.into());
@@ -105,7 +102,7 @@ impl KeyValueAccess {
         space.metrics.denied_keyvalue();
         self.told = self.told.saturating_add(1);
         if self.told <= LINES_MAX {
-            let (service, request_id) = (&space.service, &self.request_id);
+            let service = &space.service;
             let bucket: String = bucket.chars().take(NAME_SHOWN).collect();
             warn!(target: "hotbay::denied", %service, request_id, capability = "keyvalue", bucket, reason = "not granted", "bucket denied");
         }

@@ -8,6 +8,7 @@ use super::{
 };
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction, backends::FileBackend};
 use std::{fs::File, io};
+use tracing::error;
 
 /// Values that are written into the copy before it goes to the disk, in bytes: what the copying holds of them in memory.
 const STEP: usize = 16 << 20;
@@ -17,11 +18,20 @@ impl KeyValue {
     /// state folder again. Writes go on meanwhile.
     ///
     /// # Errors
-    /// [`Failure::Unusable`]: the store, or the disk that takes the copy, fails; the log has said why.
+    /// The store, or the disk that takes the copy, fails; the log has said why.
     pub async fn backup(&self) -> Result<File, Failure> {
         let place = self.place.clone();
-        let copied = tokio::task::spawn_blocking(move || place.with(|database| copy(&place, database))).await;
-        copied.ok().flatten().ok_or(Failure::Unusable)
+        // What fails may be the copy: the store is used on, and says itself where it is the one that is broken.
+        let copying = move || place.with(|database| Ok(copy(&place, database)));
+        match tokio::task::spawn_blocking(copying).await.ok().flatten() {
+            Some(Ok(copy)) => Ok(copy),
+            Some(Err(reason)) => {
+                let remedy = "a copy needs as much room in the state folder as the store";
+                error!(target: "hotbay::keyvalue", %reason, remedy, "no copy of the key-value store could be made: {reason}; {remedy}");
+                Err(Failure::limit(format!("no copy could be made: {reason}; {remedy}")))
+            }
+            None => Err(Failure::Unusable),
+        }
     }
 }
 

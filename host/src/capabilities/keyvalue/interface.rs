@@ -52,6 +52,8 @@ pub struct Look {
 pub(crate) struct KeyValueView<'a> {
     pub(crate) access: &'a mut KeyValueAccess,
     pub(crate) table: &'a mut ResourceTable,
+    /// The request that the instance works for.
+    pub(crate) request_id: &'a str,
 }
 
 struct View;
@@ -100,7 +102,7 @@ impl KeyValueView<'_> {
 
 impl store::Host for KeyValueView<'_> {
     async fn open(&mut self, identifier: String) -> Result<Result<Resource<Bucket>, Error>> {
-        Ok(match self.access.open(&identifier) {
+        Ok(match self.access.open(&identifier, self.request_id) {
             Ok(name) => Ok(self.table.push(Bucket(name))?),
             Err(Closed::Denied) => Err(Error::AccessDenied),
             Err(Closed::Unknown) => Err(Error::NoSuchStore),

@@ -45,6 +45,11 @@ impl OutboundHttp {
         self.asker = None;
     }
 
+    /// The request that the instance works for.
+    pub(crate) fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
     /// Whether anything that was asked for is still under way.
     pub(crate) fn is_busy(&self) -> bool {
         self.asker.as_ref().is_some_and(|asker| Arc::strong_count(asker) > 1)
