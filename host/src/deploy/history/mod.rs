@@ -415,13 +415,13 @@ mod tests {
         publish(&history, "a", &build("good"));
         publish(&history, "a", &build("bad"));
         history.ended("a", &Files::of(&build("bad"), None), End::RolledBack("it failed".to_owned()), Counts::default());
-        let good = || {
+        let last_good = || {
             let entries = history.to_fall_back_to("a");
-            record::good(&entries, Entry::files).iter().map(|entry| entry.digest).collect::<Vec<_>>()
+            good(&entries, Entry::files).iter().map(|entry| entry.digest).collect::<Vec<_>>()
         };
-        assert_eq!(good(), [*build("good").digest()]);
+        assert_eq!(last_good(), [*build("good").digest()]);
         history.missing(&BTreeSet::new());
-        assert_eq!(good().len(), 1, "it was gone back from before, and not taken out");
+        assert_eq!(last_good().len(), 1, "it was gone back from before, and not taken out");
         publish(&history, "a", &build("good"));
         history.missing(&BTreeSet::new());
         assert_eq!(history.to_fall_back_to("a"), []);
