@@ -49,6 +49,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Keys, each with its value; none where there is none.
+pub type Values = Vec<(String, Option<Vec<u8>>)>;
+
 /// An open bucket: keys of up to 1 KiB, each with a value of up to 1 MiB.
 pub struct Bucket(backend::Bucket);
 
@@ -120,7 +123,7 @@ impl Bucket {
     ///
     /// # Errors
     /// More than 1000 keys, more than 8 MiB, or as for [`Self::get`].
-    pub fn get_many(&self, keys: &[String]) -> Result<Vec<(String, Option<Vec<u8>>)>, Error> {
+    pub fn get_many(&self, keys: &[String]) -> Result<Values, Error> {
         self.0.get_many(keys)
     }
 

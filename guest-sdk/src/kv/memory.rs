@@ -1,6 +1,6 @@
 //! Buckets in memory, a set of them for each thread: what tests run on, natively.
 
-use super::Error;
+use super::{Error, Values};
 use std::{cell::RefCell, collections::BTreeMap};
 
 type Entries = BTreeMap<String, Vec<u8>>;
@@ -70,7 +70,7 @@ impl Bucket {
         }
     }
 
-    pub(super) fn get_many(&self, keys: &[String]) -> Result<Vec<(String, Option<Vec<u8>>)>, Error> {
+    pub(super) fn get_many(&self, keys: &[String]) -> Result<Values, Error> {
         keys.iter().map(|key| Ok((key.clone(), self.get(key)?))).collect()
     }
 

@@ -18,7 +18,7 @@ mod bindings {
     });
 }
 
-use crate::kv::Error;
+use crate::kv::{Error, Values};
 use bindings::wasi::keyvalue::{
     atomics::{self, Cas, CasError},
     batch, store,
@@ -78,7 +78,7 @@ impl Bucket {
         }
     }
 
-    pub(crate) fn get_many(&self, keys: &[String]) -> Result<Vec<(String, Option<Vec<u8>>)>, Error> {
+    pub(crate) fn get_many(&self, keys: &[String]) -> Result<Values, Error> {
         Ok(batch::get_many(&self.0, keys)?)
     }
 
