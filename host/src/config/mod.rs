@@ -2,6 +2,7 @@
 
 mod document;
 mod host;
+mod machine;
 mod name;
 mod probe;
 mod route;
@@ -10,7 +11,7 @@ mod traffic;
 mod units;
 
 pub use document::SettingsError;
-pub use host::{CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
+pub use host::{BudgetConfig, CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
 pub use name::{BayFile, BuildName, Label, NameError, ServiceName};
 pub use probe::Probe;
 pub use route::{HostPattern, Methods, PathPattern, RouteSpec, without_port};

@@ -31,8 +31,6 @@ use tokio::{
 use tracing::{debug, warn};
 use watch::{Activity, Protocol, Watched};
 
-/// Streams of one HTTP/2 connection at once.
-const STREAMS_MAX: u32 = 256;
 /// Pause after an accept that failed for want of descriptors: a tight loop would only burn what is short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Silence after which a connection that is shown out is cut; what still moves on it goes on.
@@ -88,7 +86,7 @@ impl Protocols {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS_MAX)
+            .max_concurrent_streams(config.streams.0)
             .max_header_list_size(u32::try_from(header_size).unwrap_or(u32::MAX))
             .keep_alive_interval(config.header_timeout.0)
             .keep_alive_timeout(config.header_timeout.0);

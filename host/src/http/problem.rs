@@ -3,7 +3,7 @@
 use crate::{
     dispatch::Refusal,
     runtime::{Fault, Report},
-    telemetry::Unrouted,
+    telemetry::{Limit, Unrouted},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -154,6 +154,14 @@ impl<'a> From<&'a Refusal> for Problem<'a> {
     }
 }
 
+fn full_remedy(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Memory => "raise budgets.memory in hotbay.toml, or lower limits.memory of the services",
+        Limit::Requests => "raise budgets.requests in hotbay.toml, or lower limits.queue of the services",
+        _ => "raise pool.instances in hotbay.toml, or lower limits.concurrency of the services",
+    }
+}
+
 impl<'a> Problem<'a> {
     fn unavailable(detail: &'static str, remedy: &'static str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail, remedy)
@@ -189,9 +197,7 @@ impl<'a> Problem<'a> {
             Fault::BadRequest(_) => {
                 ((StatusCode::BAD_REQUEST, "Bad request"), "The service cannot take this request.", "mend the request")
             }
-            Fault::PoolExhausted => {
-                return Self::unavailable("The host is at its limit.", "raise pool.instances in hotbay.toml");
-            }
+            Fault::Full(limit) => return Self::unavailable("The host is at its limit.", full_remedy(*limit)),
             Fault::Retired => return Self::unavailable("The revision was retired.", "try again"),
         };
         Self { report, ..Self::new(status, title, detail, remedy) }

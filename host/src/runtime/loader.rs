@@ -2,17 +2,21 @@
 
 use super::{
     artifact::Unfit,
+    budget::Budgets,
     build::Build,
     cache::{self, Cache},
     compile::{CompileError, Compiler},
     digest::Digest,
     engine::{Engines, Flavour, compatibility},
     fault::Fault,
-    linker::{Kind, LinkError, Linkers, Surface},
+    linker::{Kind, LinkError, Linked, Linkers, Surface},
     probe::{self, Answer, Unready},
     revision::{Cold, Drain, Observers, Revision},
 };
-use crate::config::{CompileConfig, PoolConfig, ServiceName, Settings};
+use crate::{
+    config::{BudgetConfig, CompileConfig, PoolConfig, ServiceName, Settings},
+    telemetry::Limit,
+};
 use std::{fs::File, io, os::fd::AsRawFd, path::Path, sync::Arc};
 use tracing::warn;
 use wasmtime::component::Component;
@@ -85,6 +89,7 @@ pub struct Loader {
     linkers: Linkers,
     cache: Cache,
     compiler: Compiler,
+    budgets: Budgets,
     observers: Observers,
 }
 
@@ -93,14 +98,21 @@ impl Loader {
     ///
     /// # Errors
     /// Where the engines cannot be set up with these settings on this machine.
-    pub fn new(state: Option<&Path>, pool: &PoolConfig, compile: CompileConfig, observers: Observers) -> wasmtime::Result<Self> {
-        let engines = Engines::new(pool)?;
+    pub fn new(
+        state: Option<&Path>,
+        (budgets, pool): (&BudgetConfig, &PoolConfig),
+        compile: CompileConfig,
+        observers: Observers,
+    ) -> wasmtime::Result<Self> {
+        let budgets = Budgets::new(budgets, pool, &observers.metrics)?;
+        let engines = Engines::new(pool, budgets.lane().clone())?;
         Ok(Self {
             compatibility: Flavour::ALL.map(|flavour| (flavour, compatibility(engines.get(flavour)))),
             linkers: Linkers::new(&engines)?,
             engines,
             cache: state.map_or_else(Cache::none, Cache::open),
             compiler: Compiler::new(compile),
+            budgets,
             observers,
         })
     }
@@ -122,7 +134,7 @@ impl Loader {
         enter(Stage::Linking);
         let linked = self.linkers.link(&component, flavour)?;
         probeable(linked.0, &settings)?;
-        let (revision, drained) = Revision::new(service.clone(), *build.digest(), settings, &component, linked, &self.observers);
+        let (revision, drained) = self.revision(service, build, settings, &component, linked);
         // The revision's own is the last, and is let go off the async threads.
         drop(component);
         enter(Stage::Warming);
@@ -144,12 +156,23 @@ impl Loader {
             let (kind, linked) = self.linkers.link(&component, flavour)?;
             seen.kind = Some(kind);
             probeable(kind, &settings)?;
-            let (revision, _) =
-                Revision::new(service.clone(), *build.digest(), settings, &component, (kind, linked), &self.observers);
+            let (revision, _) = self.revision(service, build, settings, &component, (kind, linked));
             warm(&revision).await
         };
         seen.reject = outcome.await.err();
         seen
+    }
+
+    fn revision(
+        &self,
+        service: &ServiceName,
+        build: &Build,
+        settings: Settings,
+        component: &Component,
+        linked: (Kind, Linked),
+    ) -> (Arc<Revision>, Drain) {
+        let account = self.budgets.account(service.as_str());
+        Revision::new(service.clone(), *build.digest(), settings, component, linked, &self.observers, account)
     }
 
     /// The component from the cache, or compiled now.
@@ -279,13 +302,16 @@ async fn warm(revision: &Arc<Revision>) -> Result<(), Reject> {
     Ok(probe::ready(revision).await?)
 }
 
-const POOL_REMEDY: &str = "raise pool.instances in hotbay.toml; hotbay tries again by itself";
+/// The host has no room now.
+fn full(reason: String, limit: Limit) -> Reject {
+    Reject::transient(reason, format!("raise {} in hotbay.toml; hotbay tries again by itself", limit.setting()))
+}
 
 /// A build that cannot even be started.
 impl From<Cold> for Reject {
     fn from(cold: Cold) -> Self {
         let remedy = match &cold.fault {
-            Fault::PoolExhausted => return Self::transient(cold.to_string(), POOL_REMEDY),
+            Fault::Full(limit) => return full(cold.to_string(), *limit),
             Fault::Memory { .. } => "raise limits.memory in its settings, or make it start with less",
             Fault::Deadline(_) => "let it start faster, or raise limits.deadline in its settings",
             Fault::Cpu(_) => "let it start faster, or raise limits.cpu in its settings",
@@ -300,7 +326,7 @@ impl From<Cold> for Reject {
 impl From<Unready> for Reject {
     fn from(unready: Unready) -> Self {
         let remedy = match &unready.last {
-            Answer::Fault(Fault::PoolExhausted) => return Self::transient(unready.to_string(), POOL_REMEDY),
+            Answer::Fault(Fault::Full(limit)) => return full(unready.to_string(), *limit),
             Answer::Fault(_) => "see to what the guest does on that path, or change probe.path in its settings",
             Answer::Status(_) => "see why it is not ready, or correct probe.path and probe.expect in its settings",
             Answer::None => "let it answer sooner, or raise probe.timeout in its settings",

@@ -1,6 +1,7 @@
 //! One immutable loaded build of a service, from its linking to its end.
 
 use super::{
+    budget::Account,
     digest::Digest,
     fault::{Fault, quoted},
     instance::{IdleInstances, Instance},
@@ -44,6 +45,7 @@ pub struct Revision {
     permits: Arc<Semaphore>,
     waiting: Arc<AtomicU32>,
     sink: Arc<GuestSink>,
+    account: Arc<Account>,
     expired: CancellationToken,
     /// Cancels [`Drain::idle`] when the revision is dropped.
     _gone: DropGuard,
@@ -81,6 +83,7 @@ impl Revision {
         component: &Component,
         (kind, linked): (Kind, Linked),
         observers: &Observers,
+        account: Arc<Account>,
     ) -> (Arc<Self>, Drain) {
         let kept = Arc::new(AtomicUsize::new(0));
         let idle = match settings.instances {
@@ -109,6 +112,7 @@ impl Revision {
             settings,
             code,
             waiting,
+            account,
             expired,
             _gone: gone.drop_guard(),
         };
@@ -155,6 +159,11 @@ impl Revision {
         &self.sink.metrics
     }
 
+    /// What its service has of what all share.
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
     /// Where the lines of its guests go.
     pub(super) fn sink(&self) -> &Arc<GuestSink> {
         &self.sink
@@ -166,8 +175,8 @@ impl Revision {
     }
 
     /// A store with this revision's limits.
-    pub(super) fn store(&self) -> Store<HostState> {
-        new_store(&self.code.engine, &self.service, &self.settings.limits, &self.sink, |_| {})
+    fn store(&self) -> Result<Store<HostState>, Fault> {
+        new_store(&self.code.engine, &self.service, &self.settings.limits, &self.sink, &self.account, |_| {})
     }
 
     /// A fresh instance that takes HTTP requests, in a store of its own.
@@ -190,12 +199,12 @@ impl Revision {
     /// An instance for one request: an idle one, or a new one that was started if it will be kept.
     pub(super) async fn instance(&self) -> Result<Instance, Fault> {
         let Some(idle) = &self.code.idle else {
-            return self.instantiate(self.store()).await;
+            return self.instantiate(self.store()?).await;
         };
         match idle.take() {
             Some(instance) => Ok(instance),
             None => {
-                let mut instance = self.instantiate(self.store()).await?;
+                let mut instance = self.instantiate(self.store()?).await?;
                 self.start(&mut instance).await?;
                 Ok(instance)
             }
@@ -222,7 +231,7 @@ impl Revision {
     /// Time and computing time are bounded as a request's are, since an instance that is kept starts within one.
     pub(crate) async fn warm(self: &Arc<Self>) -> Result<(), Cold> {
         let limits = &self.settings.limits;
-        let store = self.store();
+        let store = self.store().map_err(|fault| Cold { fault, output: Vec::new() })?;
         let log = store.data().log.clone();
         let revision = self.clone();
         let (place, started) = oneshot::channel();
@@ -234,7 +243,7 @@ impl Revision {
                 Linked::Library(pre) => revision.warm_bare(store, pre).await,
             }
         });
-        let outcome = match tokio::time::timeout(limits.deadline.0, Running::new(warming, limits.cpu)).await {
+        let outcome = match tokio::time::timeout(limits.deadline.0, Running::new(warming, limits.cpu, self.account.line())).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Fault::Deadline(limits.deadline)),
         };
@@ -334,6 +343,9 @@ async fn shrink(code: Weak<Code>, gone: CancellationToken) {
 }
 
 #[cfg(test)]
+use {super::budget::Budgets, crate::config::{BudgetConfig, PoolConfig}};
+
+#[cfg(test)]
 impl Revision {
     /// One that can be published and not be called: number `n` of a service under these settings.
     pub(crate) fn sample(service: &ServiceName, n: u8, settings: &str) -> Arc<Self> {
@@ -342,6 +354,8 @@ impl Revision {
         let linked = Linked::Library(wasmtime::component::Linker::new(&engine).instantiate_pre(&component).unwrap());
         let settings = Settings::parse(service, settings).unwrap();
         let observers = Observers { metrics: Arc::new(Metrics::new().unwrap()), lines: GuestLines::new() };
-        Self::new(service.clone(), Digest::of(&[n]), settings, &component, (Kind::Http02, linked), &observers).0
+        let budgets = Budgets::without_threads(&BudgetConfig::default(), &PoolConfig::default(), &observers.metrics);
+        let account = budgets.account(service.as_str());
+        Self::new(service.clone(), Digest::of(&[n]), settings, &component, (Kind::Http02, linked), &observers, account).0
     }
 }

@@ -7,10 +7,11 @@
 //! | `hotbay::admin` | one line for each change that was ordered by the admin API |
 //! | `hotbay::guest` | what guests write to stdout and stderr, and by `wasi:logging` |
 //! | `hotbay::denied` | calls of guests that are not granted |
+//! | `hotbay::budget` | what all services share is used up; at most a line a second for each budget |
 //!
 //! Fields: `service`, `revision` (12 hex digits), `request_id`, `state`, `took_us` (microseconds), `method`, `path`, `status`,
 //! `sent` (bytes of the response body), `reason`, `remedy`; of guests `stream`, `context` and `cut` (lines); of denied calls `capability`
-//! and `authority`; of orders `order`, `peer` and `wait`; of the host `bay`, `state`, `error`, `signal`, `connections`; of a
+//! and `authority`; of budgets `limit`, `used`, `whole`, `own` and `refused`; of orders `order`, `peer` and `wait`; of the host `bay`, `state`, `error`, `signal`, `connections`; of a
 //! hand-over `process` and `version` of the other host, `bound` and `configured` addresses.
 
 mod batch;
@@ -21,7 +22,7 @@ mod process;
 mod revision_metrics;
 
 pub use guest_lines::{GuestLevel, GuestLine, GuestLines, GuestStream};
-pub use metrics::{Connected, Limit, METRICS_TYPE, Metrics, Outcome, ServiceMetrics, Unrouted};
+pub use metrics::{Budgeted, Connected, ConnectionsFull, Limit, METRICS_TYPE, Metrics, Outcome, ServiceMetrics, Unrouted};
 pub use revision_metrics::{FaultKind, InstanceMetrics, RevisionMetrics, Vitals};
 
 use batch::{Batch, Batches};

@@ -36,7 +36,7 @@ pub enum FaultKind {
     /// What it gave is no response.
     Protocol,
     /// `limits.response_body`.
-    ResponseTooLarge,
+    ResponseBody,
     /// Something of the host failed while it ran.
     Host,
 }
@@ -51,7 +51,7 @@ impl FaultKind {
         Self::NoResponse,
         Self::Error,
         Self::Protocol,
-        Self::ResponseTooLarge,
+        Self::ResponseBody,
         Self::Host,
     ];
 
@@ -66,7 +66,7 @@ impl FaultKind {
             Self::NoResponse => "no_response",
             Self::Error => "error",
             Self::Protocol => "protocol",
-            Self::ResponseTooLarge => "response_too_large",
+            Self::ResponseBody => "response_body",
             Self::Host => "host",
         }
     }
@@ -168,6 +168,11 @@ impl RevisionMetrics {
     /// Requests of this revision that have ended.
     pub fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
+    }
+
+    /// How often a guest of this revision failed by `fault`. Over all loads of the same build that are there.
+    pub fn faults_by(&self, fault: FaultKind) -> u64 {
+        self.by_fault.iter().find(|(one, _)| *one == fault).map_or(0, |(_, counter)| counter.get())
     }
 
     /// Faults of this revision.
