@@ -135,6 +135,7 @@ async fn admit(revision: &Revision) -> Result<OwnedSemaphorePermit, Refusal> {
     if let Ok(permit) = revision.permits().clone().try_acquire_owned() {
         return Ok(permit);
     }
+    revision.metrics().must_wait();
     let limits = &revision.settings().limits;
     let Some(_place) = QueuePlace::take(revision) else {
         revision.metrics().refused(Limit::Queue);

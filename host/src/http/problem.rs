@@ -38,6 +38,8 @@ struct Dev<'a> {
 pub(super) enum BadRequest {
     #[error("the request names no host, or more than one, or one that is no host")]
     Host,
+    #[error("the request head has more than 100 header fields")]
+    HeaderCount,
     #[error("the request head has more than {0} (http.header_size)")]
     HeaderSize(crate::config::ByteSize),
 }
@@ -46,7 +48,7 @@ impl BadRequest {
     pub(super) fn unrouted(&self) -> Unrouted {
         match self {
             Self::Host => Unrouted::BadRequest,
-            Self::HeaderSize(_) => Unrouted::HeaderSize,
+            Self::HeaderCount | Self::HeaderSize(_) => Unrouted::HeaderSize,
         }
     }
 }
@@ -105,6 +107,12 @@ impl<'a> From<&'a BadRequest> for Problem<'a> {
                 "Bad request",
                 "The request must name exactly one host.",
                 "send one Host header with a host name",
+            ),
+            BadRequest::HeaderCount => Self::new(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "Request header fields too large",
+                "The request has more header fields than this host takes.",
+                "send fewer headers",
             ),
             BadRequest::HeaderSize(_) => Self::new(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

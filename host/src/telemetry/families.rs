@@ -15,6 +15,7 @@ pub(super) struct Families {
     pub(super) faults: IntCounterVec,
     pub(super) in_flight: IntGaugeVec,
     pub(super) waiting: IntGaugeVec,
+    pub(super) waited: IntCounterVec,
     pub(super) refused: IntCounterVec,
     pub(super) unrouted: IntCounterVec,
     pub(super) swaps: IntCounterVec,
@@ -78,6 +79,11 @@ impl Families {
                 &["service", "revision"],
             )?,
             waiting: made.gauges("hotbay_requests_waiting", "Requests that wait for a permit.", &["service", "revision"])?,
+            waited: made.counters(
+                "hotbay_requests_waited_total",
+                "Requests that found no permit of limits.concurrency free.",
+                &["service", "revision"],
+            )?,
             refused: made.counters(
                 "hotbay_requests_refused_total",
                 "Requests that a limit refused before a guest answered them.",
@@ -147,6 +153,7 @@ impl Families {
             let _ = self.faults.remove_label_values(&[service, revision, fault]);
         }
         let _ = self.duration.remove_label_values(&[service, revision]);
+        let _ = self.waited.remove_label_values(&[service, revision]);
     }
 
     /// Forgets what can only be said of a revision that is there.

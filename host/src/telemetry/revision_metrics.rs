@@ -103,6 +103,7 @@ pub struct RevisionMetrics {
     by_class: [IntCounter; CLASSES.len()],
     by_fault: [(FaultKind, IntCounter); FaultKind::ALL.len()],
     duration: Histogram,
+    waited: IntCounter,
     // The series may be shared with an earlier load of the same build; these are of this one alone.
     requests: AtomicU64,
     faults: AtomicU64,
@@ -119,6 +120,7 @@ impl RevisionMetrics {
             by_class: CLASSES.map(|class| families.requests.with_label_values(&[name, revision, class])),
             by_fault: FaultKind::ALL.map(|fault| (fault, families.faults.with_label_values(&[name, revision, fault.as_str()]))),
             duration: families.duration.with_label_values(&[name, revision]),
+            waited: families.waited.with_label_values(&[name, revision]),
             requests: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             fault_seen: Notify::new(),
@@ -163,6 +165,16 @@ impl RevisionMetrics {
     /// Counts a request that a limit refused.
     pub fn refused(&self, limit: Limit) {
         self.service.refused(limit);
+    }
+
+    /// Counts a request that found no permit free.
+    pub fn must_wait(&self) {
+        self.waited.inc();
+    }
+
+    /// Requests that found no permit free. Over all loads of the same build that are there.
+    pub fn waited(&self) -> u64 {
+        self.waited.get()
     }
 
     /// Requests of this revision that have ended.
