@@ -128,12 +128,8 @@ impl Host {
         fs::read_dir(bay).map_err(|error| RunError::Bay { bay: bay.display().to_string(), error })?;
         let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()))?;
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
-        let loader = Loader::new(
-            Some(&config.state_dir()),
-            (&config.budgets, &config.pool),
-            config.compile.clone(),
-            observers.clone(),
-        );
+        let loader =
+            Loader::new(Some(&config.state_dir()), (&config.budgets, &config.pool), config.compile.clone(), observers.clone());
         let loader = loader.map_err(|error| RunError::Engine(format!("{error:#}")))?;
         Ok(Self { config, loader: Arc::new(loader), observers })
     }

@@ -1,7 +1,8 @@
 //! Torture line 10: endless loops, sleepers, and clients that leave, at every stage of a request. Each gives its permit back.
 
 use bytes::Bytes;
-use hotbay_tests::{Host, guests};
+use hotbay_tests::{Host, PATIENCE, guests};
+use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// One permit, and no limit that would end a guest by itself.
@@ -11,11 +12,17 @@ async fn patient(wasm: &Bytes) -> Host {
     Host::builder().service("guest", wasm).settings("guest", PATIENT).start().await
 }
 
-/// How many requests of the service wait for a permit.
-async fn waiting(host: &Host) -> u64 {
-    let limits = host.admin().get("/v1/services/guest").await.json()["serving"]["limits"].clone();
-    let of = |name: &str| limits.as_array().and_then(|all| all.iter().find(|one| one["limit"] == name)).cloned();
-    of("queue").and_then(|queue| queue["now"].as_u64()).unwrap_or_else(|| panic!("{limits}"))
+/// Waits until so many requests of the service run (`concurrency`) or wait for a permit (`queue`).
+async fn until(host: &Host, limit: &str, count: u64) {
+    let begun = Instant::now();
+    loop {
+        let limits = host.admin().get("/v1/services/guest").await.json()["serving"]["limits"].clone();
+        let one = limits.as_array().and_then(|all| all.iter().find(|one| one["limit"] == limit)).cloned();
+        if one.and_then(|one| one["now"].as_u64()) == Some(count) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{limit} is not {count}: {limits}\n{}", host.told());
+    }
 }
 
 /// Guards that dropping a request ends its guest (`Running`, and `Drop for Following` in host/src/runtime/body.rs), also where it
@@ -39,17 +46,14 @@ async fn a_client_that_leaves_frees_its_permit_at_every_stage() {
             if reads {
                 socket.read_u8().await.expect("the response has begun");
             } else {
+                until(&host, "concurrency", 1).await;
                 // Another one that waits for the same permit shows that the first has it.
                 let mut queued = host.socket().await;
                 queued.write_all(b"GET /guest/marker HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("a request");
-                while waiting(&host).await == 0 {
-                    tokio::task::yield_now().await;
-                }
+                until(&host, "queue", 1).await;
                 // It leaves too: its place in the queue is free again.
                 drop(queued);
-                while waiting(&host).await > 0 {
-                    tokio::task::yield_now().await;
-                }
+                until(&host, "queue", 0).await;
             }
             drop(socket);
             let answer = host.get("/guest/marker").await;

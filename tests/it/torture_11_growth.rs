@@ -19,7 +19,8 @@ async fn all_memories_of_an_instance_count_together() {
 
 #[tokio::test]
 async fn tables_do_not_grow_for_ever() {
-    let host = Host::builder().service("bomb", &guests::text("table-bomb")).service("probe", &guests::fixture("probe")).start().await;
+    let host =
+        Host::builder().service("bomb", &guests::text("table-bomb")).service("probe", &guests::fixture("probe")).start().await;
     for _ in 0..3 {
         let answer = host.get("/bomb").await;
         assert_eq!((answer.status, answer.header("content-type")), (500, "application/problem+json"), "{}", answer.text());

@@ -43,12 +43,13 @@ async fn a_neighbour_of_a_spinner_and_of_a_flood_is_answered() {
         .settings("spin", "[limits]\ncpu = \"200ms\"\nqueue = 0\nconcurrency = 8\n")
         .service("flooded", &guests::fixture("marker"))
         .service("neighbour", &wasm)
-        .log("warn,hotbay::request=off")
+        .log("warn,hotbay::swap=info,hotbay::request=off")
         .start()
         .await;
     let quiet = neighbour(&host).await;
     let until = Until::stopped();
-    let load = |path: &str, clients| Load { address: host.address(), path: path.to_owned(), clients, connections: Connections::New };
+    let load =
+        |path: &str, clients| Load { address: host.address(), path: path.to_owned(), clients, connections: Connections::New };
     let spinners = tokio::spawn({
         let (load, until) = (load("/spin", 16), until.clone());
         async move { load::run(&load, &until, any).await }
@@ -63,7 +64,10 @@ async fn a_neighbour_of_a_spinner_and_of_a_flood_is_answered() {
     assert_eq!(seen.status, 200);
     until.stop();
     let (spun, flooded) = (spinners.await.expect("no panic"), flood.await.expect("no panic"));
-    println!("fairness: p99 {quiet:?} quiet, {loaded:?} loaded; {} requests of the spinner, {} of the flood", spun.requests, flooded.requests);
+    println!(
+        "fairness: p99 {quiet:?} quiet, {loaded:?} loaded; {} requests of the spinner, {} of the flood",
+        spun.requests, flooded.requests
+    );
     let limits = seen.json()["serving"]["limits"].clone();
     let reached = |name: &str| {
         let one = limits.as_array().and_then(|all| all.iter().find(|one| one["limit"] == name)).cloned();

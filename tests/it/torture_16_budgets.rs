@@ -1,8 +1,9 @@
 //! Torture line 16, and the budgets of the host: a service that takes all it can get is refused, its neighbours never are, and all
 //! is well again when it lets go. That of instances is in `limits.rs` too.
 
-use hotbay_tests::{Host, Response, client::Reply, guests};
+use hotbay_tests::{Host, PATIENCE, Response, client::Reply, guests};
 use http_body_util::channel::Sender;
+use std::time::Instant;
 
 type Held = (Reply, Sender<bytes::Bytes>);
 
@@ -32,12 +33,12 @@ async fn let_go(held: Vec<Held>) {
     }
 }
 
-fn assert_refused(host: &Host, answer: &Response, setting: &str) {
+async fn assert_refused(host: &Host, answer: &Response, setting: &str) {
     assert_eq!((answer.status, answer.header("content-type")), (503, "application/problem+json"), "{}", answer.text());
     assert!(answer.header("retry-after").parse::<u32>().is_ok(), "{:?}", answer.headers);
     assert!(answer.text().contains(setting), "{}", answer.text());
-    let lines = host.events().into_iter().filter(|event| event.target == "hotbay::budget").collect::<Vec<_>>();
-    assert!(lines.iter().any(|line| line.service == "greedy" && line.fields["limit"] == setting), "{lines:?}");
+    let told = |line: &hotbay_tests::Event| line.target == "hotbay::budget" && line.fields["limit"] == setting;
+    assert_eq!(host.log().wait("a line on the budget", told).await.service, "greedy");
 }
 
 async fn counted(host: &Host, limit: &str, service: &str) -> f64 {
@@ -64,7 +65,7 @@ async fn two(config: &str) -> Host {
 async fn greed_harms_nobody(host: &Host, setting: &str, limit: &str, (most, part): (usize, usize)) {
     for _ in 0..2 {
         let (held, refused) = hold_all(host, "/greedy").await;
-        assert_refused(host, &refused, setting);
+        assert_refused(host, &refused, setting).await;
         assert_eq!(held.len(), most, "{}", refused.text());
         let mut modest = Vec::new();
         for n in 0..part {
@@ -75,8 +76,9 @@ async fn greed_harms_nobody(host: &Host, setting: &str, limit: &str, (most, part
         let_go(held).await;
         let_go(modest).await;
         // A guest ends a moment after its last byte.
+        let begun = Instant::now();
         while used(host, limit).await > 0.0 {
-            tokio::task::yield_now().await;
+            assert!(begun.elapsed() < PATIENCE, "it is not given back\n{}", host.told());
         }
     }
 }
@@ -109,20 +111,26 @@ async fn what_waits_counts_as_well() {
     let host = Host::builder()
         .config("[budgets]\nrequests = 16\n")
         .service("greedy", &guests::text("hold"))
-        .settings("greedy", "[limits]\nconcurrency = 1\nqueue = 1000\nqueue_wait = \"1min\"\ndeadline = \"1h\"\nstream_idle = \"1h\"\n")
+        .settings(
+            "greedy",
+            "[limits]\nconcurrency = 1\nqueue = 1000\nqueue_wait = \"1min\"\ndeadline = \"1h\"\nstream_idle = \"1h\"\n",
+        )
         .service("modest", &guests::fixture("probe"))
         .start()
         .await;
     let (first, body) = hold(&host, "/greedy").await.expect("the first");
     let address = host.address();
-    let waiting: Vec<_> = (0..40).map(|_| tokio::spawn(async move { hotbay_tests::client::get(address, "/greedy").await.status })).collect();
+    let waiting: Vec<_> =
+        (0..40).map(|_| tokio::spawn(async move { hotbay_tests::client::get(address, "/greedy").await.status })).collect();
+    let begun = Instant::now();
     while counted(&host, "budget_requests", "greedy").await < 29.0 {
-        tokio::task::yield_now().await;
+        assert!(begun.elapsed() < PATIENCE, "{}", host.told());
     }
     assert_eq!(host.get("/modest/marker").await.status, 200);
     drop(body);
     first.whole().await.expect("a whole answer");
-    let mut statuses = futures::future::join_all(waiting).await.into_iter().map(|status| status.expect("no panic")).collect::<Vec<_>>();
+    let mut statuses =
+        futures::future::join_all(waiting).await.into_iter().map(|status| status.expect("no panic")).collect::<Vec<_>>();
     statuses.sort_unstable();
     assert_eq!(statuses, [vec![200; 11], vec![503; 29]].concat());
 }

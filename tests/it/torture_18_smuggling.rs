@@ -64,7 +64,10 @@ async fn with_a_length_and_chunks_the_chunks_count_and_nothing_follows() {
         assert_eq!(answers(&answer), 1, "{what}: {answer}");
         assert!(answer.contains("\"bytes\":3"), "{what}: {answer}");
         let seen = host.raw(format!("POST /probe/headers HTTP/1.1\r\nHost: x\r\n{both}\r\n0\r\n\r\n")).await;
-        assert!(!seen.contains("content-length\",") && !seen.contains("transfer-encoding\","), "{what}: the guest sees one idea: {seen}");
+        assert!(
+            !seen.contains("content-length\",") && !seen.contains("transfer-encoding\","),
+            "{what}: the guest sees one idea: {seen}"
+        );
     }
 }
 
@@ -89,7 +92,8 @@ async fn odd_chunks_are_refused() {
         let answer = host.raw(format!("{head}{chunks}{SMUGGLED}")).await;
         assert!(answers(&answer) <= 1 && !answer.contains(" 200 OK"), "{what}: {answer}");
     }
-    let fine = host.raw(format!("{}3;name=\"v\"\r\nabc\r\n000\r\n\r\n", head.replace("Host: x", "Host: x\r\nConnection: close"))).await;
+    let fine =
+        host.raw(format!("{}3;name=\"v\"\r\nabc\r\n000\r\n\r\n", head.replace("Host: x", "Host: x\r\nConnection: close"))).await;
     assert!(fine.contains("\"bytes\":3"), "an extension and zeros in front are allowed: {fine}");
 }
 
@@ -97,7 +101,11 @@ async fn odd_chunks_are_refused() {
 #[tokio::test]
 async fn a_bare_feed_ends_a_line_and_hides_nothing() {
     let host = probe().await;
-    let answer = host.raw(format!("POST /probe/body HTTP/1.1\nHost: x\nTransfer-Encoding: chunked\nContent-Length: 3\n\n3\r\nabc\r\n0\r\n\r\n{SMUGGLED}")).await;
+    let answer = host
+        .raw(format!(
+            "POST /probe/body HTTP/1.1\nHost: x\nTransfer-Encoding: chunked\nContent-Length: 3\n\n3\r\nabc\r\n0\r\n\r\n{SMUGGLED}"
+        ))
+        .await;
     assert_eq!(answers(&answer), 1, "{answer}");
     assert!(answer.contains("\"bytes\":3"), "{answer}");
 }
@@ -109,7 +117,11 @@ async fn a_guest_cannot_write_a_header_of_its_own_making() {
     for value in ["a%0d%0aX-Evil:1", "a\r\nX-Evil: 1", "a\nX-Evil: 1", "a\rX-Evil: 1", "a\0b"] {
         let set = host.request("POST", "/probe/set-raw").body(value.to_owned()).send().await;
         assert!(!set.headers.contains_key("x-evil"), "{value:?}: {:?}", set.headers);
-        assert!(set.status == 200 && (set.text().starts_with("Err") || !value.contains(['\r', '\n', '\0'])), "{value:?}: {}", set.text());
+        assert!(
+            set.status == 200 && (set.text().starts_with("Err") || !value.contains(['\r', '\n', '\0'])),
+            "{value:?}: {}",
+            set.text()
+        );
     }
     for path in ["split", "return"] {
         let answer = host.get(&format!("/program/{path}")).await;

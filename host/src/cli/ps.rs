@@ -25,7 +25,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let (json, text) = match &args.name {
         Some(name) => {
             let (json, one) = client.get::<Service>(&format!("/v1/services/{}", segment(name)))?;
-            let text = if args.json { String::new() } else { details(&one) + &side_by_side(name, &all(&client)?) + &limits(&one) };
+            let text =
+                if args.json { String::new() } else { details(&one) + &side_by_side(name, &all(&client)?) + &limits(&one) };
             (json, text)
         }
         None => client.get::<ServiceList>("/v1/services").map(|(json, all)| (json, table(&all.services)))?,

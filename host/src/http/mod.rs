@@ -17,6 +17,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use places::{Place, Places};
 use std::{
     convert::Infallible,
     future::Future,
@@ -24,7 +25,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use places::{Place, Places};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 use watch::{Activity, Protocol, Watched};

@@ -243,7 +243,8 @@ impl Revision {
                 Linked::Library(pre) => revision.warm_bare(store, pre).await,
             }
         });
-        let outcome = match tokio::time::timeout(limits.deadline.0, Running::new(warming, limits.cpu, self.account.line())).await {
+        let outcome = match tokio::time::timeout(limits.deadline.0, Running::new(warming, limits.cpu, self.account.line())).await
+        {
             Ok(outcome) => outcome,
             Err(_) => Err(Fault::Deadline(limits.deadline)),
         };
@@ -343,7 +344,10 @@ async fn shrink(code: Weak<Code>, gone: CancellationToken) {
 }
 
 #[cfg(test)]
-use {super::budget::Budgets, crate::config::{BudgetConfig, PoolConfig}};
+use {
+    super::budget::Budgets,
+    crate::config::{BudgetConfig, PoolConfig},
+};
 
 #[cfg(test)]
 impl Revision {

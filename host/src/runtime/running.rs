@@ -105,7 +105,7 @@ impl Running {
 
 impl Work {
     fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let clock = Clock::start(self.computed);
+        let clock = Clock::start();
         let polled = self.guest.as_mut().poll(cx);
         let time = clock.elapsed();
         self.computed += time;
@@ -125,26 +125,25 @@ impl Future for Work {
     }
 }
 
-/// What a poll is timed by. The wall clock costs next to nothing but counts the time in which the thread did not run; the
-/// thread's own clock is a system call and counts only work. Requests that compute little never pay for the second.
-enum Clock {
-    Wall(Instant),
-    Thread(Duration),
+/// What a poll is timed by. The wall clock counts the time in which the thread did not run too, so that on a busy machine a short
+/// guest would pass for one that computes; the thread's own clock is a system call and counts only work. It is asked once where
+/// the wall clock shows that little can have been computed.
+struct Clock {
+    wall: Instant,
+    thread: Duration,
 }
 
-/// Computing time from which on it is counted exactly.
-const EXACT_FROM: Duration = Duration::from_millis(20);
+/// Up to this the wall clock will do.
+const LITTLE: Duration = Duration::from_micros(300);
 
 impl Clock {
-    fn start(computed: Duration) -> Self {
-        if computed < EXACT_FROM { Self::Wall(Instant::now()) } else { Self::Thread(thread_time()) }
+    fn start() -> Self {
+        Self { wall: Instant::now(), thread: thread_time() }
     }
 
     fn elapsed(&self) -> Duration {
-        match self {
-            Self::Wall(begun) => begun.elapsed(),
-            Self::Thread(begun) => thread_time().saturating_sub(*begun),
-        }
+        let wall = self.wall.elapsed();
+        if wall < LITTLE { wall } else { thread_time().saturating_sub(self.thread) }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The names of all metrics: what each is called, counts and is labelled by. `docs/metrics.md` explains them.
 
-use prometheus::{Counter, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result};
+use prometheus::{
+    Counter, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result,
+};
 
 /// Upper bounds of the buckets of a request's time, in seconds: what a guest in memory takes, up to a long stream.
 const REQUEST_BUCKETS: [f64; 17] =

@@ -98,8 +98,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    const ALL: [Self; 6] =
-        [Self::Queue, Self::QueueWait, Self::RequestBody, Self::Pool, Self::Memory, Self::Requests];
+    const ALL: [Self; 6] = [Self::Queue, Self::QueueWait, Self::RequestBody, Self::Pool, Self::Memory, Self::Requests];
 
     /// The value of the label `limit`.
     pub fn as_str(self) -> &'static str {

@@ -78,8 +78,7 @@ async fn main() -> Result<()> {
     }
     let scratch = tempfile::tempdir()?;
     let host = Host::start(&args, scratch.path()).await?;
-    let phases: Vec<Phase> =
-        PHASES.into_iter().filter(|phase| *phase == PHASES[0] || phase.name.contains(&args.only)).collect();
+    let phases: Vec<Phase> = PHASES.into_iter().filter(|phase| *phase == PHASES[0] || phase.name.contains(&args.only)).collect();
     let mut seen: Vec<(Phase, Vec<Vec<Duration>>, u64)> = phases.into_iter().map(|phase| (phase, Vec::new(), 0)).collect();
     neighbour(&host, WARM_UP, args.rate).await?;
     for _ in 0..args.rounds {
