@@ -3,7 +3,7 @@
 
 use hotbay_tests::{Host, guests};
 
-/// Guards that only bytes are progress (`Following::poll` in host/src/runtime/body.rs).
+/// A guest that writes pieces without a byte for ever says nothing: the silence of its stream ends it.
 #[tokio::test]
 async fn pieces_without_a_byte_are_no_progress() {
     let host = Host::builder()

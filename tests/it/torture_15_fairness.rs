@@ -75,8 +75,8 @@ async fn a_neighbour_of_a_spinner_and_of_a_flood_is_answered() {
     println!("fairness: p99 {quiet:?} quiet, {loaded:?} loaded; {spun} requests of the spinner, {flooded} of the flood");
 }
 
-/// Guards the turns of host/src/runtime/lane.rs: one guest of a modest service that computes gets its turn among many of a
-/// greedy one. With turns by guest and not by service, it would get one in 33.
+/// A service with one guest that computes gets on among many of a greedy one. That the turns go by service and not by guest is held
+/// by the unit tests of host/src/runtime/lane.rs, without a clock.
 #[tokio::test]
 async fn a_service_with_one_guest_on_the_lane_has_its_turn() {
     let endless = "[limits]\ncpu = \"1h\"\ndeadline = \"1h\"\n";

@@ -220,7 +220,9 @@ mod tests {
 
     /// What was run, in its order, by a lane whose one thread is the test.
     fn order(lane: &Lane) {
-        while let Some(guest) = lane.turns.waiting().next() {
+        // The lock is not held while a guest runs.
+        let next = || lane.turns.waiting().next();
+        while let Some(guest) = next() {
             guest.run();
         }
     }
