@@ -89,6 +89,11 @@ bench: guests wasmtime ## Measure against native code and `wasmtime serve`: CPU 
 	cargo build $(NATIVE) --bins
 	@target/release/bench --wasmtime target/tools/bin/wasmtime $(ARGS)
 
+.PHONY: fairness
+fairness: guests ## Measure what a neighbour pays while one service spins and another is flooded: p99, quiet and loaded
+	cargo build $(NATIVE) --bins
+	@target/release/fairness $(ARGS)
+
 .PHONY: swap-time
 swap-time: guests ## Measure a swap: file closed to first answer, step by step
 	cargo build $(NATIVE) --bins

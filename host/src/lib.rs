@@ -135,7 +135,8 @@ impl Host {
         let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()))?;
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
         let network = Network::new(config.outbound.clone())?;
-        let loader = Loader::new(Some(&config.state_dir()), &config.pool, config.compile.clone(), observers.clone(), network);
+        let pools = (&config.budgets, &config.pool);
+        let loader = Loader::new(Some(&config.state_dir()), pools, config.compile.clone(), observers.clone(), network);
         let loader = loader.map_err(|error| RunError::Engine(format!("{error:#}")))?;
         Ok(Self { config, loader: Arc::new(loader), observers })
     }

@@ -1,8 +1,10 @@
 //! The two engines of the host and the clock that interrupts guests.
 
+use super::lane::Lane;
 use crate::config::PoolConfig;
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
     time::Duration,
 };
 use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig};
@@ -55,14 +57,14 @@ pub struct Engines {
 }
 
 impl Engines {
-    /// Reserves the pools and starts the clock.
+    /// Reserves the pools and starts the clock, which is the lane's too.
     ///
     /// # Errors
     /// Where the address space or a setting does not allow the pool.
-    pub fn new(pool: &PoolConfig) -> wasmtime::Result<Self> {
+    pub(crate) fn new(pool: &PoolConfig, lane: Arc<Lane>) -> wasmtime::Result<Self> {
         let engine = |flavour| Engine::new(config(flavour).allocation_strategy(pooling(pool)));
         let engines = Self { sync: engine(Flavour::Sync)?, r#async: engine(Flavour::Async)? };
-        engines.start_clock()?;
+        engines.start_clock(lane)?;
         Ok(engines)
     }
 
@@ -75,13 +77,16 @@ impl Engines {
     }
 
     /// One thread for both engines; it ends with them, since it holds them weakly.
-    fn start_clock(&self) -> wasmtime::Result<()> {
+    fn start_clock(&self, lane: Arc<Lane>) -> wasmtime::Result<()> {
         let (first, second) = (self.sync.weak(), self.r#async.weak());
+        let mut ticks = 0_u32;
         let tick = move || {
             while let (Some(first), Some(second)) = (first.upgrade(), second.upgrade()) {
                 first.increment_epoch();
                 second.increment_epoch();
                 drop((first, second));
+                ticks = ticks.wrapping_add(1);
+                lane.tick(ticks);
                 std::thread::sleep(TICK);
             }
         };

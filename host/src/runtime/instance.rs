@@ -1,6 +1,11 @@
 //! One instance of a revision, and the idle ones that are kept where the settings say `policy = "reuse"`.
 
-use super::{lifecycle::Lifecycle, store::HostState};
+use super::{
+    lifecycle::{Lifecycle, STOP_MAX},
+    running::Running,
+    store::HostState,
+};
+use crate::config::Span;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -8,6 +13,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tracing::warn;
 use wasmtime::Store;
 use wasmtime_wasi_http::handler::Proxy;
 
@@ -27,11 +33,19 @@ impl Instance {
 
     /// Ends an instance that was kept: tells the guest, then gives its slot back.
     pub(crate) async fn end(mut self) {
-        if let Some(lifecycle) = self.lifecycle.take() {
-            lifecycle.stop(&mut self.store).await;
+        let state = self.store.data();
+        let (service, line) = (state.service.clone(), state.memory.account().line().clone());
+        let call = Box::pin(async move {
+            if let Some(lifecycle) = self.lifecycle.take() {
+                lifecycle.stop(&mut self.store).await;
+            }
+            // Giving the slot back resets its memory; that is no work for an async thread.
+            tokio::task::spawn_blocking(move || drop(self));
+            Ok(())
+        });
+        if let Err(error) = Running::new(call, Span(STOP_MAX), &line).await {
+            warn!(%service, %error, "a guest was ended in lifecycle.stop");
         }
-        // Giving the slot back resets its memory; that is no work for an async thread.
-        tokio::task::spawn_blocking(move || drop(self));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     artifact::Unfit,
+    budget::Budgets,
     build::Build,
     cache::{self, Cache},
     compile::{CompileError, Compiler},
@@ -14,7 +15,8 @@ use super::{
 };
 use crate::{
     capabilities::Network,
-    config::{CompileConfig, PoolConfig, ServiceName, Settings},
+    config::{BudgetConfig, CompileConfig, PoolConfig, ServiceName, Settings},
+    telemetry::Limit,
 };
 use std::{fs::File, io, os::fd::AsRawFd, path::Path, sync::Arc};
 use tracing::warn;
@@ -88,6 +90,7 @@ pub struct Loader {
     linkers: Linkers,
     cache: Cache,
     compiler: Compiler,
+    budgets: Budgets,
     observers: Observers,
     network: Arc<Network>,
 }
@@ -99,18 +102,20 @@ impl Loader {
     /// Where the engines cannot be set up with these settings on this machine.
     pub fn new(
         state: Option<&Path>,
-        pool: &PoolConfig,
+        (budgets, pool): (&BudgetConfig, &PoolConfig),
         compile: CompileConfig,
         observers: Observers,
         network: Arc<Network>,
     ) -> wasmtime::Result<Self> {
-        let engines = Engines::new(pool)?;
+        let budgets = Budgets::new(budgets, pool, &observers.metrics)?;
+        let engines = Engines::new(pool, budgets.lane().clone())?;
         Ok(Self {
             compatibility: Flavour::ALL.map(|flavour| (flavour, compatibility(engines.get(flavour)))),
             linkers: Linkers::new(&engines)?,
             engines,
             cache: state.map_or_else(Cache::none, Cache::open),
             compiler: Compiler::new(compile),
+            budgets,
             observers,
             network,
         })
@@ -170,7 +175,9 @@ impl Loader {
         component: &Component,
         linked: (Kind, Linked),
     ) -> (Arc<Revision>, Drain) {
-        Revision::new(service.clone(), *build.digest(), settings, component, linked, &self.observers, &self.network)
+        let account = self.budgets.account(service.as_str());
+        let host = (&self.observers, &self.network);
+        Revision::new(service.clone(), *build.digest(), settings, component, linked, host, account)
     }
 
     /// The component from the cache, or compiled now.
@@ -300,13 +307,16 @@ async fn warm(revision: &Arc<Revision>) -> Result<(), Reject> {
     Ok(probe::ready(revision).await?)
 }
 
-const POOL_REMEDY: &str = "raise pool.instances in hotbay.toml; hotbay tries again by itself";
+/// The host has no room now.
+fn full(reason: String, limit: Limit) -> Reject {
+    Reject::transient(reason, format!("raise {} in hotbay.toml; hotbay tries again by itself", limit.setting()))
+}
 
 /// A build that cannot even be started.
 impl From<Cold> for Reject {
     fn from(cold: Cold) -> Self {
         let remedy = match &cold.fault {
-            Fault::PoolExhausted => return Self::transient(cold.to_string(), POOL_REMEDY),
+            Fault::Full(limit) => return full(cold.to_string(), *limit),
             Fault::Memory { .. } => "raise limits.memory in its settings, or make it start with less",
             Fault::Deadline(_) => "let it start faster, or raise limits.deadline in its settings",
             Fault::Cpu(_) => "let it start faster, or raise limits.cpu in its settings",
@@ -321,7 +331,7 @@ impl From<Cold> for Reject {
 impl From<Unready> for Reject {
     fn from(unready: Unready) -> Self {
         let remedy = match &unready.last {
-            Answer::Fault(Fault::PoolExhausted) => return Self::transient(unready.to_string(), POOL_REMEDY),
+            Answer::Fault(Fault::Full(limit)) => return full(unready.to_string(), *limit),
             Answer::Fault(_) => "see to what the guest does on that path, or change probe.path in its settings",
             Answer::Status(_) => "see why it is not ready, or correct probe.path and probe.expect in its settings",
             Answer::None => "let it answer sooner, or raise probe.timeout in its settings",

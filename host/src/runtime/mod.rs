@@ -2,6 +2,7 @@
 
 mod artifact;
 mod body;
+mod budget;
 mod build;
 mod cache;
 mod call;
@@ -12,6 +13,7 @@ mod engine;
 mod fault;
 mod instance;
 mod invoke;
+mod lane;
 mod lifecycle;
 mod limiter;
 mod linker;

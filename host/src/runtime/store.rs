@@ -1,7 +1,9 @@
 //! What the host keeps for one instance while it lives.
 
 use super::{
+    budget::Account,
     call::Call,
+    fault::Fault,
     limiter::MemoryBudget,
     stdio::{GuestLog, GuestSink},
 };
@@ -69,14 +71,18 @@ impl WasiHttpView for HostState {
 }
 
 /// A store with its limits in force. `arrange` sets what differs from the bare context: stdin and stdout of a command.
+///
+/// # Errors
+/// Where the host has no room for one more instance of this service.
 pub(crate) fn new_store(
     engine: &Engine,
     service: &ServiceName,
     limits: &Limits,
     sink: &Arc<GuestSink>,
-    outbound: &Arc<OutboundClient>,
+    (account, outbound): (&Arc<Account>, &Arc<OutboundClient>),
     arrange: impl FnOnce(&mut WasiCtxBuilder),
-) -> Store<HostState> {
+) -> Result<Store<HostState>, Fault> {
+    let claim = account.instance().map_err(Fault::Full)?;
     let log = GuestLog::new(sink.clone());
     let mut wasi = WasiCtxBuilder::new();
     wasi.stdout(log.stdout())
@@ -97,7 +103,7 @@ pub(crate) fn new_store(
         http,
         outbound: OutboundHttp::new(outbound.clone()),
         config: WasiConfigVariables::new(),
-        memory: MemoryBudget::new(limits.memory.as_usize(), sink.metrics.instance()),
+        memory: MemoryBudget::new(limits.memory.as_usize(), claim, sink.metrics.instance()),
         log,
     };
     let mut store = Store::new(engine, state);
@@ -110,5 +116,5 @@ pub(crate) fn new_store(
     // A guest that computes gives way at every tick; whoever polls it counts its time and enforces the deadline.
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
-    store
+    Ok(store)
 }

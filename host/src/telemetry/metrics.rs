@@ -11,7 +11,10 @@ use super::{
 use prometheus::{IntCounter, IntGauge, TextEncoder};
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -26,6 +29,7 @@ pub struct Metrics {
     pub(super) families: Families,
     unrouted: [(Unrouted, IntCounter); Unrouted::ALL.len()],
     alive: Mutex<Alive>,
+    budgets: Mutex<Vec<Arc<Budgeted>>>,
 }
 
 /// Who counts at this moment, by the labels.
@@ -85,20 +89,69 @@ pub enum Limit {
     QueueWait,
     /// `limits.request_body`.
     RequestBody,
-    /// `pool.instances`.
+    /// `pool.instances`: the instances of all services.
     Pool,
+    /// `budgets.memory`: the memory of all guests.
+    Memory,
+    /// `budgets.requests`: the requests of all services.
+    Requests,
 }
 
 impl Limit {
-    const ALL: [Self; 4] = [Self::Queue, Self::QueueWait, Self::RequestBody, Self::Pool];
+    const ALL: [Self; 6] = [Self::Queue, Self::QueueWait, Self::RequestBody, Self::Pool, Self::Memory, Self::Requests];
 
-    fn as_str(self) -> &'static str {
+    /// The value of the label `limit`.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Queue => "queue",
             Self::QueueWait => "queue_wait",
             Self::RequestBody => "request_body",
             Self::Pool => "pool_instances",
+            Self::Memory => "budget_memory",
+            Self::Requests => "budget_requests",
         }
+    }
+
+    /// The key in the settings.
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::Queue => "limits.queue",
+            Self::QueueWait => "limits.queue_wait",
+            Self::RequestBody => "limits.request_body",
+            Self::Pool => "pool.instances",
+            Self::Memory => "budgets.memory",
+            Self::Requests => "budgets.requests",
+        }
+    }
+}
+
+/// Something of which all services together may have so much, and how much they have.
+#[derive(Debug)]
+pub struct Budgeted {
+    name: &'static str,
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl Budgeted {
+    /// How much there is.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// How much is used.
+    pub fn used(&self) -> u64 {
+        self.used.load(Relaxed)
+    }
+
+    /// So much more is used. Returns how much it is now.
+    pub fn add(&self, amount: u64) -> u64 {
+        self.used.fetch_add(amount, Relaxed).saturating_add(amount)
+    }
+
+    /// So much less is used.
+    pub fn sub(&self, amount: u64) {
+        self.used.fetch_sub(amount, Relaxed);
     }
 }
 
@@ -171,7 +224,8 @@ impl ServiceMetrics {
         &self.name
     }
 
-    pub(super) fn refused(&self, limit: Limit) {
+    /// Counts a request that a limit refused.
+    pub fn refused(&self, limit: Limit) {
         count(&self.refused, limit);
     }
 
@@ -183,6 +237,11 @@ impl ServiceMetrics {
     /// Counts a request to another host that has ended.
     pub fn asked(&self, result: OutboundResult) {
         count(&self.outbound, result);
+    }
+
+    /// How many requests a limit refused.
+    pub fn refusals(&self, limit: Limit) -> u64 {
+        self.refused.iter().find(|(one, _)| *one == limit).map_or(0, |(_, counter)| counter.get())
     }
 
     /// Counts a line that a guest wrote.
@@ -211,6 +270,17 @@ impl Drop for Connected {
     }
 }
 
+/// What is told of connections that wait because there are as many as there may be.
+#[derive(Clone)]
+pub struct ConnectionsFull(IntCounter);
+
+impl ConnectionsFull {
+    /// One waits.
+    pub fn count(&self) {
+        self.0.inc();
+    }
+}
+
 impl Metrics {
     /// Nothing counted yet.
     ///
@@ -220,7 +290,14 @@ impl Metrics {
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let families = Families::new(env!("CARGO_PKG_VERSION"), started.as_secs_f64())?;
         let unrouted = Unrouted::ALL.map(|reason| (reason, families.unrouted.with_label_values(&[reason.as_str()])));
-        Ok(Self { families, unrouted, alive: Mutex::default() })
+        Ok(Self { families, unrouted, alive: Mutex::default(), budgets: Mutex::default() })
+    }
+
+    /// Something of which all services together may have `limit`, told under `name`.
+    pub fn budget(&self, name: &'static str, limit: u64) -> Arc<Budgeted> {
+        let made = Arc::new(Budgeted { name, limit, used: AtomicU64::new(0) });
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner).push(made.clone());
+        made
     }
 
     /// What is counted of the service `name`.
@@ -274,6 +351,11 @@ impl Metrics {
         Connected(connections)
     }
 
+    /// Counts connections that had to wait.
+    pub fn connections_full(&self) -> ConnectionsFull {
+        ConnectionsFull(self.families.connections_full.clone())
+    }
+
     /// Counts how a swap ended. A file whose name is no service's is counted without one: such names are not bounded.
     pub fn swapped(&self, service: &str, outcome: Outcome) {
         let alive = self.alive();
@@ -298,6 +380,11 @@ impl Metrics {
         // Let go of after the lock: the last to let go ends a series, under the lock.
         let counted = self.read(&alive);
         process::read(&self.families.process);
+        for budget in self.budgets.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let shown = |amount| i64::try_from(amount).unwrap_or(i64::MAX);
+            self.families.budget.with_label_values(&[budget.name]).set(shown(budget.limit));
+            self.families.budget_used.with_label_values(&[budget.name]).set(shown(budget.used()));
+        }
         let families = self.families.gather();
         for ended in alive.ended.drain(..) {
             self.forget(&ended);
