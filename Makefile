@@ -7,6 +7,8 @@ BAY ?= target/bay
 ARGS ?=
 # How many swaps `make swaps` makes.
 SWAPS ?= 2000
+# How many seconds `make soak` takes.
+SOAK ?= 120
 
 WASMTIME_VERSION := 48.0.8
 DENY_VERSION := 0.20.2
@@ -30,7 +32,7 @@ HOTBAY := target/release/hotbay
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  make run takes LISTEN=$(LISTEN) BAY=$(BAY) ARGS='--dev --log json'; make swaps takes SWAPS=$(SWAPS)"
+	@echo "  make run takes LISTEN=$(LISTEN) BAY=$(BAY) ARGS='--dev --log json'; make swaps takes SWAPS=$(SWAPS); make soak SOAK=$(SOAK)"
 
 .PHONY: setup
 setup: ## Check that Rust and a C compiler are here; install Debian's compiler if it is missing
@@ -83,6 +85,11 @@ promtool: setup
 .PHONY: swaps
 swaps: fixtures build ## Swap under full load, for long: SWAPS=
 	SWAPS=$(SWAPS) cargo test $(NATIVE) --test it -- swap_under_load leaks --show-output
+
+.PHONY: soak
+soak: fixtures build ## Serve for minutes beside services that do harm, with swaps: SOAK= seconds
+	cargo build $(NATIVE) --bins
+	@target/release/soak --seconds $(SOAK)
 
 .PHONY: bench
 bench: guests wasmtime ## Measure against native code and `wasmtime serve`: CPU time a request
