@@ -14,6 +14,6 @@ pub use host::{CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, P
 pub use name::{BayFile, BuildName, Label, NameError, ServiceName};
 pub use probe::Probe;
 pub use route::{HostPattern, Methods, PathPattern, RouteSpec, without_port};
-pub use settings::{InstancePolicy, Limits, RollbackPolicy, Settings};
+pub use settings::{InstancePolicy, Limits, Reuse, RollbackPolicy, Settings};
 pub use traffic::{Sticky, Traffic, without_share};
 pub use units::{ByteSize, Count, Share, Span};

@@ -2,6 +2,7 @@
 
 use super::{
     call::Call,
+    clock::Coarse,
     limiter::MemoryBudget,
     stdio::{GuestLog, GuestSink},
 };
@@ -21,6 +22,7 @@ const RESOURCES_MAX: usize = 512;
 const RESOURCES_LEAKED: usize = RESOURCES_MAX / 2;
 /// Handles of the component model itself, those of a guest's own resources and of its tasks and streams included.
 const HANDLES_MAX: usize = 16 << 10;
+const HANDLES_LEAKED: usize = HANDLES_MAX / 2;
 /// Bytes of values that one host call may take from the guest.
 const HOSTCALL_FUEL: usize = 16 << 20;
 /// Bytes of one header section that a guest may build.
@@ -49,9 +51,10 @@ impl HostState {
         self.memory.begin();
     }
 
-    /// Whether the guest gathers handles that it never drops.
-    pub(super) fn leaks(&mut self) -> bool {
-        self.table.iter_mut().nth(RESOURCES_LEAKED).is_some()
+    /// Whether the guest gathers handles that it never drops, those of the component model's tasks and streams included.
+    pub(super) fn leaks(store: &mut Store<Self>) -> bool {
+        store.data_mut().table.iter_mut().nth(RESOURCES_LEAKED).is_some()
+            || store.concurrent_resource_table().is_some_and(|table| table.iter_mut().nth(HANDLES_LEAKED).is_some())
     }
 }
 
@@ -82,7 +85,9 @@ pub(crate) fn new_store(
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
-        .max_random_size(RANDOM_MAX);
+        .max_random_size(RANDOM_MAX)
+        .wall_clock(Coarse)
+        .monotonic_clock(Coarse);
     arrange(&mut wasi);
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES_MAX);

@@ -24,6 +24,7 @@ pub(super) struct Families {
     pub(super) instances: IntGaugeVec,
     pub(super) idle: IntGaugeVec,
     pub(super) memory: IntGaugeVec,
+    pub(super) renewed: IntCounterVec,
     pub(super) lines: IntCounterVec,
     pub(super) lines_cut: IntCounterVec,
     pub(super) connections: IntGauge,
@@ -105,6 +106,11 @@ impl Families {
                 "Linear memory and tables that the instances hold.",
                 &["service", "revision"],
             )?,
+            renewed: made.counters(
+                "hotbay_instances_renewed_total",
+                "Instances that were kept and made room for a new one.",
+                &["service", "reason"],
+            )?,
             lines: made.counters("hotbay_guest_lines_total", "Lines that guests wrote.", &["service"])?,
             lines_cut: made.counters(
                 "hotbay_guest_lines_cut_total",
@@ -148,9 +154,12 @@ impl Families {
     }
 
     /// Forgets what is told of this service as a whole.
-    pub(super) fn forget_service(&self, service: &str, limits: &[&str], outcomes: &[&str]) {
+    pub(super) fn forget_service(&self, service: &str, limits: &[&str], outcomes: &[&str], renewals: &[&str]) {
         for limit in limits {
             let _ = self.refused.remove_label_values(&[service, limit]);
+        }
+        for renewal in renewals {
+            let _ = self.renewed.remove_label_values(&[service, renewal]);
         }
         for outcome in outcomes {
             let _ = self.swaps.remove_label_values(&[service, outcome]);

@@ -102,6 +102,32 @@ impl Limit {
     }
 }
 
+/// Why an instance that was kept made room for a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// `instances.max_requests`.
+    Requests,
+    /// `instances.max_age`.
+    Age,
+    /// It held much more memory than after its first request.
+    Memory,
+    /// It gathered handles.
+    Handles,
+}
+
+impl Renewal {
+    const ALL: [Self; 4] = [Self::Requests, Self::Age, Self::Memory, Self::Handles];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "max_requests",
+            Self::Age => "max_age",
+            Self::Memory => "memory",
+            Self::Handles => "handles",
+        }
+    }
+}
+
 /// How a swap ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -130,6 +156,7 @@ pub struct ServiceMetrics {
     host: Arc<Metrics>,
     name: String,
     refused: [(Limit, IntCounter); Limit::ALL.len()],
+    renewed: [(Renewal, IntCounter); Renewal::ALL.len()],
     lines: IntCounter,
     lines_cut: IntCounter,
 }
@@ -142,6 +169,11 @@ impl ServiceMetrics {
 
     pub(super) fn refused(&self, limit: Limit) {
         count(&self.refused, limit);
+    }
+
+    /// Counts an instance that was renewed.
+    pub fn renewed(&self, reason: Renewal) {
+        count(&self.renewed, reason);
     }
 
     /// Counts a line that a guest wrote.
@@ -202,6 +234,7 @@ impl Metrics {
             host: self.clone(),
             name: name.to_owned(),
             refused: Limit::ALL.map(|limit| (limit, families.refused.with_label_values(&[name, limit.as_str()]))),
+            renewed: Renewal::ALL.map(|reason| (reason, families.renewed.with_label_values(&[name, reason.as_str()]))),
             lines: families.lines.with_label_values(&[name]),
             lines_cut: families.lines_cut.with_label_values(&[name]),
         });
@@ -326,7 +359,8 @@ impl Metrics {
     fn forget(&self, ended: &Ended) {
         match ended {
             Ended::Service(name) => {
-                self.families.forget_service(name, &Limit::ALL.map(Limit::as_str), &Outcome::ALL.map(Outcome::as_str));
+                let (limits, outcomes) = (Limit::ALL.map(Limit::as_str), Outcome::ALL.map(Outcome::as_str));
+                self.families.forget_service(name, &limits, &outcomes, &Renewal::ALL.map(Renewal::as_str));
             }
             Ended::Revision(service, revision) => {
                 self.families.forget_revision(service, revision, &CLASSES, &FaultKind::ALL.map(FaultKind::as_str));
