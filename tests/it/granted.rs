@@ -79,7 +79,8 @@ fn table() -> Result<BTreeSet<Interface>> {
 /// Every interface of the WIT packages that the engine's own crates and ours are made from, with its whole version and a sign of it.
 fn interfaces() -> Result<BTreeMap<Interface, (String, Sign)>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo).args(["metadata", "--offline", "--locked", "--format-version", "1"]).current_dir(root()).output()?;
+    let output =
+        Command::new(cargo).args(["metadata", "--offline", "--locked", "--format-version", "1"]).current_dir(root()).output()?;
     let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
     let mut folders = vec![root().join("wit")];
     for package in metadata["packages"].as_array().context("packages")? {
@@ -97,7 +98,8 @@ fn interfaces() -> Result<BTreeMap<Interface, (String, Sign)>> {
         for file in files {
             let text = fs::read_to_string(&file)?;
             let beside = || {
-                let mut texts = fs::read_dir(file.parent()?).ok()?.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
+                let mut texts =
+                    fs::read_dir(file.parent()?).ok()?.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
                 texts.find_map(|text| package(&text))
             };
             if let Some((package, version)) = package(&text).or_else(beside) {
@@ -138,10 +140,13 @@ fn read(text: &str, package: &str, version: &str, found: &mut BTreeMap<Interface
         let Some((name, item)) = inside.as_ref().zip(line.strip_prefix("  ")) else { continue };
         let sign = match item.strip_prefix("resource ") {
             Some(resource) => Some(Sign::Resource(resource.trim_end_matches([' ', '{', ';']).to_owned())),
-            None => item.split_once(": ").filter(|(name, ty)| {
-                name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-                    && ["func(", "async func("].iter().any(|func| ty.starts_with(func))
-            }).map(|(name, _)| Sign::Function(name.to_owned())),
+            None => item
+                .split_once(": ")
+                .filter(|(name, ty)| {
+                    name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+                        && ["func(", "async func("].iter().any(|func| ty.starts_with(func))
+                })
+                .map(|(name, _)| Sign::Function(name.to_owned())),
         };
         if let Some(sign) = sign {
             // One implementation answers all versions that are compatible; drafts are themselves.

@@ -44,12 +44,8 @@ async fn a_bomb_is_rejected_for_what_it_takes() {
     assert!(rejected.reason.contains("compile.timeout"), "{}", rejected.reason);
     assert!(rejected.remedy.contains("compile.timeout"), "{}", rejected.remedy);
     assert_eq!(host.get("/shop").await.status, 200);
-    let host = Host::builder()
-        .own_state()
-        .config("[compile]\nmemory = \"1GiB\"\n")
-        .service("bomb", &bombs::greedy(98))
-        .start()
-        .await;
+    let host =
+        Host::builder().own_state().config("[compile]\nmemory = \"1GiB\"\n").service("bomb", &bombs::greedy(98)).start().await;
     let rejected = host.wait_rejected("bomb").await;
     assert!(rejected.reason.contains("compile.memory"), "{}", rejected.reason);
 }
@@ -57,7 +53,8 @@ async fn a_bomb_is_rejected_for_what_it_takes() {
 /// Many of everything: each is compiled or rejected, and the host is as it was.
 #[tokio::test]
 async fn builds_of_absurd_shapes_end_in_a_word() {
-    let mut host = Host::builder().config("[compile]\ntimeout = \"10s\"\n").service("shop", &guests::fixture("marker")).start().await;
+    let mut host =
+        Host::builder().config("[compile]\ntimeout = \"10s\"\n").service("shop", &guests::fixture("marker")).start().await;
     let shapes = [
         ("types", bombs::types(100_000)),
         ("functions", bombs::functions(300_000)),

@@ -50,12 +50,8 @@ fn residue() -> Bytes {
 #[tokio::test]
 async fn nothing_of_one_request_is_there_for_the_next() {
     // One slot: whoever comes next gets what the last one had.
-    let host = Host::builder()
-        .service("fresh", &residue())
-        .env("SECRET", "of the host")
-        .config("[pool]\ninstances = 2\n")
-        .start()
-        .await;
+    let host =
+        Host::builder().service("fresh", &residue()).env("SECRET", "of the host").config("[pool]\ninstances = 2\n").start().await;
     for _ in 0..20 {
         assert_eq!(host.get("/fresh").await.status, 200);
     }
@@ -72,10 +68,13 @@ async fn what_a_kept_instance_keeps_is_seen() {
 /// Two services take turns in the slots of the pool, and never see each other.
 #[tokio::test]
 async fn services_that_share_slots_see_nothing_of_each_other() {
-    let other = guests::answering("(memory $own 1 64) (global $left (mut i32) (i32.const 9))", "
+    let other = guests::answering(
+        "(memory $own 1 64) (global $left (mut i32) (i32.const 9))",
+        "
         (memory.fill $own (i32.const 0) (i32.const 255) (i32.const 65536))
         (memory.fill $lists (i32.const 131072) (i32.const 255) (i32.const 131072))
-        (i32.const 200)");
+        (i32.const 200)",
+    );
     let host =
         Host::builder().service("one", &residue()).service("other", &other).config("[pool]\ninstances = 2\n").start().await;
     for _ in 0..20 {

@@ -17,7 +17,7 @@ async fn what_the_readme_names_is_on_and_all_else_is_off() {
     let host = Host::builder().start().await;
     for (name, module) in [
         ("bulk-memory", "(memory 1) (func (memory.fill (i32.const 0) (i32.const 0) (i32.const 1)))"),
-        ("references", "(table 1 externref) (func (param externref) (table.set (i32.const 0) (local.get 0)))"),
+        ("references", "(table 1 funcref) (func (table.set (i32.const 0) (ref.null func)))"),
         ("many-values", "(func (result i32 i32) (i32.const 1) (i32.const 2))"),
         ("simd", "(func (result v128) (i32x4.splat (i32.const 1)))"),
         ("tail-calls", "(func $f (return_call $f))"),
@@ -33,6 +33,7 @@ async fn what_the_readme_names_is_on_and_all_else_is_off() {
         ("wide", "(func (result i64 i64) (i64.mul_wide_u (i64.const 1) (i64.const 2)))"),
         ("pages", "(memory 1 (pagesize 1))"),
         ("gc", "(type (struct (field i32)))"),
+        ("external", "(table 1 externref)"),
         ("exceptions", "(tag $t) (func (throw $t))"),
         ("functions", "(type $f (func)) (func (param (ref $f)) (call_ref $f (local.get 0)))"),
     ] {
@@ -52,12 +53,12 @@ async fn composed_components_are_compiled() {
           (func (export "greet") (param i32 i32)))
         (core instance $i (instantiate $m))
         (func (export "greet") (param "name" string)
-          (canon lift (core func $i "greet") (memory $i "memory") (realloc (func $i "realloc")))))
+          (canon lift (core func $i "greet") (memory (core memory $i "memory")) (realloc (core func $i "realloc")))))
       (component $caller
         (import "greet" (func $greet (param "name" string)))
         (core module $libc (memory (export "memory") 1))
         (core instance $libc (instantiate $libc))
-        (core func $greet' (canon lower (func $greet) (memory $libc "memory")))
+        (core func $greet' (canon lower (func $greet) (memory (core memory $libc "memory"))))
         (core module $m (import "" "greet" (func (param i32 i32))) (func (export "run") (call 0 (i32.const 0) (i32.const 4))))
         (core instance $i (instantiate $m (with "" (instance (export "greet" (func $greet'))))))
         (func (export "run") (canon lift (core func $i "run"))))

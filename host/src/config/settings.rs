@@ -172,9 +172,7 @@ impl Settings {
         let RawInstances { policy, max_requests, max_age, idle } = raw.instances;
         let instances = match policy {
             RawPolicy::Fresh => InstancePolicy::Fresh,
-            RawPolicy::Reuse => {
-                InstancePolicy::Reuse(Reuse { max_requests: max_requests.0, max_age: max_age.0, idle: idle.0 })
-            }
+            RawPolicy::Reuse => InstancePolicy::Reuse(Reuse { max_requests: max_requests.0, max_age: max_age.0, idle: idle.0 }),
         };
         Ok(Self { routes, limits: raw.limits, instances, rollback: raw.rollback, probe: raw.probe, traffic: raw.traffic })
     }

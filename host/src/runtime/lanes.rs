@@ -83,12 +83,7 @@ impl Lanes {
     }
 
     /// Remembers how a build was.
-    fn judged<T>(
-        &self,
-        service: &ServiceName,
-        begun: Instant,
-        outcome: Result<T, CompileError>,
-    ) -> Result<T, CompileError> {
+    fn judged<T>(&self, service: &ServiceName, begun: Instant, outcome: Result<T, CompileError>) -> Result<T, CompileError> {
         let mut records = self.records();
         let record = match &outcome {
             Err(CompileError::Timeout(_)) => Some(Record::Endless),
