@@ -136,8 +136,8 @@ fn read(text: &str, package: &str, version: &str, found: &mut BTreeMap<Interface
         } else if line == "}" {
             inside = None;
         }
-        // One level inside, where neither comments nor members of resources are.
-        let Some((name, item)) = inside.as_ref().zip(line.strip_prefix("  ")) else { continue };
+        // The first counts: that of a resource comes before its members.
+        let (Some(name), item) = (&inside, line.trim_start()) else { continue };
         let sign = match item.strip_prefix("resource ") {
             Some(resource) => Some(Sign::Resource(resource.trim_end_matches([' ', '{', ';']).to_owned())),
             None => item
