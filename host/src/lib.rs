@@ -159,6 +159,7 @@ impl Host {
     ) -> Result<(), RunError> {
         let Self { config, loader, observers } = self;
         let metrics = observers.metrics;
+        tokio::spawn(loader.clone().try_compiler());
         let registry = Arc::new(Registry::new());
         let (board, events) = (Arc::new(Board::new()), Arc::new(Events::new(metrics.clone())));
         let history = Arc::new(History::open(&config.state_dir(), &config.bay, config.history.clone(), predecessor.is_some()));

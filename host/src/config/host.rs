@@ -149,11 +149,13 @@ pub struct CompileConfig {
     /// Address space of the child (`RLIMIT_AS`).
     #[serde(deserialize_with = "not_zero")]
     pub memory: ByteSize,
+    /// Bytes of machine code that the cache keeps; above it what was used least recently goes.
+    pub cache_size: ByteSize,
 }
 
 impl Default for CompileConfig {
     fn default() -> Self {
-        Self { timeout: Span(Duration::from_secs(60)), memory: ByteSize(4 << 30) }
+        Self { timeout: Span(Duration::from_secs(60)), memory: ByteSize(4 << 30), cache_size: ByteSize(1 << 30) }
     }
 }
 

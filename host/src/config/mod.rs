@@ -21,6 +21,6 @@ pub use origin::{Host, Origin, OriginError};
 pub use outbound::OutboundConfig;
 pub use probe::Probe;
 pub use route::{HostPattern, Methods, PathPattern, RouteSpec, without_port};
-pub use settings::{InstancePolicy, Limits, RollbackPolicy, Settings};
+pub use settings::{InstancePolicy, Limits, Reuse, RollbackPolicy, Settings};
 pub use traffic::{Sticky, Traffic, without_share};
 pub use units::{ByteSize, Count, Share, Span};

@@ -46,6 +46,17 @@ impl MemoryBudget {
         self.claim.account()
     }
 
+    /// Bytes that are held now.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Whether half of what was left above `settled` is gone: memory of a guest never shrinks, so one that leaks comes past here
+    /// before it comes to its limit, and one that only needs much does not.
+    pub(crate) fn outgrew(&self, settled: usize) -> bool {
+        self.used > settled && self.used - settled > self.limit.saturating_sub(settled) / 2
+    }
+
     fn grow(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
         // Above its own maximum it does not grow, so there is nothing to count.
         if maximum.is_some_and(|maximum| desired > maximum) {
@@ -109,6 +120,16 @@ mod tests {
         assert_eq!((host.1.instances(), host.1.memory()), (1, (1 << 19) + 80), "what was refused is not held");
         drop(budget);
         assert_eq!((host.1.instances(), host.1.memory()), (0, 0));
+    }
+
+    #[test]
+    fn one_that_leaks_is_told_from_one_that_needs_much() {
+        let host = host(ByteSize::mib(64));
+        let mut budget = budget(64, &host);
+        for (held, settled, outgrew) in [(60, 60, false), (30, 2, false), (34, 2, true), (62, 60, false), (63, 60, true)] {
+            budget.used = held;
+            assert_eq!(budget.outgrew(settled), outgrew, "{held} of 64, {settled} after the first request");
+        }
     }
 
     #[test]

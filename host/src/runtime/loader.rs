@@ -113,7 +113,7 @@ impl Loader {
             compatibility: Flavour::ALL.map(|flavour| (flavour, compatibility(engines.get(flavour)))),
             linkers: Linkers::new(&engines)?,
             engines,
-            cache: state.map_or_else(Cache::none, Cache::open),
+            cache: state.map_or_else(Cache::none, |state| Cache::open(state, compile.cache_size.0)),
             compiler: Compiler::new(compile),
             budgets,
             observers,
@@ -134,7 +134,7 @@ impl Loader {
     ) -> Result<(Arc<Revision>, Drain), Reject> {
         build.binary().map_err(Unfit::clone)?;
         enter(Stage::Compiling);
-        let (component, flavour) = self.component(build).await?;
+        let (component, flavour) = self.component(service, build).await?;
         enter(Stage::Linking);
         let linked = self.linkers.link(&component, flavour)?;
         probeable(linked.0, &settings)?;
@@ -150,12 +150,17 @@ impl Loader {
         Ok((revision, drained))
     }
 
+    /// Starts the compiling process with nothing to do, so that what is wrong with it is told before the first swap.
+    pub async fn try_compiler(self: Arc<Self>) {
+        self.compiler.try_out().await;
+    }
+
     /// Goes through the same steps and tells what it saw, for `hotbay check`.
     pub async fn inspect(self: &Arc<Self>, service: &ServiceName, build: &Build, settings: Settings) -> Inspection {
         let mut seen = Inspection { kind: None, surface: Surface::default(), reject: None };
         let outcome = async {
             build.binary().map_err(Unfit::clone)?;
-            let (component, flavour) = self.component(build).await?;
+            let (component, flavour) = self.component(service, build).await?;
             seen.surface = Surface::of(&component);
             let (kind, linked) = self.linkers.link(&component, flavour)?;
             seen.kind = Some(kind);
@@ -181,13 +186,13 @@ impl Loader {
     }
 
     /// The component from the cache, or compiled now.
-    async fn component(self: &Arc<Self>, build: &Build) -> Result<(Component, Flavour), Reject> {
+    async fn component(self: &Arc<Self>, service: &ServiceName, build: &Build) -> Result<(Component, Flavour), Reject> {
         // Checking the seal reads the whole artifact.
         let (loader, digest) = (self.clone(), *build.digest());
         if let Ok(Some(found)) = tokio::task::spawn_blocking(move || loader.cached(&digest)).await {
             return Ok(found);
         }
-        self.compile(build).await.map_err(|error| match error {
+        self.compile(service, build).await.map_err(|error| match error {
             CompileError::Invalid(reason) => Reject::new(
                 format!("it is no valid component: {reason}"),
                 "build it again with today's tools, for wasm32-wasip2 say",
@@ -223,19 +228,19 @@ impl Loader {
         })
     }
 
-    async fn compile(self: &Arc<Self>, build: &Build) -> Result<(Component, Flavour), CompileError> {
+    async fn compile(self: &Arc<Self>, service: &ServiceName, build: &Build) -> Result<(Component, Flavour), CompileError> {
         let loader = self.clone();
         let scratch = blocking(move || Ok(loader.cache.scratch())).await?;
         let (artifact, flavour) = match scratch {
-            Some(scratch) => match self.compiler.compile(build.wasm.clone(), scratch.try_clone()?).await {
+            Some(scratch) => match self.compiler.compile(service, &build.wasm, &scratch).await {
                 Ok(flavour) => (scratch, flavour),
                 Err(CompileError::Output(error)) => {
                     warn!(%error, "the state folder takes no artifact, as where its disk is full; this one is kept in memory only");
-                    self.compile_in_memory(build).await?
+                    self.compile_in_memory(service, build).await?
                 }
                 Err(error) => return Err(error),
             },
-            None => self.compile_in_memory(build).await?,
+            None => self.compile_in_memory(service, build).await?,
         };
         let (loader, mapped) = (self.clone(), artifact.try_clone()?);
         let component = blocking(move || Ok(loader.map_anywhere(&mapped, flavour))).await?;
@@ -250,9 +255,9 @@ impl Loader {
         Ok((component, flavour))
     }
 
-    async fn compile_in_memory(&self, build: &Build) -> Result<(File, Flavour), CompileError> {
+    async fn compile_in_memory(&self, service: &ServiceName, build: &Build) -> Result<(File, Flavour), CompileError> {
         let artifact = cache::memory()?;
-        let flavour = self.compiler.compile(build.wasm.clone(), artifact.try_clone()?).await;
+        let flavour = self.compiler.compile(service, &build.wasm, &artifact).await;
         // Here a failed write is the host's lack of memory.
         let flavour = flavour.map_err(|error| match error {
             CompileError::Output(reason) => CompileError::Host(io::Error::other(reason)),

@@ -89,7 +89,7 @@ impl Revision {
     ) -> (Arc<Self>, Drain) {
         let kept = Arc::new(AtomicUsize::new(0));
         let idle = match settings.instances {
-            InstancePolicy::Reuse { max_requests, idle } => Some(IdleInstances::new(max_requests, idle, kept.clone())),
+            InstancePolicy::Reuse(bounds) => Some(IdleInstances::new(bounds, kept.clone())),
             InstancePolicy::Fresh => None,
         };
         let code = Arc::new(Code { engine: component.engine().clone(), linked, lifecycle: LifecycleIndex::of(component), idle });
@@ -340,7 +340,7 @@ impl Drain {
 /// Ends idle instances whose time is over, for as long as the revision lives.
 async fn shrink(code: Weak<Code>, gone: CancellationToken) {
     loop {
-        let Some(period) = code.upgrade().and_then(|code| Some(code.idle.as_ref()?.idle_limit() / 4)) else { return };
+        let Some(period) = code.upgrade().and_then(|code| Some(code.idle.as_ref()?.period())) else { return };
         tokio::select! {
             () = gone.cancelled() => return,
             () = tokio::time::sleep(period.max(Duration::from_millis(10))) => {}

@@ -3,6 +3,7 @@
 use super::{
     budget::Account,
     call::Call,
+    clock::Coarse,
     fault::Fault,
     limiter::MemoryBudget,
     stdio::{GuestLog, GuestSink},
@@ -23,6 +24,7 @@ const RESOURCES_MAX: usize = 512;
 const RESOURCES_LEAKED: usize = RESOURCES_MAX / 2;
 /// Handles of the component model itself, those of a guest's own resources and of its tasks and streams included.
 const HANDLES_MAX: usize = 16 << 10;
+const HANDLES_LEAKED: usize = HANDLES_MAX / 2;
 /// Bytes of values that one host call may take from the guest.
 const HOSTCALL_FUEL: usize = 16 << 20;
 /// Bytes of one header section that a guest may build.
@@ -51,10 +53,13 @@ impl HostState {
         self.memory.begin();
     }
 
-    /// Whether the guest gathers handles that it never drops, or left a call to another host under way: no request may go on
-    /// with what one before it began.
-    pub(super) fn leaks(&mut self) -> bool {
-        self.outbound.is_busy() || self.table.iter_mut().nth(RESOURCES_LEAKED).is_some()
+    /// Whether the guest gathers handles that it never drops, those of the component model's tasks and streams included, or left a
+    /// call to another host under way: no request may go on with what one before it began.
+    pub(super) fn leaks(store: &mut Store<Self>) -> bool {
+        let state = store.data_mut();
+        state.outbound.is_busy()
+            || state.table.iter_mut().nth(RESOURCES_LEAKED).is_some()
+            || store.concurrent_resource_table().is_some_and(|table| table.iter_mut().nth(HANDLES_LEAKED).is_some())
     }
 }
 
@@ -90,7 +95,9 @@ pub(crate) fn new_store(
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
-        .max_random_size(RANDOM_MAX);
+        .max_random_size(RANDOM_MAX)
+        .wall_clock(Coarse)
+        .monotonic_clock(Coarse);
     arrange(&mut wasi);
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES_MAX);

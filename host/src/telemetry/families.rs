@@ -29,6 +29,7 @@ pub(super) struct Families {
     pub(super) memory: IntGaugeVec,
     pub(super) denied: IntCounterVec,
     pub(super) outbound: IntCounterVec,
+    pub(super) renewed: IntCounterVec,
     pub(super) lines: IntCounterVec,
     pub(super) lines_cut: IntCounterVec,
     pub(super) connections: IntGauge,
@@ -124,6 +125,11 @@ impl Families {
                 "Requests of guests to other hosts, by how they ended.",
                 &["service", "result"],
             )?,
+            renewed: made.counters(
+                "hotbay_instances_renewed_total",
+                "Instances that were kept and made room for a new one.",
+                &["service", "reason"],
+            )?,
             lines: made.counters("hotbay_guest_lines_total", "Lines that guests wrote.", &["service"])?,
             lines_cut: made.counters(
                 "hotbay_guest_lines_cut_total",
@@ -174,9 +180,18 @@ impl Families {
     }
 
     /// Forgets what is told of this service as a whole.
-    pub(super) fn forget_service(&self, service: &str, limits: &[&str], outcomes: &[&str], results: &[&str]) {
+    pub(super) fn forget_service(
+        &self,
+        service: &str,
+        limits: &[&str],
+        outcomes: &[&str],
+        (results, renewals): (&[&str], &[&str]),
+    ) {
         for limit in limits {
             let _ = self.refused.remove_label_values(&[service, limit]);
+        }
+        for renewal in renewals {
+            let _ = self.renewed.remove_label_values(&[service, renewal]);
         }
         for outcome in outcomes {
             let _ = self.swaps.remove_label_values(&[service, outcome]);

@@ -184,6 +184,32 @@ impl OutboundResult {
     }
 }
 
+/// Why an instance that was kept made room for a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// `instances.max_requests`.
+    Requests,
+    /// `instances.max_age`.
+    Age,
+    /// It held much more memory than after its first request.
+    Memory,
+    /// It gathered handles.
+    Handles,
+}
+
+impl Renewal {
+    const ALL: [Self; 4] = [Self::Requests, Self::Age, Self::Memory, Self::Handles];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "max_requests",
+            Self::Age => "max_age",
+            Self::Memory => "memory",
+            Self::Handles => "handles",
+        }
+    }
+}
+
 /// How a swap ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -214,6 +240,7 @@ pub struct ServiceMetrics {
     refused: [(Limit, IntCounter); Limit::ALL.len()],
     denied_http: IntCounter,
     outbound: [(OutboundResult, IntCounter); OutboundResult::ALL.len()],
+    renewed: [(Renewal, IntCounter); Renewal::ALL.len()],
     lines: IntCounter,
     lines_cut: IntCounter,
 }
@@ -242,6 +269,11 @@ impl ServiceMetrics {
     /// How many requests a limit refused.
     pub fn refusals(&self, limit: Limit) -> u64 {
         self.refused.iter().find(|(one, _)| *one == limit).map_or(0, |(_, counter)| counter.get())
+    }
+
+    /// Counts an instance that was renewed.
+    pub fn renewed(&self, reason: Renewal) {
+        count(&self.renewed, reason);
     }
 
     /// Counts a line that a guest wrote.
@@ -322,6 +354,7 @@ impl Metrics {
             refused: Limit::ALL.map(|limit| (limit, families.refused.with_label_values(&[name, limit.as_str()]))),
             denied_http: families.denied.with_label_values(&[name, "http"]),
             outbound: OutboundResult::ALL.map(|result| (result, families.outbound.with_label_values(&[name, result.as_str()]))),
+            renewed: Renewal::ALL.map(|reason| (reason, families.renewed.with_label_values(&[name, reason.as_str()]))),
             lines: families.lines.with_label_values(&[name]),
             lines_cut: families.lines_cut.with_label_values(&[name]),
         });
@@ -456,12 +489,9 @@ impl Metrics {
     fn forget(&self, ended: &Ended) {
         match ended {
             Ended::Service(name) => {
-                self.families.forget_service(
-                    name,
-                    &Limit::ALL.map(Limit::as_str),
-                    &Outcome::ALL.map(Outcome::as_str),
-                    &OutboundResult::ALL.map(OutboundResult::as_str),
-                );
+                let (limits, outcomes) = (Limit::ALL.map(Limit::as_str), Outcome::ALL.map(Outcome::as_str));
+                let (results, renewals) = (OutboundResult::ALL.map(OutboundResult::as_str), Renewal::ALL.map(Renewal::as_str));
+                self.families.forget_service(name, &limits, &outcomes, (&results, &renewals));
             }
             Ended::Revision(service, revision) => {
                 self.families.forget_revision(service, revision, &CLASSES, &FaultKind::ALL.map(FaultKind::as_str));

@@ -25,7 +25,8 @@ mod revision_metrics;
 
 pub use guest_lines::{GuestLevel, GuestLine, GuestLines, GuestStream};
 pub use metrics::{
-    Budgeted, Connected, ConnectionsFull, Limit, METRICS_TYPE, Metrics, OutboundResult, Outcome, ServiceMetrics, Unrouted,
+    Budgeted, Connected, ConnectionsFull, Limit, METRICS_TYPE, Metrics, OutboundResult, Outcome, Renewal, ServiceMetrics,
+    Unrouted,
 };
 pub use revision_metrics::{FaultKind, InstanceMetrics, RevisionMetrics, Vitals};
 
