@@ -19,15 +19,14 @@
 mod batch;
 mod families;
 mod guest_lines;
+mod labels;
 mod metrics;
 mod process;
 mod revision_metrics;
 
 pub use guest_lines::{GuestLevel, GuestLine, GuestLines, GuestStream};
-pub use metrics::{
-    Budgeted, Connected, ConnectionsFull, Limit, METRICS_TYPE, Metrics, OutboundResult, Outcome, Renewal, ServiceMetrics,
-    Unrouted,
-};
+pub use labels::{Limit, OutboundResult, Outcome, Renewal, Unrouted};
+pub use metrics::{Budgeted, Connected, ConnectionsFull, METRICS_TYPE, Metrics, ServiceMetrics};
 pub use revision_metrics::{FaultKind, InstanceMetrics, RevisionMetrics, Vitals};
 
 use batch::{Batch, Batches};

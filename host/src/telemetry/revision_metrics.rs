@@ -1,6 +1,9 @@
 //! What is counted of one revision. Its handles are looked up once, so that a request only adds.
 
-use super::metrics::{Limit, Metrics, ServiceMetrics, count};
+use super::{
+    labels::Limit,
+    metrics::{Metrics, ServiceMetrics, count},
+};
 use prometheus::{Histogram, IntCounter, core::Metric};
 use std::{
     fmt,
