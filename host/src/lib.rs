@@ -139,7 +139,8 @@ impl Host {
         let state = config.state_dir();
         let keyvalue = KeyValue::new(Some(&state), &config.keyvalue);
         let sources = Sources { network, keyvalue: keyvalue.clone() };
-        let loader = Loader::new(Some(&state), &config.pool, config.compile.clone(), observers.clone(), sources);
+        let pools = (&config.budgets, &config.pool);
+        let loader = Loader::new(Some(&state), pools, config.compile.clone(), observers.clone(), sources);
         let loader = loader.map_err(|error| RunError::Engine(format!("{error:#}")))?;
         Ok(Self { config, loader: Arc::new(loader), keyvalue, observers })
     }
@@ -162,6 +163,7 @@ impl Host {
     ) -> Result<(), RunError> {
         let Self { config, loader, keyvalue, observers } = self;
         let metrics = observers.metrics;
+        tokio::spawn(loader.clone().try_compiler());
         let registry = Arc::new(Registry::new());
         let (board, events) = (Arc::new(Board::new()), Arc::new(Events::new(metrics.clone())));
         let history = Arc::new(History::open(&config.state_dir(), &config.bay, config.history.clone(), predecessor.is_some()));

@@ -23,7 +23,7 @@ pub use health::{Deviation, Health, Readiness};
 pub use history::{Ended, Past, PastList};
 pub use order::{Outcome, Step};
 pub use problem::Problem;
-pub use services::{Draining, Rejected, Revision, Service, ServiceList};
+pub use services::{Draining, LimitState, Rejected, Revision, Service, ServiceList};
 pub use token::FILE as TOKEN_FILE;
 
 use crate::{
@@ -53,6 +53,7 @@ use std::{
 use token::Token;
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::{self, Runtime},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tracing::{debug, error, warn};
@@ -132,6 +133,8 @@ impl Admin {
 
 /// An admin listener that answers.
 pub struct Running {
+    /// A thread of its own, so that who looks after the host gets an answer however busy it is.
+    _thread: OwnThread,
     ending: Shutdown,
     /// The state folder, and what was written there.
     registered: (PathBuf, Address),
@@ -185,8 +188,40 @@ pub async fn start(listener: TcpListener, parts: Parts, is_alone: bool) -> io::R
     };
     let router = router::router(Arc::new(admin));
     let ending = Shutdown::new();
-    tokio::spawn(accept_all(listener, router, ending.clone(), host));
-    Ok(Running { ending, registered })
+    let thread = OwnThread::start()?;
+    let listener = thread.adopt(listener)?;
+    thread.spawn(accept_all(listener, router, ending.clone(), host));
+    Ok(Running { _thread: thread, ending, registered })
+}
+
+/// A runtime with one thread. It ends when this is dropped, at once and from any thread.
+struct OwnThread(Option<Runtime>);
+
+impl OwnThread {
+    fn start() -> io::Result<Self> {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).thread_name("hotbay-admin").enable_all().build();
+        Ok(Self(Some(runtime?)))
+    }
+
+    /// The same socket, whose news come to this thread from now on.
+    fn adopt(&self, listener: TcpListener) -> io::Result<TcpListener> {
+        let _entered = self.0.as_ref().map(Runtime::enter);
+        TcpListener::from_std(listener.into_std()?)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.0 {
+            runtime.spawn(task);
+        }
+    }
+}
+
+impl Drop for OwnThread {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Running {
@@ -194,7 +229,7 @@ impl Running {
     pub async fn end(self) {
         self.ending.begin();
         self.ending.finished(FAREWELL).await;
-        let (state, mine) = self.registered;
+        let Self { registered: (state, mine), _thread, .. } = self;
         let taken =
             tokio::task::spawn_blocking(move || address::lock(&state).and_then(|lock| address::remove(&lock, &state, &mine)));
         // Where it stays, commands see that its process has ended.

@@ -3,7 +3,7 @@
 use crate::{
     dispatch::Refusal,
     runtime::{Fault, Report},
-    telemetry::Unrouted,
+    telemetry::{Limit, Unrouted},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -38,6 +38,8 @@ struct Dev<'a> {
 pub(super) enum BadRequest {
     #[error("the request names no host, or more than one, or one that is no host")]
     Host,
+    #[error("the request head has more than 100 header fields")]
+    HeaderCount,
     #[error("the request head has more than {0} (http.header_size)")]
     HeaderSize(crate::config::ByteSize),
 }
@@ -46,7 +48,7 @@ impl BadRequest {
     pub(super) fn unrouted(&self) -> Unrouted {
         match self {
             Self::Host => Unrouted::BadRequest,
-            Self::HeaderSize(_) => Unrouted::HeaderSize,
+            Self::HeaderCount | Self::HeaderSize(_) => Unrouted::HeaderSize,
         }
     }
 }
@@ -106,6 +108,12 @@ impl<'a> From<&'a BadRequest> for Problem<'a> {
                 "The request must name exactly one host.",
                 "send one Host header with a host name",
             ),
+            BadRequest::HeaderCount => Self::new(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "Request header fields too large",
+                "The request has more header fields than this host takes.",
+                "send fewer headers",
+            ),
             BadRequest::HeaderSize(_) => Self::new(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "Request header fields too large",
@@ -154,6 +162,14 @@ impl<'a> From<&'a Refusal> for Problem<'a> {
     }
 }
 
+fn full_remedy(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Memory => "raise budgets.memory in hotbay.toml, or lower limits.memory of the services",
+        Limit::Requests => "raise budgets.requests in hotbay.toml, or lower limits.queue of the services",
+        _ => "raise pool.instances in hotbay.toml, or lower limits.concurrency of the services",
+    }
+}
+
 impl<'a> Problem<'a> {
     fn unavailable(detail: &'static str, remedy: &'static str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail, remedy)
@@ -189,9 +205,7 @@ impl<'a> Problem<'a> {
             Fault::BadRequest(_) => {
                 ((StatusCode::BAD_REQUEST, "Bad request"), "The service cannot take this request.", "mend the request")
             }
-            Fault::PoolExhausted => {
-                return Self::unavailable("The host is at its limit.", "raise pool.instances in hotbay.toml");
-            }
+            Fault::Full(limit) => return Self::unavailable("The host is at its limit.", full_remedy(*limit)),
             Fault::Retired => return Self::unavailable("The revision was retired.", "try again"),
         };
         Self { report, ..Self::new(status, title, detail, remedy) }

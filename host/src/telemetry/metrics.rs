@@ -5,13 +5,17 @@
 
 use super::{
     families::Families,
+    labels::{KeyValueResult, Limit, OutboundResult, Outcome, Renewal, Unrouted},
     process,
     revision_metrics::{CLASSES, FaultKind, RevisionMetrics, Vitals},
 };
 use prometheus::{IntCounter, IntGauge, TextEncoder};
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -26,6 +30,7 @@ pub struct Metrics {
     pub(super) families: Families,
     unrouted: [(Unrouted, IntCounter); Unrouted::ALL.len()],
     alive: Mutex<Alive>,
+    budgets: Mutex<Vec<Arc<Budgeted>>>,
 }
 
 /// Who counts at this moment, by the labels.
@@ -44,136 +49,33 @@ enum Ended {
     Revision(String, String),
 }
 
-/// Why a request reached no revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unrouted {
-    /// 404.
-    NoRoute,
-    /// 405.
-    Method,
-    /// 503: the bay has not been read to its end.
-    Starting,
-    /// 503: the service has no good revision.
-    NoRevision,
-    /// 400.
-    BadRequest,
-    /// 431.
-    HeaderSize,
+/// Something of which all services together may have so much, and how much they have.
+#[derive(Debug)]
+pub struct Budgeted {
+    name: &'static str,
+    limit: u64,
+    used: AtomicU64,
 }
 
-impl Unrouted {
-    const ALL: [Self; 6] = [Self::NoRoute, Self::Method, Self::Starting, Self::NoRevision, Self::BadRequest, Self::HeaderSize];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::NoRoute => "no_route",
-            Self::Method => "method",
-            Self::Starting => "starting",
-            Self::NoRevision => "no_revision",
-            Self::BadRequest => "bad_request",
-            Self::HeaderSize => "header_size",
-        }
+impl Budgeted {
+    /// How much there is.
+    pub fn limit(&self) -> u64 {
+        self.limit
     }
-}
 
-/// The limit that refused a request, by the name of its setting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
-    /// `limits.queue`.
-    Queue,
-    /// `limits.queue_wait`.
-    QueueWait,
-    /// `limits.request_body`.
-    RequestBody,
-    /// `pool.instances`.
-    Pool,
-}
-
-impl Limit {
-    const ALL: [Self; 4] = [Self::Queue, Self::QueueWait, Self::RequestBody, Self::Pool];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Queue => "queue",
-            Self::QueueWait => "queue_wait",
-            Self::RequestBody => "request_body",
-            Self::Pool => "pool_instances",
-        }
+    /// How much is used.
+    pub fn used(&self) -> u64 {
+        self.used.load(Relaxed)
     }
-}
 
-/// How a request of a guest to another host ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutboundResult {
-    /// It was answered, and the answer was read to its end or let go.
-    Answered,
-    /// There was no connection, or it broke, or what came was no answer.
-    Failed,
-    /// Something took too long.
-    Timeout,
-    /// A bound of `[outbound]`.
-    Limit,
-    /// Its guest ended, or dropped it, before there was an answer.
-    Abandoned,
-}
-
-impl OutboundResult {
-    const ALL: [Self; 5] = [Self::Answered, Self::Failed, Self::Timeout, Self::Limit, Self::Abandoned];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::Failed => "failed",
-            Self::Timeout => "timeout",
-            Self::Limit => "limit",
-            Self::Abandoned => "abandoned",
-        }
+    /// So much more is used. Returns how much it is now.
+    pub fn add(&self, amount: u64) -> u64 {
+        self.used.fetch_add(amount, Relaxed).saturating_add(amount)
     }
-}
 
-/// How a call of a guest that reads or writes keys ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyValueResult {
-    /// It was done.
-    Done,
-    /// A limit, or what is there does not fit.
-    Refused,
-    /// The store could not be used.
-    Failed,
-}
-
-impl KeyValueResult {
-    const ALL: [Self; 3] = [Self::Done, Self::Refused, Self::Failed];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// How a swap ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// New requests run on it.
-    Published,
-    /// It will not serve.
-    Rejected,
-    /// It served, and failed too often.
-    RolledBack,
-}
-
-impl Outcome {
-    const ALL: [Self; 3] = [Self::Published, Self::Rejected, Self::RolledBack];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Published => "published",
-            Self::Rejected => "rejected",
-            Self::RolledBack => "rolled-back",
-        }
+    /// So much less is used.
+    pub fn sub(&self, amount: u64) {
+        self.used.fetch_sub(amount, Relaxed);
     }
 }
 
@@ -186,6 +88,7 @@ pub struct ServiceMetrics {
     outbound: [(OutboundResult, IntCounter); OutboundResult::ALL.len()],
     denied_keyvalue: IntCounter,
     keyvalue: [(KeyValueResult, IntCounter); KeyValueResult::ALL.len()],
+    renewed: [(Renewal, IntCounter); Renewal::ALL.len()],
     lines: IntCounter,
     lines_cut: IntCounter,
 }
@@ -196,7 +99,8 @@ impl ServiceMetrics {
         &self.name
     }
 
-    pub(super) fn refused(&self, limit: Limit) {
+    /// Counts a request that a limit refused.
+    pub fn refused(&self, limit: Limit) {
         count(&self.refused, limit);
     }
 
@@ -218,6 +122,16 @@ impl ServiceMetrics {
     /// Counts a call that read or wrote keys.
     pub fn kept(&self, result: KeyValueResult) {
         count(&self.keyvalue, result);
+    }
+
+    /// How many requests a limit refused.
+    pub fn refusals(&self, limit: Limit) -> u64 {
+        self.refused.iter().find(|(one, _)| *one == limit).map_or(0, |(_, counter)| counter.get())
+    }
+
+    /// Counts an instance that was renewed.
+    pub fn renewed(&self, reason: Renewal) {
+        count(&self.renewed, reason);
     }
 
     /// Counts a line that a guest wrote.
@@ -246,6 +160,17 @@ impl Drop for Connected {
     }
 }
 
+/// What is told of connections that wait because there are as many as there may be.
+#[derive(Clone)]
+pub struct ConnectionsFull(IntCounter);
+
+impl ConnectionsFull {
+    /// One waits.
+    pub fn count(&self) {
+        self.0.inc();
+    }
+}
+
 impl Metrics {
     /// Nothing counted yet.
     ///
@@ -255,7 +180,14 @@ impl Metrics {
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let families = Families::new(env!("CARGO_PKG_VERSION"), started.as_secs_f64())?;
         let unrouted = Unrouted::ALL.map(|reason| (reason, families.unrouted.with_label_values(&[reason.as_str()])));
-        Ok(Self { families, unrouted, alive: Mutex::default() })
+        Ok(Self { families, unrouted, alive: Mutex::default(), budgets: Mutex::default() })
+    }
+
+    /// Something of which all services together may have `limit`, told under `name`.
+    pub fn budget(&self, name: &'static str, limit: u64) -> Arc<Budgeted> {
+        let made = Arc::new(Budgeted { name, limit, used: AtomicU64::new(0) });
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner).push(made.clone());
+        made
     }
 
     /// What is counted of the service `name`.
@@ -282,6 +214,7 @@ impl Metrics {
             outbound: OutboundResult::ALL.map(|result| (result, families.outbound.with_label_values(&[name, result.as_str()]))),
             denied_keyvalue: families.denied.with_label_values(&[name, "keyvalue"]),
             keyvalue: KeyValueResult::ALL.map(|result| (result, families.keyvalue.with_label_values(&[name, result.as_str()]))),
+            renewed: Renewal::ALL.map(|reason| (reason, families.renewed.with_label_values(&[name, reason.as_str()]))),
             lines: families.lines.with_label_values(&[name]),
             lines_cut: families.lines_cut.with_label_values(&[name]),
         });
@@ -311,6 +244,11 @@ impl Metrics {
         Connected(connections)
     }
 
+    /// Counts connections that had to wait.
+    pub fn connections_full(&self) -> ConnectionsFull {
+        ConnectionsFull(self.families.connections_full.clone())
+    }
+
     /// Counts how a swap ended. A file whose name is no service's is counted without one: such names are not bounded.
     pub fn swapped(&self, service: &str, outcome: Outcome) {
         let alive = self.alive();
@@ -335,6 +273,11 @@ impl Metrics {
         // Let go of after the lock: the last to let go ends a series, under the lock.
         let counted = self.read(&alive);
         process::read(&self.families.process);
+        for budget in self.budgets.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let shown = |amount| i64::try_from(amount).unwrap_or(i64::MAX);
+            self.families.budget.with_label_values(&[budget.name]).set(shown(budget.limit));
+            self.families.budget_used.with_label_values(&[budget.name]).set(shown(budget.used()));
+        }
         let families = self.families.gather();
         for ended in alive.ended.drain(..) {
             self.forget(&ended);
@@ -406,12 +349,10 @@ impl Metrics {
     fn forget(&self, ended: &Ended) {
         match ended {
             Ended::Service(name) => {
-                self.families.forget_service(
-                    name,
-                    &Limit::ALL.map(Limit::as_str),
-                    &Outcome::ALL.map(Outcome::as_str),
-                    [&OutboundResult::ALL.map(OutboundResult::as_str), &KeyValueResult::ALL.map(KeyValueResult::as_str)],
-                );
+                let (limits, outcomes) = (Limit::ALL.map(Limit::as_str), Outcome::ALL.map(Outcome::as_str));
+                let (results, renewals) = (OutboundResult::ALL.map(OutboundResult::as_str), Renewal::ALL.map(Renewal::as_str));
+                let kept = KeyValueResult::ALL.map(KeyValueResult::as_str);
+                self.families.forget_service(name, &limits, &outcomes, [&results, &kept, &renewals]);
             }
             Ended::Revision(service, revision) => {
                 self.families.forget_revision(service, revision, &CLASSES, &FaultKind::ALL.map(FaultKind::as_str));
