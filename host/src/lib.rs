@@ -137,7 +137,7 @@ impl Host {
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
         let network = Network::new(config.outbound.clone())?;
         let state = config.state_dir();
-        let keyvalue = KeyValue::new(Some(&state), &config.keyvalue);
+        let keyvalue = KeyValue::new(&state, &config.keyvalue, &network, SecretFolder::new(config.secrets_dir()));
         let sources = Sources { network, keyvalue: keyvalue.clone() };
         let pools = (&config.budgets, &config.pool);
         let loader = Loader::new(Some(&state), pools, config.compile.clone(), observers.clone(), sources);

@@ -22,7 +22,7 @@ pub(super) async fn backup(State(admin): State<Arc<Admin>>) -> Result<Response, 
     let place = admin.backups.clone().try_acquire_owned().map_err(|_| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "another copy is being made".to_owned()).remedy("wait for its end")
     })?;
-    let failed = |detail: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).remedy("see the log of the host");
+    let failed = |detail: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
     let copy = admin.keyvalue.backup().await.map_err(|failure| failed(failure.to_string()))?;
     let mut copy = tokio::fs::File::from_std(copy);
     let rewound = tokio::io::AsyncSeekExt::rewind(&mut copy).await;

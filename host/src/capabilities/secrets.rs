@@ -1,5 +1,5 @@
-//! The folder of secrets: a file for each, which nobody but the host's user may read. Their values go to the guests that are granted
-//! them and nowhere else: nothing here can be printed.
+//! Secrets: a file for each in a folder, which nobody but the host's user may read, or a variable of the host's environment. Their values
+//! go to the guests that are granted them and nowhere else: nothing here can be printed.
 
 use crate::{
     config::SecretName,
@@ -7,7 +7,7 @@ use crate::{
 };
 use std::{
     collections::BTreeSet,
-    fmt, fs,
+    env, fmt, fs,
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, Read},
     os::unix::fs::MetadataExt,
@@ -19,7 +19,10 @@ use std::{
 /// Bytes of a secret.
 const SECRET_MAX: u64 = 64 << 10;
 
-/// Where secrets are read from.
+/// What the variables of the host's environment begin with that hold secrets.
+const VARIABLE: &str = "HOTBAY_SECRET_";
+
+/// Where secrets are read from: the folder, and where it has no file of a name, the environment.
 #[derive(Debug, Clone)]
 pub struct SecretFolder(PathBuf);
 
@@ -65,10 +68,11 @@ impl SecretFolder {
         &self.0
     }
 
-    /// The secrets of these names, and how long ago the youngest file was written. Waits for the disk.
+    /// The secrets of these names, and how long ago the youngest file was written: what comes from the environment never changes.
+    /// Waits for the disk.
     ///
     /// # Errors
-    /// One is missing, others may read it, or it is no text of at most 64 KiB.
+    /// One is missing in both places, others may read it, or it is no text of at most 64 KiB.
     pub fn read(&self, names: &BTreeSet<SecretName>) -> Result<(Secrets, Duration), SecretError> {
         let mut age = Duration::MAX;
         let mut read = Vec::with_capacity(names.len());
@@ -76,9 +80,18 @@ impl SecretFolder {
             self.refuse_open_folder()?;
         }
         for name in names {
-            let (value, written) = self.read_one(name).map_err(|error| self.error(name, &error))?;
-            // A time in the future counts as long ago.
-            age = age.min(written.elapsed().unwrap_or(Duration::MAX));
+            let value = match self.read_one(name) {
+                Ok((value, written)) => {
+                    // A time in the future counts as long ago.
+                    age = age.min(written.elapsed().unwrap_or(Duration::MAX));
+                    value
+                }
+                Err(error) if is_missing(&error) => match from_environment(name) {
+                    Some(value) => value.map_err(|error| self.error(name, &error))?,
+                    None => return Err(self.error(name, &error)),
+                },
+                Err(error) => return Err(self.error(name, &error)),
+            };
             read.push((name.clone(), value));
         }
         Ok((Secrets(read.into()), age))
@@ -130,9 +143,7 @@ impl SecretFolder {
             io::ErrorKind::InvalidData => io::Error::new(error.kind(), "it is not UTF-8"),
             _ => error,
         })?;
-        if u64::try_from(value.len()).unwrap_or(u64::MAX) > SECRET_MAX {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {SECRET_MAX} bytes")));
-        }
+        refuse_long(&value)?;
         // Editors and `echo` end a file with a line end, which is no part of a password.
         if let Some(line) = value.strip_suffix('\n') {
             value.truncate(line.strip_suffix('\r').unwrap_or(line).len());
@@ -144,14 +155,20 @@ impl SecretFolder {
         let file = self.0.join(name.as_str());
         let file = file.display();
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => SecretError {
-                reason: format!("the secret `{name}` is missing: there is no {file}"),
+            _ if is_missing(error) => SecretError {
+                reason: format!(
+                    "the secret `{name}` is missing: there is no {file}, and no {} in hotbay's environment",
+                    variable(name)
+                ),
                 remedy: format!(
                     "put it into that file, owned by hotbay's user with mode 0600, or take `{name}` out of [grants] secrets"
                 ),
             },
             io::ErrorKind::InvalidData | io::ErrorKind::FileTooLarge => SecretError {
-                reason: format!("the secret `{name}` cannot be used: {file}: {error}"),
+                reason: format!(
+                    "the secret `{name}` ({file}, or {} in hotbay's environment) cannot be used: {error}",
+                    variable(name)
+                ),
                 remedy: "a secret is text of at most 64 KiB; encode what is not, as base64 say".to_owned(),
             },
             _ => SecretError {
@@ -162,6 +179,29 @@ impl SecretFolder {
             },
         }
     }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// The variable of a secret: `HOTBAY_SECRET_DB_PASSWORD` of `db_password` or `db-password`.
+fn variable(name: &SecretName) -> String {
+    let name = name.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
+    VARIABLE.chars().chain(name).collect()
+}
+
+fn from_environment(name: &SecretName) -> Option<io::Result<String>> {
+    let value = env::var_os(variable(name))?;
+    let text = value.into_string().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"));
+    Some(text.and_then(|value| refuse_long(&value).map(|()| value)))
+}
+
+fn refuse_long(value: &str) -> io::Result<()> {
+    if u64::try_from(value.len()).unwrap_or(u64::MAX) > SECRET_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {SECRET_MAX} bytes")));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -208,6 +248,13 @@ mod tests {
             assert!(error.reason.contains(reason), "{name}: {error}");
             assert!(!format!("{error:?}").contains("hush"), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_variable_has_the_name_of_its_secret_in_capitals() {
+        let name = SecretName::try_from("db-password.2".to_owned()).unwrap();
+        assert_eq!(variable(&name), "HOTBAY_SECRET_DB_PASSWORD_2");
+        assert!(from_environment(&name).is_none());
     }
 
     #[test]

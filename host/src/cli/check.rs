@@ -4,10 +4,7 @@ use super::output::print;
 use clap::Parser;
 use hotbay::{
     RunError,
-    config::{
-        BayFile, BudgetConfig, CompileConfig, Count, HostConfig, KeyValueConfig, OutboundConfig, PoolConfig, ServiceName,
-        Settings,
-    },
+    config::{BayFile, BudgetConfig, CompileConfig, Count, HostConfig, OutboundConfig, PoolConfig, ServiceName, Settings},
     deploy::{UNREADABLE_REMEDY, read_build, read_settings_at},
     runtime::{Binary, Build, Inspection, KeyValue, Kind, Loader, Network, Observers, Reject, SecretFolder, Secrets, Sources},
     telemetry::{GuestLines, Metrics},
@@ -59,7 +56,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
         let network = Network::new(OutboundConfig::default()).map_err(|error| error.to_string())?;
         // In memory: a start that keeps something keeps nothing.
-        let sources = Sources { network, keyvalue: KeyValue::new(None, &KeyValueConfig::default()) };
+        let sources = Sources { network, keyvalue: KeyValue::in_memory() };
         let loader = Loader::new(None, (&BudgetConfig::default(), &pool), CompileConfig::default(), observers, sources)
             .map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
         let loader = Arc::new(loader);

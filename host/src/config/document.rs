@@ -42,7 +42,13 @@ fn explain(text: &str, error: &toml::de::Error) -> SettingsError {
     let line = before.map(|before| before.matches('\n').count() + 1);
     let excerpt = line.and_then(|line| text.lines().nth(line - 1)).unwrap_or_default();
     let (reason, remedy) = reason_and_remedy(error.message());
-    SettingsError { line, excerpt: excerpt.trim().chars().take(120).collect(), reason, remedy }
+    SettingsError { line, excerpt: without_credentials(excerpt.trim()).chars().take(120).collect(), reason, remedy }
+}
+
+/// The line without who logs in where it holds an address: a password belongs into no log.
+fn without_credentials(line: &str) -> String {
+    let parts = line.split_once("://").and_then(|(before, rest)| Some((before, rest.rsplit_once('@')?.1)));
+    parts.map_or_else(|| line.to_owned(), |(before, after)| format!("{before}://…@{after}"))
 }
 
 /// serde words a value of the wrong type as: invalid type: integer `5`, expected a string.

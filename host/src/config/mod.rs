@@ -21,7 +21,7 @@ pub use granted_name::{BucketName, ConfigKey, EnvName, SecretName};
 pub use grants::Grants;
 pub use host::{BudgetConfig, CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
 pub use http_grant::{HttpGrant, INTERNAL, LOCALHOST};
-pub use keyvalue::KeyValueConfig;
+pub use keyvalue::{KeyValueConfig, RedisAddress};
 pub use name::{BayFile, BuildName, Label, NameError, ServiceName};
 pub use origin::{Host, Origin, OriginError};
 pub use outbound::OutboundConfig;

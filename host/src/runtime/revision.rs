@@ -376,7 +376,7 @@ impl Revision {
         let observers = Observers { metrics: Arc::new(Metrics::new().unwrap()), lines: GuestLines::new() };
         let sources = Sources {
             network: crate::capabilities::Network::new(crate::config::OutboundConfig::default()).unwrap(),
-            keyvalue: crate::capabilities::KeyValue::new(None, &crate::config::KeyValueConfig::default()),
+            keyvalue: crate::capabilities::KeyValue::in_memory(),
         };
         let made = (settings, Secrets::default());
         let budgets = Budgets::without_threads(&BudgetConfig::default(), &PoolConfig::default(), &observers.metrics);

@@ -20,7 +20,7 @@ impl KeyValue {
     /// # Errors
     /// The store, or the disk that takes the copy, fails; the log has said why.
     pub async fn backup(&self) -> Result<File, Failure> {
-        let place = self.place.clone();
+        let place = self.place()?.clone();
         // What fails may be the copy: the store is used on, and says itself where it is the one that is broken.
         let copying = move || place.with(|database| Ok(copy(&place, database)));
         match tokio::task::spawn_blocking(copying).await.ok().flatten() {

@@ -2,7 +2,7 @@
 
 use super::{
     failure::Failure,
-    limits::{self, ENTRY_COST, shown},
+    limits::{self, ENTRY_COST},
 };
 use redb::{ReadableTable, StorageError, Table, TableDefinition};
 use std::collections::BTreeMap;
@@ -120,10 +120,9 @@ impl Tables<'_> {
             Some(found) => std::str::from_utf8(found.value()).ok().and_then(|text| text.parse::<i64>().ok()),
         };
         let Some(number) = number else {
-            return Ok(Err(Failure::limit(format!("the value of `{}` is no whole number and cannot be added to", shown(key)))));
+            return Ok(Err(limits::no_number(key)));
         };
-        let overflow = || Failure::limit(format!("{number} and {delta} together are more than 64 bits hold"));
-        Ok(number.checked_add(delta).ok_or_else(overflow))
+        Ok(number.checked_add(delta).ok_or_else(|| limits::overflow(number, delta)))
     }
 
     fn put(
@@ -143,10 +142,7 @@ impl Tables<'_> {
         let now = (used + taken).saturating_sub(freed);
         // What makes room is allowed where the quota was lowered below what there is.
         if now > self.quota && taken > freed {
-            return Ok(Err(Failure::limit(format!(
-                "the service would use {now} bytes, and {} are the most (keyvalue.size); delete keys first",
-                self.quota
-            ))));
+            return Ok(Err(limits::quota(now, self.quota)));
         }
         for (key, value) in change {
             let place = (service, bucket, *key);

@@ -54,7 +54,22 @@ pub(super) fn call(bytes: usize) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The service would use so many bytes.
+pub(super) fn quota(now: u64, quota: u64) -> Failure {
+    Failure::limit(format!("the service would use {now} bytes, and {quota} are the most (keyvalue.size); delete keys first"))
+}
+
+/// The value of this key cannot be added to.
+pub(super) fn no_number(key: &str) -> Failure {
+    Failure::limit(format!("the value of `{}` is no whole number and cannot be added to", shown(key)))
+}
+
+/// A sum is out of range.
+pub(super) fn overflow(number: i64, delta: i64) -> Failure {
+    Failure::limit(format!("{number} and {delta} together are more than 64 bits hold"))
+}
+
 /// A key as words may hold it: short, and on one line.
-pub(super) fn shown(key: &str) -> impl Display {
+fn shown(key: &str) -> impl Display {
     key.chars().take(80).flat_map(char::escape_debug).collect::<String>()
 }

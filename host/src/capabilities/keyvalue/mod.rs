@@ -7,6 +7,7 @@ mod database;
 mod failure;
 mod interface;
 mod limits;
+mod redis;
 mod store;
 mod writer;
 

@@ -1,13 +1,17 @@
-//! The key-value store of a host: reads beside each other, writes through one writer.
+//! The key-value store of a host: a Redis, or a database with reads beside each other and writes through one writer.
 
 use super::{
     change::{Change, Changed, ENTRIES},
     database::{Broken, Place, broken},
     failure::Failure,
     limits::{self, PAGE_MAX},
+    redis::Redis,
     writer::Writer,
 };
-use crate::config::KeyValueConfig;
+use crate::{
+    capabilities::{Network, SecretFolder},
+    config::KeyValueConfig,
+};
 use redb::{Database, ReadableDatabase};
 use std::{
     ops::Bound,
@@ -17,56 +21,112 @@ use std::{
 use tracing::error;
 
 /// What the services of a host keep. One a host; opened at its first use.
-pub struct KeyValue {
-    pub(super) place: Arc<Place>,
+pub struct KeyValue(Backend);
+
+enum Backend {
+    Database(Embedded),
+    Redis(Redis),
+}
+
+/// The database in the state folder.
+struct Embedded {
+    place: Arc<Place>,
     quota: u64,
     /// Begun with the first change: most hosts have no service that makes one.
     writer: OnceLock<Writer>,
 }
 
+/// Keys, each with its value; none where there is none.
+pub(super) type Values = Vec<(String, Option<Vec<u8>>)>;
 /// A page of keys, and where the next begins.
 pub(super) type Page = (Vec<String>, Option<String>);
 
 impl KeyValue {
-    /// The store in this state folder; without one it is in memory and ends with the process. Nothing is opened yet.
-    pub fn new(state: Option<&Path>, config: &KeyValueConfig) -> Arc<Self> {
-        Arc::new(Self { place: Arc::new(Place::new(state)), quota: config.size.0, writer: OnceLock::new() })
+    /// The store of these settings: a Redis, or a database in this state folder. Nothing is opened yet.
+    pub fn new(state: &Path, config: &KeyValueConfig, network: &Network, secrets: SecretFolder) -> Arc<Self> {
+        let backend = match config.redis.clone() {
+            Some(address) => Backend::Redis(Redis::new(address, config, network, secrets)),
+            None => Backend::database(Some(state), config),
+        };
+        Arc::new(Self(backend))
     }
 
-    /// Closes the database. A later use opens it again.
+    /// A store that ends with the process.
+    pub fn in_memory() -> Arc<Self> {
+        Arc::new(Self(Backend::database(None, &KeyValueConfig::default())))
+    }
+
+    /// Closes what is open. A later use opens it again.
     pub async fn close(&self) {
-        let place = self.place.clone();
-        // Closing cannot panic; if it did, the file is closed with the process.
-        let _ = tokio::task::spawn_blocking(move || place.close()).await;
+        match &self.0 {
+            Backend::Database(embedded) => {
+                let place = embedded.place.clone();
+                // Closing cannot panic; if it did, the file is closed with the process.
+                let _ = tokio::task::spawn_blocking(move || place.close()).await;
+            }
+            Backend::Redis(redis) => redis.close(),
+        }
     }
 
-    /// The values of these keys, in their order.
-    pub(super) async fn get(
-        &self,
-        service: &Arc<str>,
-        bucket: &Arc<str>,
-        keys: Vec<String>,
-    ) -> Result<Vec<(String, Option<Vec<u8>>)>, Failure> {
+    /// Where the database is, of which a copy can be made.
+    ///
+    /// # Errors
+    /// It is another program that keeps it.
+    pub(super) fn place(&self) -> Result<&Arc<Place>, Failure> {
+        match &self.0 {
+            Backend::Database(embedded) => Ok(&embedded.place),
+            Backend::Redis(redis) => Err(Failure::limit(format!(
+                "what services keep is in Redis at {}, which makes copies itself: redis-cli --rdb FILE",
+                redis.address()
+            ))),
+        }
+    }
+
+    /// The values of these keys, in their order and of one moment.
+    pub(super) async fn get(&self, service: &Arc<str>, bucket: &Arc<str>, keys: Vec<String>) -> Result<Values, Failure> {
         limits::batch(keys.len())?;
         keys.iter().try_for_each(|key| limits::key(key))?;
-        let (service, bucket) = (service.clone(), bucket.clone());
-        self.read(move |database| get(database, &service, &bucket, keys)).await?
+        match &self.0 {
+            Backend::Database(embedded) => {
+                let (service, bucket) = (service.clone(), bucket.clone());
+                embedded.read(move |database| get(database, &service, &bucket, keys)).await?
+            }
+            Backend::Redis(redis) => redis.get(service, bucket, keys).await,
+        }
     }
 
     /// The keys of a bucket that come after `after`, in their order.
     pub(super) async fn page(&self, service: &Arc<str>, bucket: &Arc<str>, after: Option<String>) -> Result<Page, Failure> {
         after.as_deref().map_or(Ok(()), limits::key)?;
-        let (service, bucket) = (service.clone(), bucket.clone());
-        self.read(move |database| page(database, &service, &bucket, after.as_deref())).await
+        match &self.0 {
+            Backend::Database(embedded) => {
+                let (service, bucket) = (service.clone(), bucket.clone());
+                embedded.read(move |database| page(database, &service, &bucket, after.as_deref())).await
+            }
+            Backend::Redis(redis) => redis.page(service, bucket, after.as_deref()).await,
+        }
     }
 
-    /// Does a change, and returns once it is on the disk.
+    /// Does a change, and returns once it is kept.
     pub(super) async fn change(&self, service: &Arc<str>, bucket: &Arc<str>, change: Change) -> Result<Changed, Failure> {
         change.check()?;
-        let writer = self.writer.get_or_init(|| Writer::start(self.place.clone(), self.quota));
-        writer.change(service, bucket, change).await
+        match &self.0 {
+            Backend::Database(embedded) => {
+                let writer = embedded.writer.get_or_init(|| Writer::start(embedded.place.clone(), embedded.quota));
+                writer.change(service, bucket, change).await
+            }
+            Backend::Redis(redis) => redis.change(service, bucket, &change).await,
+        }
     }
+}
 
+impl Backend {
+    fn database(state: Option<&Path>, config: &KeyValueConfig) -> Self {
+        Self::Database(Embedded { place: Arc::new(Place::new(state)), quota: config.size.0, writer: OnceLock::new() })
+    }
+}
+
+impl Embedded {
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, Broken> + Send + 'static,
@@ -81,8 +141,6 @@ impl KeyValue {
         }
     }
 }
-
-type Values = Vec<(String, Option<Vec<u8>>)>;
 
 /// All from one snapshot.
 fn get(database: &Database, service: &str, bucket: &str, keys: Vec<String>) -> Result<Result<Values, Failure>, Broken> {

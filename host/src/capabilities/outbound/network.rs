@@ -85,6 +85,13 @@ impl Network {
         Ok(Arc::new(Self { config, resolver, tls }))
     }
 
+    /// TLS with those that are trusted, for what is no HTTP.
+    pub(in crate::capabilities) fn trusting(&self) -> Arc<ClientConfig> {
+        let mut config = self.tls.clone();
+        config.alpn_protocols.clear();
+        Arc::new(config)
+    }
+
     /// TLS for one revision: sessions of one are not resumed by another.
     pub(super) fn tls(&self) -> TlsConnector {
         let mut config = self.tls.clone();
