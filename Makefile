@@ -72,16 +72,16 @@ run: guests build ## Build everything and serve the example services: LISTEN=, B
 
 # Tests print figures and nothing else, so what they print is shown.
 .PHONY: test
-test: fixtures fault-points build promtool ## Build everything and run every test
+test: fixtures fault-points build test-tools ## Build everything and run every test
 	@status=0; \
 	cargo test $(NATIVE) --no-fail-fast -- --show-output 2>&1 | tee target/test.log || status=$$?; \
 	printf '\nEvery test runner and how it ended:\n'; \
 	grep -E '^ +(Running|Doc-tests) |^test result: |^error: ' target/test.log || true; \
 	exit $$status
 
-# The test of the metrics is skipped, and says so, where it cannot be had.
-.PHONY: promtool
-promtool: setup
+# What the tests use beside the toolchain: promtool and redis-server. Tests that find none say that they are skipped.
+.PHONY: test-tools
+test-tools: setup
 	@.ci/setup test
 
 .PHONY: swaps

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! What [`Bucket::set`] and its like have returned is on the host's disk. Natively each thread, and so each test, has buckets of its
-//! own, in memory and empty at first; any name opens one.
+//! own, in memory and empty at first, with the same bounds of keys, values and batches; any name opens one. [`fail_for_tests`] shows what
+//! a service does where the store fails.
 
 #[cfg(not(target_family = "wasm"))]
 mod memory;
@@ -48,6 +49,12 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Natively: from here on every call of this thread, and so of this test, fails with this error; with none it works again.
+#[cfg(not(target_family = "wasm"))]
+pub fn fail_for_tests(error: Option<Error>) {
+    backend::fail(error);
+}
 
 /// Keys, each with its value; none where there is none.
 pub type Values = Vec<(String, Option<Vec<u8>>)>;
@@ -205,6 +212,21 @@ mod tests {
         assert!(!bucket.exists("a").unwrap() && Bucket::open("other").unwrap().keys().next().is_none());
         let many = bucket.get_many(&["c".to_owned(), "a".to_owned()]).unwrap();
         assert_eq!(many, [("c".to_owned(), Some(b"3".to_vec())), ("a".to_owned(), None)]);
+    }
+
+    #[test]
+    fn bounds_are_those_of_the_host_and_failures_can_be_had() {
+        let bucket = Bucket::open("default").unwrap();
+        assert!(matches!(bucket.set(&"k".repeat(1025), "x"), Err(Error::Other(words)) if words.contains("1024")));
+        let entries = [("a".to_owned(), Vec::new()), ("b".to_owned(), vec![0; (1 << 20) + 1])];
+        assert!(matches!(bucket.set_many(&entries), Err(Error::Other(words)) if words.contains("1048576")));
+        assert_eq!(bucket.get("a"), Ok(None), "all or none");
+        assert!(matches!(bucket.get_many(&vec![String::new(); 1001]), Err(Error::Other(words)) if words.contains("1000")));
+        let gone = Error::Other("gone".to_owned());
+        fail_for_tests(Some(gone.clone()));
+        assert_eq!((bucket.get("a"), bucket.increment("n", 1)), (Err(gone.clone()), Err(gone)));
+        fail_for_tests(None);
+        assert_eq!(bucket.increment("n", 1), Ok(1));
     }
 
     #[test]

@@ -52,6 +52,7 @@
 //! | `lifecycle` | `lifecycle!` | wit-bindgen, when building |
 //! | `kv` | `kv`: keys with values that outlive an instance | wit-bindgen, when building |
 //! | `config` | `config` and `secrets` | wit-bindgen, when building |
+//! | `log` | `log`: messages with a level in the service's log | wit-bindgen, when building |
 //!
 //! Timers, outgoing requests and whatever else a component can do are in `wstd` 0.6; a service that wants them depends
 //! on it directly, and runs in its event loop already.
@@ -65,6 +66,8 @@ mod handler;
 mod json;
 #[cfg(feature = "kv")]
 pub mod kv;
+#[cfg(feature = "log")]
+pub mod log;
 mod macros;
 #[cfg(feature = "json")]
 mod problem;

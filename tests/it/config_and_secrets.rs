@@ -207,3 +207,18 @@ async fn a_secret_is_nowhere_but_in_its_guest() {
     }
     assert!(files > 3, "{files} files were looked at");
 }
+
+#[tokio::test]
+async fn a_secret_may_come_from_the_environment_of_the_host_and_a_file_wins() {
+    let (builder, folder) = keeper(SETTINGS);
+    let host = builder.env("HOTBAY_SECRET_DB_PASSWORD", VALUE).env("HOTBAY_SECRET_OTHER", "x").log("trace").start().await;
+    assert_eq!(ask(&host, "/keeper/secret?db_password").await, VALUE);
+    assert_eq!(ask(&host, "/keeper/secret?other").await + &ask(&host, "/keeper/env-all").await, "noneLOG_LEVEL");
+    let told = command(&host, ["ps", "keeper", "--json"]).await.stdout;
+    assert!(told.contains("db_password") && !told.contains(VALUE), "{told}");
+    assert!(!host.told().contains(VALUE), "{}", host.told());
+    let since = host.mark();
+    put(&folder, "db_password", "of the file", 0o600);
+    host.since(since).wait_for("keeper", "published").await;
+    assert_eq!(ask(&host, "/keeper/secret?db_password").await, "of the file");
+}

@@ -79,3 +79,15 @@ async fn a_guest_that_is_ended_leaves_its_last_words() {
     let words = host.log().wait("the words", |event| event.message == "words without an end").await;
     assert_eq!(words.request_id, answer.request_id());
 }
+
+#[tokio::test]
+async fn the_macros_of_the_sdk_write_records_with_level_and_context() {
+    let host = Host::builder().service("keeper", &guests::fixture("keeper")).start().await;
+    let answer = host.request("GET", "/keeper/log?ink").header("x-request-id", "eight").send().await;
+    assert_eq!(answer.text(), "done");
+    for (text, level, context) in [("told of ink", "INFO", "keeper"), ("and of 3", "ERROR", "keeper")] {
+        let record = host.log().wait(text, |event| event.message == text).await;
+        assert_eq!((record.level.as_str(), record.request_id.as_str()), (level, "eight"), "{record:?}");
+        assert_eq!(record.fields["context"], context, "{record:?}");
+    }
+}

@@ -1,4 +1,6 @@
-//! What services keep by `wasi:keyvalue`: kept through swaps, restarts, take-overs and kills, bounded, and each service's own.
+//! What services keep by `wasi:keyvalue` on the database of the host: kept through swaps, restarts, take-overs and kills, bounded, and each service's own.
+
+mod redis;
 
 use hotbay_tests::{Builder, Host, How, PATIENCE, Signal, client, guests, host::ask as command};
 use std::{
@@ -40,6 +42,13 @@ fn database(host: &Host) -> PathBuf {
 #[tokio::test]
 async fn keys_are_kept_listed_batched_and_compared() {
     let host = keeper().start().await;
+    keeps(&host).await;
+    let mode = |path: PathBuf| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!((mode(database(&host)), mode(host.state().join("keyvalue"))), (0o600, 0o700));
+}
+
+/// Every function of the interface, whatever keeps.
+async fn keeps(host: &Host) {
     for (asked, answer) in [
         ("get?default/a", "none"),
         ("set?default/a/1", "done"),
@@ -65,19 +74,23 @@ async fn keys_are_kept_listed_batched_and_compared() {
         ("batch-delete?other/l/1000", "done"),
         ("count?other", "1003"),
     ] {
-        assert_eq!(ask(&host, &format!("/keeper/{asked}")).await, answer, "{asked}");
+        assert_eq!(ask(host, &format!("/keeper/{asked}")).await, answer, "{asked}");
     }
-    let refused = ask(&host, "/keeper/add?default/c").await;
-    assert!(refused.contains("no whole number"), "{refused}");
-    let refused = ask(&host, &format!("/keeper/add?default/n/{}", i64::MIN)).await;
-    assert!(refused.contains("64 bits"), "{refused}");
-    let mode = |path: PathBuf| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
-    assert_eq!((mode(database(&host)), mode(host.state().join("keyvalue"))), (0o600, 0o700));
+    let refused = ask(host, "/keeper/add?default/c").await;
+    assert!(refused.contains("`c` is no whole number"), "{refused}");
+    let refused = ask(host, &format!("/keeper/add?default/n/{}", i64::MIN)).await;
+    assert!(refused.contains("64 bits") && refused.contains("-1 and"), "{refused}");
+    assert_eq!(ask(host, &format!("/keeper/add?default/large/{}", i64::MAX)).await, i64::MAX.to_string(), "every digit");
 }
 
 #[tokio::test]
 async fn limits_are_told_by_the_interfaces_own_error() {
-    let host = keeper().config("[keyvalue]\nsize = '2MiB'\n").start().await;
+    limits_hold("[keyvalue]\n").await;
+}
+
+/// Each limit, whatever keeps: `config` says it.
+async fn limits_hold(config: &str) {
+    let host = keeper().config(&format!("{config}size = '2MiB'\n")).start().await;
     for (asked, words) in [
         ("long-key?default/-/1025", "the key has 1025 bytes, and 1024 are the most"),
         ("fill?default/a/1048577", "the value of `a` has 1048577 bytes, and 1048576 are the most"),
@@ -106,7 +119,7 @@ async fn limits_are_told_by_the_interfaces_own_error() {
     }
     // A lower quota lets nothing in that takes more room, and everything go.
     let builder = host.stop().await;
-    fs::write(builder.folder().join("hotbay.toml"), "[keyvalue]\nsize = '1KiB'\n").expect("the settings of the host");
+    fs::write(builder.folder().join("hotbay.toml"), format!("{config}size = '1KiB'\n")).expect("the settings of the host");
     let host = builder.start().await;
     assert!(ask(&host, "/keeper/set?default/new/x").await.contains("(keyvalue.size)"));
     assert_eq!(ask(&host, "/keeper/fill?other/b/10").await, "done");

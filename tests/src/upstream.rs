@@ -92,6 +92,16 @@ impl Upstream {
         Self::start("127.0.0.1:0", Some(authority.server.clone().into()), move |peer| answer_all(peer, answer.clone())).await
     }
 
+    /// Each connection goes on to `target`, and is over TLS until here.
+    pub async fn relaying_tls(authority: &Authority, target: SocketAddr) -> Self {
+        Self::start("127.0.0.1:0", Some(authority.server.clone().into()), move |mut peer| async move {
+            let mut beyond = TcpStream::connect(target).await.expect("the target listens");
+            // Either side may end it in whatever way.
+            let _ = tokio::io::copy_bidirectional(&mut peer.stream, &mut beyond).await;
+        })
+        .await
+    }
+
     async fn start<F: Future<Output = ()> + Send>(
         address: &str,
         tls: Option<TlsAcceptor>,

@@ -7,7 +7,26 @@ type Entries = BTreeMap<String, Vec<u8>>;
 
 thread_local! {
     static BUCKETS: RefCell<BTreeMap<String, Entries>> = RefCell::default();
+    static FAILURE: RefCell<Option<Error>> = RefCell::default();
 }
+
+pub(super) fn fail(error: Option<Error>) {
+    FAILURE.set(error);
+}
+
+/// What a test wants to happen, or nothing.
+fn works() -> Result<(), Error> {
+    FAILURE.with_borrow(|failure| failure.clone().map_or(Ok(()), Err))
+}
+
+fn fits(what: &str, len: usize, max: usize) -> Result<(), Error> {
+    if len > max { Err(Error::Other(format!("{what} {len}, and {max} are the most"))) } else { Ok(()) }
+}
+
+/// The bounds that the host has, so that tests meet them too.
+const KEY_MAX: usize = 1 << 10;
+const VALUE_MAX: usize = 1 << 20;
+const BATCH_MAX: usize = 1000;
 
 /// A page, small enough that tests of more than a few keys meet several.
 const PAGE: usize = 2;
@@ -16,7 +35,7 @@ pub(super) struct Bucket(String);
 
 impl Bucket {
     pub(super) fn open(name: &str) -> Result<Self, Error> {
-        Ok(Self(name.to_owned()))
+        works().map(|()| Self(name.to_owned()))
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Entries) -> T) -> T {
@@ -24,24 +43,29 @@ impl Bucket {
     }
 
     pub(super) fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        works().and_then(|()| fits("the bytes of the key are", key.len(), KEY_MAX))?;
         Ok(self.with(|entries| entries.get(key).cloned()))
     }
 
     pub(super) fn set(&self, key: &str, value: &[u8]) -> Result<(), Error> {
+        works().and_then(|()| fits("the bytes of the key are", key.len(), KEY_MAX))?;
+        fits("the bytes of the value are", value.len(), VALUE_MAX)?;
         self.with(|entries| entries.insert(key.to_owned(), value.to_owned()));
         Ok(())
     }
 
     pub(super) fn delete(&self, key: &str) -> Result<(), Error> {
+        works()?;
         self.with(|entries| entries.remove(key));
         Ok(())
     }
 
     pub(super) fn exists(&self, key: &str) -> Result<bool, Error> {
-        Ok(self.with(|entries| entries.contains_key(key)))
+        Ok(self.get(key)?.is_some())
     }
 
     pub(super) fn page(&self, cursor: Option<String>) -> Result<(Vec<String>, Option<String>), Error> {
+        works()?;
         let after = |key: &&String| cursor.as_ref().is_none_or(|cursor| *key > cursor);
         let keys: Vec<String> = self.with(|entries| entries.keys().filter(after).take(PAGE).cloned().collect());
         let cursor = keys.last().filter(|_| keys.len() == PAGE).cloned();
@@ -71,14 +95,20 @@ impl Bucket {
     }
 
     pub(super) fn get_many(&self, keys: &[String]) -> Result<Values, Error> {
+        fits("the keys of the batch are", keys.len(), BATCH_MAX)?;
         keys.iter().map(|key| Ok((key.clone(), self.get(key)?))).collect()
     }
 
     pub(super) fn set_many(&self, entries: &[(String, Vec<u8>)]) -> Result<(), Error> {
-        entries.iter().try_for_each(|(key, value)| self.set(key, value))
+        fits("the keys of the batch are", entries.len(), BATCH_MAX)?;
+        // All or none: what does not fit is found before anything is changed.
+        let before = self.with(|entries| entries.clone());
+        let done = entries.iter().try_for_each(|(key, value)| self.set(key, value));
+        done.inspect_err(|_| self.with(|entries| *entries = before))
     }
 
     pub(super) fn delete_many(&self, keys: &[String]) -> Result<(), Error> {
+        fits("the keys of the batch are", keys.len(), BATCH_MAX)?;
         keys.iter().try_for_each(|key| self.delete(key))
     }
 }

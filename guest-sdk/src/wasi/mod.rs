@@ -7,6 +7,8 @@ mod incoming;
 pub(crate) mod keyvalue;
 #[cfg(feature = "lifecycle")]
 pub mod lifecycle;
+#[cfg(feature = "log")]
+pub(crate) mod log;
 mod outgoing;
 
 use axum_core::body::Body;

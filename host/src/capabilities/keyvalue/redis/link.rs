@@ -97,19 +97,21 @@ impl Link {
     /// Redis cannot be used, and the log says why. What was to be changed may be changed or not.
     pub(super) async fn ask<T, F>(self: &Arc<Self>, work: impl FnOnce(MultiplexedConnection) -> F) -> Result<T, Failure>
     where
-        F: Future<Output = RedisResult<T>>,
+        T: Send + 'static,
+        F: Future<Output = RedisResult<T>> + Send + 'static,
     {
         let open = self.open().await.ok_or(Failure::Unusable)?;
-        match work(open.connection.clone()).await {
-            Ok(done) => {
-                self.mended();
-                Ok(done)
+        let (link, asked) = (self.clone(), work(open.connection.clone()));
+        // A task of its own: that Redis is silent is seen also where each of those who ask has less time than the timeout.
+        let answered = tokio::spawn(async move {
+            let answer = asked.await;
+            match &answer {
+                Ok(_) => link.mended(),
+                Err(error) => link.failed(&open, error),
             }
-            Err(error) => {
-                self.failed(&open, &error);
-                Err(Failure::Unusable)
-            }
-        }
+            answer.ok()
+        });
+        answered.await.ok().flatten().ok_or(Failure::Unusable)
     }
 
     /// The connection that there is, or a new one.

@@ -14,22 +14,24 @@ use crate::{
     config::{KeyValueConfig, RedisAddress},
 };
 use redis::{FromRedisValue, Script, ScriptInvocation, Value, from_redis_value};
-use std::{str::FromStr, sync::Arc};
+use std::{
+    str::FromStr,
+    sync::{Arc, LazyLock},
+};
+
+static CHANGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("change.lua")));
+static GET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("get.lua")));
 
 /// Keys with their values in a Redis.
 pub(super) struct Redis {
     link: Arc<Link>,
     quota: u64,
-    change: Script,
-    get: Script,
 }
 
 impl Redis {
     /// Connects at the first use.
     pub(super) fn new(address: RedisAddress, config: &KeyValueConfig, network: &Network, secrets: SecretFolder) -> Self {
-        let link = Link::new(address, config, network, secrets);
-        let (change, get) = (Script::new(include_str!("change.lua")), Script::new(include_str!("get.lua")));
-        Self { link, quota: config.size.0, change, get }
+        Self { link: Link::new(address, config, network, secrets), quota: config.size.0 }
     }
 
     /// Where it is.
@@ -47,9 +49,9 @@ impl Redis {
         if keys.is_empty() {
             return Ok(Values::new());
         }
-        let mut asked = self.get.key(values_of(service, bucket));
+        let mut asked = GET.key(values_of(service, bucket));
         asked.arg(CALL_MAX).arg(&keys);
-        let answer = match self.invoke(&asked).await? {
+        let answer = match self.invoke(asked).await? {
             Value::Int(bytes) => {
                 return Err(limits::call(usize::try_from(bytes).unwrap_or(usize::MAX)).err().unwrap_or(Failure::Unusable));
             }
@@ -68,7 +70,6 @@ impl Redis {
         let mut command = redis::cmd("ZRANGEBYLEX");
         // One more than a page says whether there is a next one.
         command.arg(names_of(service, bucket)).arg(from).arg("+").arg("LIMIT").arg(0).arg(PAGE_MAX + 1);
-        let command = &command;
         let mut keys: Vec<String> =
             self.link.ask(|mut connection| async move { command.query_async(&mut connection).await }).await?;
         if keys.len() <= PAGE_MAX {
@@ -81,7 +82,7 @@ impl Redis {
 
     /// Does a change, and returns once Redis has acknowledged it.
     pub(super) async fn change(&self, service: &str, bucket: &str, change: &Change) -> Result<Changed, Failure> {
-        let mut asked = self.change.key(format!("hotbay:{{{service}}}:used"));
+        let mut asked = CHANGE.key(format!("hotbay:{{{service}}}:used"));
         asked.key(values_of(service, bucket)).key(names_of(service, bucket)).arg(self.quota).arg(ENTRY_COST);
         match change {
             Change::Put(entries) => {
@@ -98,7 +99,7 @@ impl Redis {
                 asked.arg(value);
             }
         }
-        let answer: Vec<Vec<u8>> = self.invoke(&asked).await?;
+        let answer: Vec<Vec<u8>> = self.invoke(asked).await?;
         let mut answer = answer.into_iter();
         let (word, beside) = (answer.next().unwrap_or_default(), answer.next());
         let odd = || self.odd();
@@ -113,7 +114,7 @@ impl Redis {
         }
     }
 
-    async fn invoke<T: FromRedisValue>(&self, asked: &ScriptInvocation<'_>) -> Result<T, Failure> {
+    async fn invoke<T: FromRedisValue + Send + 'static>(&self, asked: ScriptInvocation<'static>) -> Result<T, Failure> {
         self.link.ask(|mut connection| async move { asked.invoke_async(&mut connection).await }).await
     }
 
