@@ -17,8 +17,8 @@ use std::{
 use tokio::task::JoinSet;
 
 const GRANTED: &str = "[grants]\nkeyvalue = ['default', 'other']\n";
-/// Kills of the test that kills; more by `KILLS=`.
-const KILLS: u32 = 5;
+/// Kills of the test that kills, half a second each; others by `KILLS=`.
+const KILLS: u32 = 100;
 
 /// A host with a keeper that may keep, in a state folder of its own.
 fn keeper() -> Builder {
