@@ -281,3 +281,73 @@ async fn a_body_that_is_too_large_or_cut_in_the_middle_leaves_nothing() {
     after.remove("other.wasm");
     assert_eq!((after, host.since(mark).states("probe"), uploads(&host)), (before, Vec::new(), 0), "{}", host.told());
 }
+
+/// Requests of odd pieces, with the token: each is answered, none changes what it does not name.
+#[tokio::test]
+async fn thousands_of_odd_requests_change_nothing() {
+    const PIECES: [&str; 28] = [
+        "/v1",
+        "/services",
+        "/x",
+        "/..",
+        "/.",
+        "//",
+        "/%2e%2e",
+        "%00",
+        "/%2f",
+        "?",
+        "&",
+        "=",
+        "wait=false",
+        "wait=",
+        "service=",
+        "/settings",
+        "/history",
+        "/rollback",
+        "/promote",
+        "/events",
+        "/logs",
+        "/openapi.json",
+        "/metrics",
+        "%ff",
+        "%",
+        "@beta",
+        "/{name}",
+        "+",
+    ];
+    const METHODS: [&str; 8] = ["GET", "PUT", "POST", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE"];
+    const BODIES: [&[u8]; 7] =
+        [b"", b"{", b"{\"to\":\"v1\"}", b"{\"label\":\"\\u0000\"}", b"\0asm\x0d\0\x01\0", b"[limits]\n", b"\xff\xfe"];
+    const HEADERS: [(&str, &str); 7] = [
+        ("content-type", "application/json"),
+        ("content-type", "text/html;;;"),
+        ("content-digest", "sha-256=:AAAA:"),
+        ("x-hotbay-settings", "!!"),
+        ("last-event-id", "-1"),
+        ("if-match", "*"),
+        ("transfer-encoding", "gzip"),
+    ];
+    let host = admin_changes::builder().start().await;
+    let admin = host.admin();
+    let before = files(host.bay());
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    for n in 0..3000 {
+        let begin = if random.u8(..) < 192 { "/v1/services" } else { "/" };
+        let target: String =
+            std::iter::once(begin).chain((0..random.usize(..6)).map(|_| PIECES[random.usize(..PIECES.len())])).collect();
+        let method = METHODS[random.usize(..METHODS.len())];
+        let mut request = admin.request(method, &target).body(BODIES[random.usize(..BODIES.len())]);
+        for _ in 0..random.usize(..3) {
+            let (name, value) = HEADERS[random.usize(..HEADERS.len())];
+            request = request.header(name, value);
+        }
+        // Streams go on: the head is the answer. A client may refuse to send what is no request.
+        let Ok(answer) = request.try_open().await else { continue };
+        assert!(answer.status < 500, "request {n} of seed {seed}: {method} {target} is {}\n{}", answer.status, host.told());
+    }
+    let services = admin.get("/v1/services").await;
+    assert_eq!(services.json()["services"].as_array().map(Vec::len), Some(1), "seed {seed}: {}\n{}", services.text(), host.told());
+    assert_eq!(files(host.bay()), before, "seed {seed}");
+    assert_eq!(host.get("/probe/marker").await.status, 200);
+}
