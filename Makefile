@@ -12,6 +12,10 @@ SWAPS ?= 2000
 # How many seconds `make soak` takes.
 SOAK ?= 120
 
+# What `make fuzz` feeds, and for how many seconds.
+FUZZ ?= settings
+FUZZ_SECONDS ?= 300
+
 WASMTIME_VERSION := 48.0.8
 DENY_VERSION := 0.20.2
 
@@ -86,12 +90,18 @@ test-tools: setup
 
 .PHONY: swaps
 swaps: fixtures build ## Swap under full load, for long: SWAPS=
-	SWAPS=$(SWAPS) cargo test $(NATIVE) --test it -- swap_under_load leaks --show-output
+	SWAPS=$(SWAPS) cargo test $(NATIVE) --test it -- torture_03_swaps --show-output
 
 .PHONY: soak
 soak: fixtures build ## Serve for minutes beside services that do harm, with swaps: SOAK= seconds
 	cargo build $(NATIVE) --bins
 	@target/release/soak --seconds $(SOAK)
+
+# Bytes that were found go into the corpus once what they showed is mended; `make test` feeds them from then on.
+.PHONY: fuzz
+fuzz: ## Fuzz one reader of what strangers write, on nightly: FUZZ=settings|routes|cgi|artifact|admin FUZZ_SECONDS=
+	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --root target/tools --target-dir target/tools/build
+	cd host && env -u CARGO_TARGET_DIR cargo +nightly fuzz run $(FUZZ) target/fuzz/$(FUZZ) fuzz/corpus/$(FUZZ) -- -max_total_time=$(FUZZ_SECONDS)
 
 .PHONY: bench
 bench: guests wasmtime ## Measure against native code and `wasmtime serve`: CPU time a request

@@ -14,6 +14,8 @@ pub mod config;
 pub mod deploy;
 mod dispatch;
 mod fault_point;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod handover;
 mod hop_by_hop;
 pub mod http;

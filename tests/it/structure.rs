@@ -8,7 +8,7 @@ use std::{
 };
 
 /// What each module of the host may name, from the top down. `lib.rs` and the binary stand above and may name all of them.
-const MODULES: [(&str, &[&str]); 14] = [
+const MODULES: [(&str, &[&str]); 15] = [
     ("admin", &["deploy", "registry", "runtime", "config", "shutdown", "state", "telemetry"]),
     ("http", &["dispatch", "registry", "runtime", "config", "hop_by_hop", "shutdown", "telemetry"]),
     ("dispatch", &["registry", "runtime", "config", "telemetry"]),
@@ -20,6 +20,7 @@ const MODULES: [(&str, &[&str]); 14] = [
     ("config", &[]),
     ("telemetry", &[]),
     ("fault_point", &[]),
+    ("fuzz", &["admin", "registry", "runtime", "config"]),
     ("hop_by_hop", &[]),
     ("shutdown", &[]),
     ("state", &["fault_point"]),

@@ -11,11 +11,11 @@ const HEADERS: [&str; 3] = ["content-digest", "repr-digest", "digest"];
 const ALGORITHM: &str = "sha-256";
 
 /// Every SHA-256 that the headers name.
-pub(super) struct Expected(Vec<(&'static str, Digest)>);
+pub(crate) struct Expected(Vec<(&'static str, Digest)>);
 
 impl Expected {
     /// Reads the headers. A body in another coding would have another digest, and is refused.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
             let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is in a content coding");
             return Err(problem.remedy("send it as it is, without content-encoding"));
@@ -38,7 +38,7 @@ impl Expected {
     }
 
     /// Whether `found` is what all of them say.
-    pub(super) fn check(&self, found: &Digest) -> Result<(), Problem> {
+    pub(crate) fn check(&self, found: &Digest) -> Result<(), Problem> {
         match self.0.iter().find(|(_, expected)| expected != found) {
             None => Ok(()),
             Some((name, expected)) => {

@@ -1,7 +1,7 @@
 //! Who may call the API: first what the call is addressed to and where it comes from, then the token.
 
 use super::{Admin, problem::Problem};
-use crate::config::without_port;
+use crate::config::{HostName, without_port};
 use axum::{
     extract::{Extension, Request, State},
     http::{HeaderMap, HeaderName, StatusCode, header, uri::Authority},
@@ -40,32 +40,12 @@ pub(super) async fn gate(
     }
 }
 
-impl Admin {
-    /// A name that was made to point here (DNS rebinding) must not pass, nor a page of another site.
-    fn refuse_strange(&self, reached: SocketAddr, request: &Request) -> Option<Problem> {
-        let headers = request.headers();
-        let Some(host) = only(headers, &header::HOST) else {
-            return Some(forbidden("the call must name the host that it is for, once", "send one Host header"));
-        };
-        let written = request.uri().authority().map(Authority::as_str);
-        if !self.is_ours(host, reached) || written.is_some_and(|written| !self.is_ours(written, reached)) {
-            return Some(forbidden(
-                "the call is for a host that the admin listener does not go by",
-                "call it by its address or as localhost, or name the host in admin_hosts of hotbay.toml",
-            ));
-        }
-        let origin = headers.contains_key(header::ORIGIN).then(|| only(headers, &header::ORIGIN).unwrap_or_default());
-        let elsewhere = only(headers, &FETCH_SITE).is_some_and(|site| site == "cross-site");
-        if elsewhere || origin.is_some_and(|origin| !self.is_same_site(origin, host)) {
-            return Some(forbidden(
-                "the call comes from a page of another site",
-                "call from the host itself, or without a browser",
-            ));
-        }
-        None
-    }
+/// The names that the listener goes by, beside its address and `localhost`.
+pub(crate) struct Names(pub(crate) Vec<HostName>);
 
-    fn is_ours(&self, authority: &str, reached: SocketAddr) -> bool {
+impl Names {
+    /// Whether a call for `authority`, which came to our address `reached`, is for us.
+    pub(crate) fn is_ours(&self, authority: &str, reached: SocketAddr) -> bool {
         let name = without_port(authority);
         let ip = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name).parse::<IpAddr>();
         match ip {
@@ -75,13 +55,39 @@ impl Admin {
     }
 
     fn is_configured(&self, authority: &str) -> bool {
-        self.hosts.iter().any(|host| host.is_of(authority))
+        self.0.iter().any(|host| host.is_of(authority))
     }
 
     /// A page of the very host that is called, or of one that is configured: a proxy may have changed Host.
-    fn is_same_site(&self, origin: &str, host: &str) -> bool {
+    pub(crate) fn is_same_site(&self, origin: &str, host: &str) -> bool {
         let authority = origin.split_once("://").map(|(_, authority)| authority);
         authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host) || self.is_configured(authority))
+    }
+}
+
+impl Admin {
+    /// A name that was made to point here (DNS rebinding) must not pass, nor a page of another site.
+    fn refuse_strange(&self, reached: SocketAddr, request: &Request) -> Option<Problem> {
+        let headers = request.headers();
+        let Some(host) = only(headers, &header::HOST) else {
+            return Some(forbidden("the call must name the host that it is for, once", "send one Host header"));
+        };
+        let written = request.uri().authority().map(Authority::as_str);
+        if !self.hosts.is_ours(host, reached) || written.is_some_and(|written| !self.hosts.is_ours(written, reached)) {
+            return Some(forbidden(
+                "the call is for a host that the admin listener does not go by",
+                "call it by its address or as localhost, or name the host in admin_hosts of hotbay.toml",
+            ));
+        }
+        let origin = headers.contains_key(header::ORIGIN).then(|| only(headers, &header::ORIGIN).unwrap_or_default());
+        let elsewhere = only(headers, &FETCH_SITE).is_some_and(|site| site == "cross-site");
+        if elsewhere || origin.is_some_and(|origin| !self.hosts.is_same_site(origin, host)) {
+            return Some(forbidden(
+                "the call comes from a page of another site",
+                "call from the host itself, or without a browser",
+            ));
+        }
+        None
     }
 
     fn refuse_without_token(&self, request: &Request) -> Option<Problem> {

@@ -19,6 +19,8 @@ mod token;
 mod upload;
 
 pub use address::{Address, FILE as ADDRESS_FILE, read as addresses};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use content_digest::Expected;
 pub use health::{Deviation, Health, Readiness};
 pub use history::{Ended, Past, PastList};
 pub use order::{Outcome, Step};
@@ -35,6 +37,7 @@ use crate::{
     telemetry::{GuestLines, Metrics},
 };
 use axum::{Router, http::StatusCode};
+pub(crate) use gate::Names;
 use gate::{Peer, Reached};
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -115,7 +118,7 @@ struct Admin {
     public: Option<SocketAddr>,
     uploads: Uploads,
     shutdown: Shutdown,
-    hosts: Vec<HostName>,
+    hosts: Names,
     /// None where the state folder cannot be used: then nobody may call.
     token: Option<Token>,
     streams: Arc<Semaphore>,
@@ -169,6 +172,7 @@ pub async fn start(listener: TcpListener, parts: Parts, is_alone: bool) -> io::R
     let streams = Arc::new(Semaphore::new(STREAMS));
     let host = shutdown.clone();
     let uploads = Uploads::new(&registered.0);
+    let hosts = Names(hosts);
     let backups = Arc::new(Semaphore::new(1));
     let admin = Admin {
         board,

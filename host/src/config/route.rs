@@ -93,19 +93,31 @@ impl TryFrom<String> for PathPattern {
                 written.escape_debug()
             ));
         }
+        // A parameter is a whole segment: with text before or after it in the same segment, whether two routes collide would depend
+        // on the routes beside them.
         let mut normal = String::with_capacity(written.len());
-        let mut parameters = 0;
-        let mut rest = written.as_str();
-        while let Some((literal, tail)) = rest.split_once('{') {
-            let Some((name, after)) = tail.split_once('}') else {
-                return Err(format!("the path `{written}` opens a `{{` that nothing closes"));
+        for (position, segment) in written.split('/').skip(1).enumerate() {
+            let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+            let (catch_all, name) = match name.map(|name| name.strip_prefix('*').map_or(("", name), |name| ("*", name))) {
+                Some(named) => named,
+                None if segment.contains(['{', '}']) => {
+                    return Err(format!(
+                        "the path `{written}` has `{segment}`; a parameter is a whole segment, such as `/{{id}}/`"
+                    ));
+                }
+                None => {
+                    normal.push('/');
+                    normal.push_str(segment);
+                    continue;
+                }
             };
-            let catch_all = if name.starts_with('*') { "*" } else { "" };
-            parameters += 1;
-            normal.push_str(&format!("{literal}{{{catch_all}p{parameters}}}"));
-            rest = after;
+            if name.is_empty() || name.contains(['{', '}', '*']) {
+                return Err(format!(
+                    "the path `{written}` has `{segment}`; a parameter has a name, such as `{{id}}` or `{{*rest}}`"
+                ));
+            }
+            normal.push_str(&format!("/{{{catch_all}p{position}}}"));
         }
-        normal.push_str(rest);
         matchit::Router::new().insert(normal.as_str(), ()).map_err(|error| {
             format!("the path `{written}` is no pattern ({error}); write `/users/{{id}}` or `/static/{{*rest}}`")
         })?;
@@ -229,7 +241,9 @@ mod tests {
         let path = |text: &str| PathPattern::try_from(text.to_owned()).map(|p| p.normal().to_owned());
         assert_eq!(path("/users/{id}"), path("/users/{name}"));
         assert_ne!(path("/users/{id}"), path("/users/{*rest}"));
-        for bad in ["users", "/a b", "/{", "/{a}{b}", "/{*rest}/more", "/a?b"] {
+        for bad in
+            ["users", "/a b", "/{", "/{a}{b}", "/a{b}", "/{a}b", "/{a/b}", "/{}", "/{*}", "/{{a}}", "/{*rest}/more", "/a?b"]
+        {
             assert!(path(bad).is_err(), "{bad}");
         }
     }

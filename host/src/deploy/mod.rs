@@ -245,7 +245,10 @@ impl Deployer {
     }
 
     fn add(&mut self, name: BuildName, sighting: Sighting, report: Option<oneshot::Sender<Standing>>) {
-        self.context.board.loading(&name.to_string());
+        // One that comes by an order is a service once that was carried out.
+        if sighting != Sighting::default() {
+            self.context.board.loading(&name.to_string());
+        }
         let (sightings, seen) = watch::channel(sighting);
         let (orders, queue) = orders::queue();
         let task = tokio::spawn(Swaps::new(self.context.clone(), name.clone(), seen, queue, report).run());

@@ -271,7 +271,7 @@ fn collision(services: &BTreeMap<ServiceName, Entry>, name: &ServiceName, mine: 
 }
 
 /// Whether two routes of one host claim the same requests with the same right; `/a/{x}` and `/a/b` do not, since the nearer wins.
-fn collide(a: &RouteSpec, b: &RouteSpec) -> bool {
+pub(crate) fn collide(a: &RouteSpec, b: &RouteSpec) -> bool {
     let (mine, theirs) = (a.path.normal(), b.path.normal());
     if mine == theirs {
         return a.methods.overlaps(&b.methods);

@@ -116,7 +116,7 @@ impl std::error::Error for Unfit {}
 ///
 /// # Errors
 /// [`Unfit`] for what can never serve.
-pub(super) fn identify(bytes: &[u8]) -> Result<Binary, Unfit> {
+pub(crate) fn identify(bytes: &[u8]) -> Result<Binary, Unfit> {
     if bytes.is_empty() {
         return Err(Unfit::Empty);
     }

@@ -120,10 +120,8 @@ async fn run(revision: &Revision, store: &mut Store<HostState>) -> Result<(), Fa
 async fn answer(mut output: mpsc::Receiver<Bytes>, sender: HeadSender) {
     let mut block = BytesMut::new();
     let head = loop {
-        if let Some((len, rest)) = end_of_headers(&block) {
-            let headers = block.split_to(len);
-            block.advance(rest);
-            break parse(&headers);
+        if let Some(head) = split_head(&mut block) {
+            break head;
         }
         if block.len() > HEADERS_MAX {
             break Err(Fault::Protocol(format!("its CGI header block has more than {HEADERS_MAX} bytes")));
@@ -141,6 +139,14 @@ async fn answer(mut output: mpsc::Receiver<Bytes>, sender: HeadSender) {
     let body = StreamBody::new(chunks.map(|bytes| Ok(Frame::data(bytes)))).boxed_unsync();
     // Nobody waits for the head any more where the deadline was faster.
     let _ = sender.send(head.map(|head| head.map(|()| body)));
+}
+
+/// Takes the header block and the blank line that ends it off the output. Nothing where it is not all there.
+pub(crate) fn split_head(output: &mut BytesMut) -> Option<Result<Response<()>, Fault>> {
+    let (len, blank) = end_of_headers(output)?;
+    let headers = output.split_to(len);
+    output.advance(blank);
+    Some(parse(&headers))
 }
 
 /// The length of the header block and of the blank line that ends it.

@@ -50,3 +50,5 @@ pub(crate) use request::bounded;
 pub use request::{BodyError, Inbound, RequestBody};
 pub use revision::{Drain, Observers, Revision};
 pub use stdio::Output;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use {artifact::identify, cgi::split_head};
