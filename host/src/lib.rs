@@ -28,7 +28,7 @@ use deploy::{Board, Deployer, Events, Parts, Standing, history::History};
 use futures::FutureExt;
 use handover::{Offered, Post, Predecessor, TakeOverError};
 use registry::Registry;
-use runtime::{Loader, Network, NetworkError, Observers};
+use runtime::{Loader, Network, NetworkError, Observers, Reach};
 use shutdown::Shutdown;
 use std::{
     fs, io,
@@ -118,6 +118,7 @@ fn bay_remedy(bay: &str, error: &io::Error) -> String {
 /// A host that could be started: its settings hold on this machine.
 pub struct Host {
     config: HostConfig,
+    registry: Arc<Registry>,
     loader: Arc<Loader>,
     observers: Observers,
 }
@@ -133,9 +134,12 @@ impl Host {
         let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()))?;
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
         let network = Network::new(config.outbound.clone())?;
-        let loader = Loader::new(Some(&config.state_dir()), &config.pool, config.compile.clone(), observers.clone(), network);
+        let registry = Arc::new(Registry::new());
+        let calls = dispatch::Calls::new(registry.clone(), config.calls.depth.0, config.dev);
+        let reach = Reach { network, services: Some(Arc::new(calls)) };
+        let loader = Loader::new(Some(&config.state_dir()), &config.pool, config.compile.clone(), observers.clone(), reach);
         let loader = loader.map_err(|error| RunError::Engine(format!("{error:#}")))?;
-        Ok(Self { config, loader: Arc::new(loader), observers })
+        Ok(Self { config, registry, loader: Arc::new(loader), observers })
     }
 
     /// Serves the bay until the shutdown has begun and what ran has finished, at most for the drain deadline.
@@ -154,9 +158,8 @@ impl Host {
         listening: impl FnOnce() + Send,
         started: impl FnOnce(&[(String, Standing)]) + Send + 'static,
     ) -> Result<(), RunError> {
-        let Self { config, loader, observers } = self;
+        let Self { config, registry, loader, observers } = self;
         let metrics = observers.metrics;
-        let registry = Arc::new(Registry::new());
         let (board, events) = (Arc::new(Board::new()), Arc::new(Events::new(metrics.clone())));
         let history = Arc::new(History::open(&config.state_dir(), &config.bay, config.history.clone(), predecessor.is_some()));
         let parts = Parts {

@@ -5,6 +5,7 @@ mod changes;
 mod content_digest;
 mod events;
 mod gate;
+mod graph;
 mod health;
 mod history;
 mod logs;
@@ -18,6 +19,7 @@ mod token;
 mod upload;
 
 pub use address::{Address, FILE as ADDRESS_FILE, read as addresses};
+pub use graph::{Edge, Graph};
 pub use health::{Deviation, Health, Readiness};
 pub use history::{Ended, Past, PastList};
 pub use order::{Outcome, Step};

@@ -14,7 +14,7 @@ mod units;
 
 pub use document::SettingsError;
 pub use grants::{Grants, HttpGrant, INTERNAL, LOCALHOST};
-pub use host::{CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
+pub use host::{CallsConfig, CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
 pub use name::{BayFile, BuildName, Label, NameError, ServiceName};
 pub use origin::{Host, Origin, OriginError};
 pub use outbound::OutboundConfig;

@@ -76,6 +76,8 @@ pub struct Serving {
     pub routes: Vec<String>,
     /// What it may reach outside itself.
     pub grants: Vec<String>,
+    /// The services that it may call, whether they are there or not.
+    pub calls: Vec<String>,
     /// The way in which it came to serve.
     pub came: Came,
     /// Why it serves, where it is not what lies in the bay.
@@ -187,6 +189,7 @@ impl Board {
             kind: revision.kind(),
             routes,
             grants: revision.settings().grants.listed(),
+            calls: revision.settings().grants.calls().iter().map(ToString::to_string).collect(),
             came,
             reason: reason.map(str::to_owned),
             published_at: SystemTime::now(),

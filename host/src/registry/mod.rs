@@ -14,7 +14,7 @@ use crate::{
 use arc_swap::{ArcSwap, Guard};
 use entry::{Entry, Main};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -227,12 +227,12 @@ impl Registry {
     /// From now on a request without a route is a 404: everything that was in the bay at the start has been decided.
     pub fn loaded(&self) {
         let services = self.services();
-        self.table.store(Arc::new(RouteTable::build(routes(&services), false)));
+        self.table.store(Arc::new(RouteTable::build(routes(&services), by_name(&services), false)));
     }
 
     fn store(&self, services: &BTreeMap<ServiceName, Entry>) {
         let loading = self.table.load().is_loading();
-        self.table.store(Arc::new(RouteTable::build(routes(services), loading)));
+        self.table.store(Arc::new(RouteTable::build(routes(services), by_name(services), loading)));
     }
 
     /// The lock is held while a table is built, so that no publish is lost to another; readers never take it.
@@ -249,6 +249,12 @@ impl Default for Registry {
 
 fn routes(services: &BTreeMap<ServiceName, Entry>) -> impl Iterator<Item = (&Serving, &RouteSpec)> {
     services.values().flat_map(|entry| entry.routes.iter().map(|route| (&entry.serving, route)))
+}
+
+/// Without a main revision or a place for one, a service is not there: nobody asks for the labelled ones.
+fn by_name(services: &BTreeMap<ServiceName, Entry>) -> HashMap<ServiceName, Serving> {
+    let there = services.iter().filter(|(_, entry)| !matches!(entry.main, Main::Absent));
+    there.map(|(name, entry)| (name.clone(), entry.serving.clone())).collect()
 }
 
 fn collision(services: &BTreeMap<ServiceName, Entry>, name: &ServiceName, mine: &[RouteSpec]) -> Result<(), Conflict> {

@@ -1,7 +1,7 @@
 //! The one immutable snapshot that maps requests to revisions.
 
 use super::Serving;
-use crate::config::{HostPattern, Methods, RouteSpec, without_port};
+use crate::config::{HostPattern, Methods, RouteSpec, ServiceName, without_port};
 use http::Method;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -35,6 +35,8 @@ pub struct RouteTable {
     exact: HashMap<String, PathTable>,
     wildcard: HashMap<String, PathTable>,
     any: PathTable,
+    /// For calls from service to service, which know names and no routes.
+    services: HashMap<ServiceName, Serving>,
     loading: bool,
 }
 
@@ -43,22 +45,33 @@ struct PathTable(matchit::Router<Vec<Target>>);
 
 impl RouteTable {
     pub(super) fn empty() -> Self {
-        Self { exact: HashMap::new(), wildcard: HashMap::new(), any: PathTable::default(), loading: true }
+        Self {
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+            any: PathTable::default(),
+            services: HashMap::new(),
+            loading: true,
+        }
     }
 
-    pub(super) fn is_loading(&self) -> bool {
+    /// Whether what is not there may still come.
+    pub fn is_loading(&self) -> bool {
         self.loading
     }
 
     /// Builds the table; the routes have been checked for collisions.
-    pub(super) fn build<'a>(routes: impl Iterator<Item = (&'a Serving, &'a RouteSpec)>, loading: bool) -> Self {
+    pub(super) fn build<'a>(
+        routes: impl Iterator<Item = (&'a Serving, &'a RouteSpec)>,
+        services: HashMap<ServiceName, Serving>,
+        loading: bool,
+    ) -> Self {
         // One pattern may stand in several routes that differ in their methods; matchit takes each pattern once.
         let mut grouped: BTreeMap<(&HostPattern, &str), Vec<Target>> = BTreeMap::new();
         for (serving, route) in routes {
             let target = Target { serving: serving.clone(), strip: route.strip.clone(), methods: route.methods.clone() };
             grouped.entry((&route.host, route.path.normal())).or_default().push(target);
         }
-        let mut table = Self { loading, ..Self::empty() };
+        let mut table = Self { loading, services, ..Self::empty() };
         for ((host, path), targets) in grouped {
             let paths = match host {
                 HostPattern::Any => &mut table.any,
@@ -71,6 +84,11 @@ impl RouteTable {
             }
         }
         table
+    }
+
+    /// Who serves the service `name`, if there is one.
+    pub fn service(&self, name: &ServiceName) -> Option<&Serving> {
+        self.services.get(name)
     }
 
     /// Finds the target of a request. `host` may carry a port. The most particular host that has a route for the path decides;
@@ -120,7 +138,11 @@ mod tests {
     }
 
     fn table(services: &[(Serving, Vec<RouteSpec>)]) -> RouteTable {
-        RouteTable::build(services.iter().flat_map(|(serving, routes)| routes.iter().map(move |route| (serving, route))), false)
+        RouteTable::build(
+            services.iter().flat_map(|(serving, routes)| routes.iter().map(move |route| (serving, route))),
+            HashMap::new(),
+            false,
+        )
     }
 
     fn hit(table: &RouteTable, host: &str, path: &str, method: Method) -> String {

@@ -13,7 +13,7 @@ use super::{
     revision::{Cold, Drain, Observers, Revision},
 };
 use crate::{
-    capabilities::Network,
+    capabilities::Reach,
     config::{CompileConfig, PoolConfig, ServiceName, Settings},
 };
 use std::{fs::File, io, os::fd::AsRawFd, path::Path, sync::Arc};
@@ -89,7 +89,7 @@ pub struct Loader {
     cache: Cache,
     compiler: Compiler,
     observers: Observers,
-    network: Arc<Network>,
+    reach: Reach,
 }
 
 impl Loader {
@@ -102,7 +102,7 @@ impl Loader {
         pool: &PoolConfig,
         compile: CompileConfig,
         observers: Observers,
-        network: Arc<Network>,
+        reach: Reach,
     ) -> wasmtime::Result<Self> {
         let engines = Engines::new(pool)?;
         Ok(Self {
@@ -112,7 +112,7 @@ impl Loader {
             cache: state.map_or_else(Cache::none, Cache::open),
             compiler: Compiler::new(compile),
             observers,
-            network,
+            reach,
         })
     }
 
@@ -170,7 +170,7 @@ impl Loader {
         component: &Component,
         linked: (Kind, Linked),
     ) -> (Arc<Revision>, Drain) {
-        Revision::new(service.clone(), *build.digest(), settings, component, linked, &self.observers, &self.network)
+        Revision::new(service.clone(), *build.digest(), settings, component, linked, &self.observers, &self.reach)
     }
 
     /// The component from the cache, or compiled now.

@@ -25,7 +25,9 @@ mod running;
 mod stdio;
 mod store;
 
-pub use crate::capabilities::{Network, NetworkError};
+pub use crate::capabilities::{
+    Called, Due, Errand, Link, Network, NetworkError, NoService, Reach, ServiceCall, ServiceCaller, Trace,
+};
 pub use artifact::{Binary, Unfit};
 pub use body::GuestBody;
 pub use build::Build;

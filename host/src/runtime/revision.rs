@@ -11,7 +11,7 @@ use super::{
     store::{HostState, new_store},
 };
 use crate::{
-    capabilities::{Network, OutboundClient},
+    capabilities::{OutboundClient, Reach},
     config::{InstancePolicy, ServiceName, Settings},
     telemetry::{GuestLines, Metrics, RevisionMetrics, Vitals},
 };
@@ -83,7 +83,7 @@ impl Revision {
         component: &Component,
         (kind, linked): (Kind, Linked),
         observers: &Observers,
-        network: &Arc<Network>,
+        reach: &Reach,
     ) -> (Arc<Self>, Drain) {
         let kept = Arc::new(AtomicUsize::new(0));
         let idle = match settings.instances {
@@ -101,7 +101,7 @@ impl Revision {
         let (permits, waiting) = (Arc::new(Semaphore::new(concurrency)), Arc::new(AtomicU32::new(0)));
         let vitals = Vitals { permits: permits.clone(), concurrency, waiting: waiting.clone(), idle: kept, gone: gone.clone() };
         let metrics = observers.metrics.revision(service.as_str(), &short, vitals);
-        let outbound = OutboundClient::new(service.clone(), metrics.service().clone(), settings.grants.clone(), network);
+        let outbound = OutboundClient::new(service.clone(), metrics.service().clone(), settings.grants.clone(), reach);
         let revision = Self {
             permits,
             outbound,
@@ -352,7 +352,8 @@ impl Revision {
         let linked = Linked::Library(wasmtime::component::Linker::new(&engine).instantiate_pre(&component).unwrap());
         let settings = Settings::parse(service, settings).unwrap();
         let observers = Observers { metrics: Arc::new(Metrics::new().unwrap()), lines: GuestLines::new() };
-        let network = Network::new(crate::config::OutboundConfig::default()).unwrap();
-        Self::new(service.clone(), Digest::of(&[n]), settings, &component, (Kind::Http02, linked), &observers, &network).0
+        let network = crate::capabilities::Network::new(crate::config::OutboundConfig::default()).unwrap();
+        let reach = Reach { network, services: None };
+        Self::new(service.clone(), Digest::of(&[n]), settings, &component, (Kind::Http02, linked), &observers, &reach).0
     }
 }

@@ -43,9 +43,9 @@ pub(crate) struct HostState {
 impl HostState {
     /// From here on the instance works for this request.
     pub(super) fn begin(&mut self, call: &Call) {
-        self.log.begin(&call.request_id);
+        self.log.begin(&call.errand.request_id);
         call.output.is_of(&self.log);
-        self.outbound.begin(&call.request_id);
+        self.outbound.begin(&call.errand);
         self.memory.begin();
     }
 
@@ -104,8 +104,12 @@ pub(crate) fn new_store(
     store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(HOSTCALL_FUEL);
     store.set_max_component_handles(HANDLES_MAX);
-    if let Some(table) = store.concurrent_resource_table() {
-        table.set_max_capacity(HANDLES_MAX);
+    match store.concurrent_resource_table() {
+        Some(table) => {
+            table.set_max_capacity(HANDLES_MAX);
+        }
+        // An engine without concurrency has WASI 0.2 only.
+        None => store.data_mut().outbound.is_apart(),
     }
     // A guest that computes gives way at every tick; whoever polls it counts its time and enforces the deadline.
     store.set_epoch_deadline(1);

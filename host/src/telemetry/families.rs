@@ -26,6 +26,7 @@ pub(super) struct Families {
     pub(super) memory: IntGaugeVec,
     pub(super) denied: IntCounterVec,
     pub(super) outbound: IntCounterVec,
+    pub(super) calls: IntCounterVec,
     pub(super) lines: IntCounterVec,
     pub(super) lines_cut: IntCounterVec,
     pub(super) connections: IntGauge,
@@ -113,6 +114,11 @@ impl Families {
                 "Requests of guests to other hosts, by how they ended.",
                 &["service", "result"],
             )?,
+            calls: made.counters(
+                "hotbay_calls_total",
+                "Calls from service to service, by the class of the status that the caller got.",
+                &["caller", "callee", "code_class"],
+            )?,
             lines: made.counters("hotbay_guest_lines_total", "Lines that guests wrote.", &["service"])?,
             lines_cut: made.counters(
                 "hotbay_guest_lines_cut_total",
@@ -155,8 +161,15 @@ impl Families {
         }
     }
 
+    /// Forgets how often one service called another.
+    pub(super) fn forget_calls(&self, caller: &str, callee: &str, classes: &[&str]) {
+        for class in classes {
+            let _ = self.calls.remove_label_values(&[caller, callee, class]);
+        }
+    }
+
     /// Forgets what is told of this service as a whole.
-    pub(super) fn forget_service(&self, service: &str, limits: &[&str], outcomes: &[&str], results: &[&str]) {
+    pub(super) fn forget_service(&self, service: &str, limits: &[&str], outcomes: &[&str], results: &[&str], denied: &[&str]) {
         for limit in limits {
             let _ = self.refused.remove_label_values(&[service, limit]);
         }
@@ -166,7 +179,9 @@ impl Families {
         for result in results {
             let _ = self.outbound.remove_label_values(&[service, result]);
         }
-        let _ = self.denied.remove_label_values(&[service, "http"]);
+        for capability in denied {
+            let _ = self.denied.remove_label_values(&[service, capability]);
+        }
         for counters in [&self.rejects, &self.lines, &self.lines_cut] {
             let _ = counters.remove_label_values(&[service]);
         }

@@ -1,10 +1,7 @@
 //! Errors as a client reads them: `application/problem+json` (RFC 9457).
 
-use crate::{
-    dispatch::Refusal,
-    runtime::{Fault, Report},
-    telemetry::Unrouted,
-};
+use super::Refusal;
+use crate::runtime::{Fault, Report};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -18,6 +15,9 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<&'a str>,
     request_id: &'a str,
+    /// The services that call each other, where that is what is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chain: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dev: Option<Dev<'a>>,
 }
@@ -33,26 +33,8 @@ struct Dev<'a> {
     output: &'a [String],
 }
 
-/// A request that the edge itself does not take.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum BadRequest {
-    #[error("the request names no host, or more than one, or one that is no host")]
-    Host,
-    #[error("the request head has more than {0} (http.header_size)")]
-    HeaderSize(crate::config::ByteSize),
-}
-
-impl BadRequest {
-    pub(super) fn unrouted(&self) -> Unrouted {
-        match self {
-            Self::Host => Unrouted::BadRequest,
-            Self::HeaderSize(_) => Unrouted::HeaderSize,
-        }
-    }
-}
-
 /// One error on its way out.
-pub(super) struct Problem<'a> {
+pub(crate) struct Problem<'a> {
     status: StatusCode,
     title: &'static str,
     detail: &'static str,
@@ -60,26 +42,33 @@ pub(super) struct Problem<'a> {
     reason: String,
     report: Option<&'a Report>,
     allow: Option<&'a str>,
+    chain: Option<&'a str>,
 }
 
 impl<'a> Problem<'a> {
-    fn new(status: StatusCode, title: &'static str, detail: &'static str, remedy: &'static str) -> Self {
-        Self { status, title, detail, remedy, reason: String::new(), report: None, allow: None }
+    pub(crate) fn new(status: StatusCode, title: &'static str, detail: &'static str, remedy: &'static str) -> Self {
+        Self { status, title, detail, remedy, reason: String::new(), report: None, allow: None, chain: None }
     }
 
-    pub(super) fn status(&self) -> StatusCode {
+    /// What the log says, and with `--dev` the client.
+    pub(crate) fn because(self, reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), ..self }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
 
     /// The response. `dev` adds what otherwise only the log says.
-    pub(super) fn response(&self, service: Option<&str>, request_id: &str, dev: bool) -> Response<Bytes> {
+    pub(crate) fn response(&self, service: Option<&str>, request_id: &str, dev: bool) -> Response<Bytes> {
         let dev = dev.then(|| Dev {
             reason: self.reason.clone(),
             remedy: self.remedy,
             backtrace: self.report.map_or(&[], |report| &report.frames),
             output: self.report.map_or(&[], |report| &report.output),
         });
-        let body = Body { title: self.title, status: self.status.as_u16(), detail: self.detail, service, request_id, dev };
+        let (status, chain) = (self.status.as_u16(), self.chain);
+        let body = Body { title: self.title, status, detail: self.detail, service, request_id, chain, dev };
         // Text and numbers always become JSON.
         let json = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = Response::new(Bytes::from(json));
@@ -94,26 +83,6 @@ impl<'a> Problem<'a> {
             headers.insert(header::ALLOW, allow);
         }
         response
-    }
-}
-
-impl<'a> From<&'a BadRequest> for Problem<'a> {
-    fn from(bad: &'a BadRequest) -> Self {
-        let problem = match bad {
-            BadRequest::Host => Self::new(
-                StatusCode::BAD_REQUEST,
-                "Bad request",
-                "The request must name exactly one host.",
-                "send one Host header with a host name",
-            ),
-            BadRequest::HeaderSize(_) => Self::new(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "Request header fields too large",
-                "The request head is larger than this host takes.",
-                "send smaller headers, or raise http.header_size in hotbay.toml",
-            ),
-        };
-        Self { reason: bad.to_string(), ..problem }
     }
 }
 
@@ -144,6 +113,22 @@ impl<'a> From<&'a Refusal> for Problem<'a> {
                 "The service is at its limit.",
                 "raise limits.concurrency, limits.queue or limits.queue_wait in its settings",
             ),
+            Refusal::Circle(chain) => Self::chain(
+                chain,
+                "The call would close a circle of services that wait for each other.",
+                "let one of the services do without its call",
+            ),
+            Refusal::TooDeep { chain, .. } => Self::chain(
+                chain,
+                "More services wait for each other than may.",
+                "let fewer services call each other, or raise calls.depth in hotbay.toml",
+            ),
+            Refusal::CallerDeadline => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "Gateway timeout",
+                "The time of the calling service is over.",
+                "raise limits.deadline in the settings of the caller",
+            ),
             Refusal::Fault(fault) => Self::fault(fault),
         };
         let reason = match refusal {
@@ -157,6 +142,10 @@ impl<'a> From<&'a Refusal> for Problem<'a> {
 impl<'a> Problem<'a> {
     fn unavailable(detail: &'static str, remedy: &'static str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail, remedy)
+    }
+
+    fn chain(chain: &'a str, detail: &'static str, remedy: &'static str) -> Self {
+        Self { chain: Some(chain), ..Self::new(StatusCode::LOOP_DETECTED, "Loop detected", detail, remedy) }
     }
 
     fn fault(fault: &'a Fault) -> Self {

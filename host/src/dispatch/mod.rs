@@ -1,13 +1,21 @@
 //! Route, admit, invoke: from a request to the response of a guest. Knows neither sockets nor files.
 
+mod calls;
+mod observe;
+mod problem;
+
+pub(crate) use calls::Calls;
+pub(crate) use observe::{Observed, Record, Watch};
+pub(crate) use problem::Problem;
+
 use crate::{
     config::ServiceName,
     registry::{Found, REVISION, Registry, Serving},
-    runtime::{BodyError, Call, Fault, GuestBody, Revision, bounded, invoke},
+    runtime::{BodyError, Call, Fault, GuestBody, Revision, Trace, bounded, invoke},
     telemetry::Limit,
 };
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, Uri, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body::Body;
 use std::sync::{Arc, atomic::Ordering};
 use tokio::sync::OwnedSemaphorePermit;
@@ -41,6 +49,20 @@ pub(crate) enum Refusal {
     /// All permits taken, and the queue full or the wait too long.
     #[error("the service is at its limit: {0}")]
     Overloaded(&'static str),
+    /// The callee waits for the call already.
+    #[error("the call would close a circle: {0}")]
+    Circle(String),
+    /// More calls one behind the other than may be.
+    #[error("more than {depth} calls one behind the other (calls.depth): {chain}")]
+    TooDeep {
+        /// The services, the first caller first.
+        chain: String,
+        /// How many may be.
+        depth: u32,
+    },
+    /// Nobody waits any more for what was called.
+    #[error("the deadline of its caller is over")]
+    CallerDeadline,
     /// The guest failed.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -71,20 +93,25 @@ where
 fn find<B>(registry: &Registry, request: &mut Request<B>, host: &str) -> Result<(Arc<Revision>, Option<Arc<str>>), Refusal> {
     let path = request.uri().path();
     match registry.table().find(host, path, request.method()) {
-        Found::Hit(target) => match &target.serving {
-            Serving::Up(revision) => Ok((revision.clone(), target.strip.clone())),
-            Serving::Split(split) => {
-                let revision = split.pick(request.headers()).clone();
-                if split.is_asked() {
-                    request.headers_mut().remove(REVISION);
-                }
-                Ok((revision, target.strip.clone()))
-            }
-            Serving::Down(name) => Err(Refusal::NoRevision(name.clone())),
-        },
+        Found::Hit(target) => Ok((pick(&target.serving, request)?, target.strip.clone())),
         Found::WrongMethod(allow) => Err(Refusal::Method { allow }),
         Found::Nothing => Err(Refusal::NoRoute { host: host.to_owned(), path: path.to_owned() }),
         Found::StillLoading => Err(Refusal::Starting),
+    }
+}
+
+/// The revision of a service that gets this request.
+fn pick<B>(serving: &Serving, request: &mut Request<B>) -> Result<Arc<Revision>, Refusal> {
+    match serving {
+        Serving::Up(revision) => Ok(revision.clone()),
+        Serving::Split(split) => {
+            let revision = split.pick(request.headers()).clone();
+            if split.is_asked() {
+                request.headers_mut().remove(REVISION);
+            }
+            Ok(revision)
+        }
+        Serving::Down(name) => Err(Refusal::NoRevision(name.clone())),
     }
 }
 
@@ -115,6 +142,9 @@ where
     }
     let (body, inbound) = bounded(body, limit.0);
     call.prefix = strip;
+    if !revision.settings().grants.calls().is_empty() {
+        call.errand.trace = Trace::of(&parts.headers);
+    }
     let outcome = invoke(revision, Request::from_parts(parts, body), &inbound, call, permit).await;
     // Whatever the guest made of a body that was cut, the client is told why.
     if inbound.was_cut() {
@@ -180,5 +210,15 @@ fn take_off(uri: &mut Uri, prefix: &str) {
         if let Ok(stripped) = Uri::from_parts(parts) {
             *uri = stripped;
         }
+    }
+}
+
+/// A response to HEAD has no body to tell its length, so the length is said where it is known (RFC 9110 §9.3.2).
+pub(crate) fn head_length<B: Body>(method: &Method, response: &mut Response<B>) {
+    if method == Method::HEAD
+        && !response.headers().contains_key(header::CONTENT_LENGTH)
+        && let Some(len) = response.body().size_hint().exact().filter(|len| *len > 0)
+    {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(len));
     }
 }
