@@ -13,6 +13,7 @@ mod admin_changes;
 mod admin_events;
 mod bad_input;
 mod cache;
+mod calls;
 mod canaries;
 mod check;
 mod clients;
