@@ -89,6 +89,11 @@ bench: guests wasmtime ## Measure against native code and `wasmtime serve`: CPU 
 	cargo build $(NATIVE) --bins
 	@target/release/bench --wasmtime target/tools/bin/wasmtime $(ARGS)
 
+.PHONY: call-cost
+call-cost: guests fixtures ## Measure a call from service to service: CPU time, against a loopback socket
+	cargo build $(NATIVE) --bins
+	@target/release/call_cost $(ARGS)
+
 .PHONY: swap-time
 swap-time: guests ## Measure a swap: file closed to first answer, step by step
 	cargo build $(NATIVE) --bins

@@ -65,8 +65,7 @@ fn of_one_revision(said: &Value) -> Result<()> {
 #[tokio::test]
 async fn an_answer_that_streams_outlives_the_swap_of_its_callee() {
     let host = callers(GRANTS).service("stock", &guests::revision("probe", 1)).start().await;
-    let mut last = 1;
-    for service in FETCHERS {
+    for (last, service) in (1..).zip(FETCHERS) {
         let request = host.request("GET", &format!("/{service}/pass")).header("x-authority", "stock.internal");
         let mut reply = request.header("x-path", &format!("/stream?bytes={LONG}")).open().await;
         let first = reply.chunk().await.expect("a piece").expect("the beginning");
@@ -79,6 +78,5 @@ async fn an_answer_that_streams_outlives_the_swap_of_its_callee() {
         assert_eq!((first.len() + rest.len()) as u64, LONG, "{service}");
         assert!(rest.ends_with(guests::marker(last).as_bytes()), "{service}: of one revision");
         host.since(mark).wait_retired("stock", &guests::digest(&guests::revision("probe", last))).await;
-        last += 1;
     }
 }

@@ -148,7 +148,11 @@ fn addressed(request: Request<WasiBody>, callee: &Callee, errand: &Errand) -> Re
     let mut uri = parts.uri.into_parts();
     uri.scheme = Some(Scheme::HTTP);
     uri.authority = Some(callee.authority.clone());
-    uri.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+    uri.path_and_query = uri.path_and_query.map_or(Some(PathAndQuery::from_static("/")), |path| match path.as_str() {
+        // Only `?query` is a target without a slash that gets here.
+        query if query.starts_with('?') => format!("/{query}").parse().ok(),
+        _ => Some(path),
+    });
     // All three parts are there, which is all that can be wrong.
     parts.uri = Uri::from_parts(uri).unwrap_or_default();
     parts.version = Version::HTTP_11;
