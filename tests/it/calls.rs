@@ -157,12 +157,14 @@ async fn what_is_not_granted_is_not_there() {
         for authority in
             ["hidden.internal", "nobody.internal", "internal", "a.stock.internal", "stock.internal:81", "xstock.internal"]
         {
-            let mark = host.mark();
             let said = asked(&host, service, authority).await;
             assert_error(&said, "DestinationNotFound");
             told.push(said);
-            let line = host.since(mark).wait("a line on the denied call", |event| event.target == "hotbay::denied").await;
-            assert_eq!((&line.fields["capability"], &line.fields["authority"]), (&"calls".into(), &authority.into()));
+            let denied = |event: &Event| {
+                event.target == "hotbay::denied" && event.service == service && event.fields["authority"] == authority
+            };
+            let line = host.log().wait(format!("a line on the denied call to {authority}"), denied).await;
+            assert_eq!(line.fields["capability"], "calls");
         }
         assert_error(&said(asking(&host, service, "stock.internal").header("x-scheme", "https")).await, "DestinationNotFound");
         // One that is granted and not there is told in the same words.
@@ -323,6 +325,39 @@ async fn a_client_that_leaves_ends_what_the_callee_does() {
     }
 }
 
+/// Guards `Task` in host/src/capabilities/calls/callees.rs: whatever carries a call out ends with who made it.
+#[tokio::test]
+async fn a_client_that_leaves_ends_a_call_of_each_kind() {
+    let patient = "[limits]\ndeadline = \"10min\"\n";
+    let builder = callers(&format!("{GRANTS}{patient}")).service("stock", &guests::fixture("probe"));
+    let host = builder.settings("stock", patient).start().await;
+    for service in FETCHERS {
+        let request = asking(&host, service, "stock.internal").header("x-path", "/sleep?ms=600000");
+        let client = tokio::spawn(request.try_send());
+        while counted(&host, "hotbay_requests_in_flight", &["service=\"stock\""]).await == 0.0 {
+            tokio::task::yield_now().await;
+        }
+        client.abort();
+        let line = called(&host, "stock", service).await;
+        assert_eq!((line.message.as_str(), line.status), ("request: caller gone", None), "{}", line.fields);
+    }
+    assert_eq!(counted(&host, "hotbay_calls_total", &["callee=\"stock\"", "code_class=\"none\""]).await, 2.0);
+}
+
+/// Guards `Task::spawn` in host/src/capabilities/calls/callees.rs: wasmtime 48 panics where one store of WASI 0.3 runs within another.
+#[tokio::test]
+async fn guests_of_wasi_0_3_call_each_other() {
+    let settings = "[grants]\ncalls = [\"stock\", \"fetcher3\"]\n";
+    let builder = callers(settings).service("stock", &guests::fixture("probe3"));
+    let host = builder.service("other", &guests::fixture("fetcher3")).settings("other", settings).start().await;
+    for service in [FETCHERS[0], FETCHERS[1], "other"] {
+        assert_eq!(asked(&host, service, "stock.internal").await["status"], 200, "{service}");
+    }
+    // The callee is told no host that it could ask, and says so.
+    let said = said(asking(&host, "other", "fetcher3.internal").header("x-path", "/get")).await;
+    assert_eq!(said["status"], 200, "{said}");
+}
+
 /// Guards `OutboundHttp::is_busy` for calls: what one request of a kept instance began ends with it.
 #[tokio::test]
 async fn a_kept_instance_has_no_call_under_way() {
@@ -331,10 +366,10 @@ async fn a_kept_instance_has_no_call_under_way() {
     let host = callers(&settings).service("stock", &guests::fixture("probe")).settings("stock", stock).start().await;
     let request = host.request("GET", "/fetcher/forget").header("x-authority", "stock.internal");
     assert_eq!(said(request.header("x-path", "/sleep?ms=600000")).await["count"], 1);
-    let line = called(&host, "stock", "fetcher").await;
-    assert_eq!((line.message.as_str(), line.status), ("request: caller gone", None));
     let count = async || said(host.request("GET", "/fetcher/count")).await["count"].clone();
     assert_eq!(count().await, 1, "a new instance");
+    let line = called(&host, "stock", "fetcher").await;
+    assert_eq!((line.message.as_str(), line.status), ("request: caller gone", None));
     assert_eq!(asked(&host, "fetcher", "stock.internal").await["status"], 200);
     assert_eq!(count().await, 2, "one whose calls have ended is kept");
 }
