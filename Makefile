@@ -5,8 +5,12 @@ LISTEN ?= 127.0.0.1:8080
 BAY ?= target/bay
 # More flags for `hotbay serve`, such as ARGS=--dev.
 ARGS ?=
+# `required`: lint fails where the database of advisories is out of reach. Otherwise it says so and goes on.
+DENY_DB ?=
 # How many swaps `make swaps` makes.
 SWAPS ?= 2000
+# How many seconds `make soak` takes.
+SOAK ?= 120
 
 WASMTIME_VERSION := 48.0.8
 DENY_VERSION := 0.20.2
@@ -30,7 +34,7 @@ HOTBAY := target/release/hotbay
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  make run takes LISTEN=$(LISTEN) BAY=$(BAY) ARGS='--dev --log json'; make swaps takes SWAPS=$(SWAPS)"
+	@echo "  make run takes LISTEN=$(LISTEN) BAY=$(BAY) ARGS='--dev --log json'; make swaps takes SWAPS=$(SWAPS); make soak SOAK=$(SOAK)"
 
 .PHONY: setup
 setup: ## Check that Rust and a C compiler are here; install Debian's compiler if it is missing
@@ -84,6 +88,11 @@ promtool: setup
 swaps: fixtures build ## Swap under full load, for long: SWAPS=
 	SWAPS=$(SWAPS) cargo test $(NATIVE) --test it -- swap_under_load leaks --show-output
 
+.PHONY: soak
+soak: fixtures build ## Serve for minutes beside services that do harm, with swaps: SOAK= seconds
+	cargo build $(NATIVE) --bins
+	@target/release/soak --seconds $(SOAK)
+
 .PHONY: bench
 bench: guests wasmtime ## Measure against native code and `wasmtime serve`: CPU time a request
 	cargo build $(NATIVE) --bins
@@ -93,6 +102,11 @@ bench: guests wasmtime ## Measure against native code and `wasmtime serve`: CPU 
 call-cost: guests fixtures ## Measure a call from service to service: CPU time, against a loopback socket
 	cargo build $(NATIVE) --bins
 	@target/release/call_cost $(ARGS)
+
+.PHONY: fairness
+fairness: guests ## Measure what a neighbour pays while one service spins and another is flooded: p99, quiet and loaded
+	cargo build $(NATIVE) --bins
+	@target/release/fairness $(ARGS)
 
 .PHONY: swap-time
 swap-time: guests ## Measure a swap: file closed to first answer, step by step
@@ -126,6 +140,8 @@ lint-deny:
 		cargo deny --workspace --locked check --disable-fetch advisories; \
 	else \
 		echo "lint: skipped advisories: their database is out of reach, see target/deny-fetch.log"; \
+		tail -n 3 target/deny-fetch.log; \
+		[ '$(DENY_DB)' != required ]; \
 	fi
 
 .PHONY: lint-shell

@@ -93,11 +93,12 @@ pub enum RunError {
     TakeOver(#[from] TakeOverError),
 }
 
-/// Makes this host one that can be taken over, as far as its state folder allows.
-fn keep_post(config: &HostConfig, offered: Offers, registry: &Arc<Registry>, shutdown: &Shutdown, handed_over: bool) {
+/// Makes this host one that can be taken over, as far as its state folder allows. Returns whether no other host serves the bay.
+fn keep_post(config: &HostConfig, offered: Offers, registry: &Arc<Registry>, shutdown: &Shutdown, handed_over: bool) -> bool {
     let post = offered
         .and_then(|sockets| Ok((sockets, Post::claim(&config.state_dir(), &config.bay, handed_over)?)))
         .inspect_err(|error| warn!(%error, "this host serves, but no other can take over from it (--take-over)"));
+    let is_alone = !post.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
     if let Ok((sockets, post)) = post {
         let registry = registry.clone();
         // Connections at rest must not be what the drain deadline ends.
@@ -105,6 +106,7 @@ fn keep_post(config: &HostConfig, offered: Offers, registry: &Arc<Registry>, shu
         let offered = Offered { sockets, serving: Box::new(move || registry.serving()), grace };
         tokio::spawn(post.serve(offered, shutdown.clone()));
     }
+    is_alone
 }
 
 fn bay_remedy(bay: &str, error: &io::Error) -> String {
@@ -137,7 +139,8 @@ impl Host {
         let registry = Arc::new(Registry::new());
         let calls = dispatch::Calls::new(registry.clone(), config.calls.depth.0, config.dev);
         let reach = Reach { network, services: Some(Arc::new(calls)) };
-        let loader = Loader::new(Some(&config.state_dir()), &config.pool, config.compile.clone(), observers.clone(), reach);
+        let pools = (&config.budgets, &config.pool);
+        let loader = Loader::new(Some(&config.state_dir()), pools, config.compile.clone(), observers.clone(), reach);
         let loader = loader.map_err(|error| RunError::Engine(format!("{error:#}")))?;
         Ok(Self { config, registry, loader: Arc::new(loader), observers })
     }
@@ -160,6 +163,7 @@ impl Host {
     ) -> Result<(), RunError> {
         let Self { config, registry, loader, observers } = self;
         let metrics = observers.metrics;
+        tokio::spawn(loader.clone().try_compiler());
         let (board, events) = (Arc::new(Board::new()), Arc::new(Events::new(metrics.clone())));
         let history = Arc::new(History::open(&config.state_dir(), &config.bay, config.history.clone(), predecessor.is_some()));
         let parts = Parts {
@@ -202,15 +206,15 @@ impl Host {
         let edge = Arc::new(http::Edge::new(registry.clone(), config.http.clone(), config.dev, metrics));
         let offered = listeners.offered();
         let serving = http::serve(listeners.public, edge, shutdown.clone());
-        let (starting, serving) = match predecessor {
+        let (starting, serving, is_alone) = match predecessor {
             None => {
-                keep_post(&config, offered, &registry, &shutdown, false);
+                let is_alone = keep_post(&config, offered, &registry, &shutdown, false);
                 let starting = async move {
                     let standings = decided.await;
                     handover::ready(false);
                     started(&standings);
                 };
-                (starting.boxed(), tokio::spawn(serving))
+                (starting.boxed(), tokio::spawn(serving), is_alone)
             }
             Some(predecessor) => {
                 let standings = tokio::select! {
@@ -227,11 +231,11 @@ impl Host {
                 drop(relieved);
                 // A panic in it was logged.
                 let _ = tokio::task::spawn_blocking(|| charge.take()).await;
-                (async move { started(&standings) }.boxed(), serving)
+                (async move { started(&standings) }.boxed(), serving, true)
             }
         };
         // Not before: until then a predecessor answers there.
-        let admin = admin::start(listeners.admin, admin_parts).await.map_err(RunError::Admin)?;
+        let admin = admin::start(listeners.admin, admin_parts, is_alone).await.map_err(RunError::Admin)?;
         listening();
         let loading = tokio::spawn(starting);
         // A panic in it was logged.

@@ -77,6 +77,10 @@ impl Staged {
     }
 
     fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<Self> {
+        Self::write_unnamed(path, content, mode).map_err(|error| about(path, &error))
+    }
+
+    fn write_unnamed(path: &Path, content: &[u8], mode: u32) -> io::Result<Self> {
         let mode = fs::Permissions::from_mode(mode);
         let mut file = tempfile::Builder::new().prefix(UNFINISHED).permissions(mode).tempfile_in(folder_of(path))?;
         file.write_all(content)?;
@@ -91,11 +95,16 @@ impl Staged {
     /// Where something is there that no file can take the place of, or the folder cannot be written.
     pub fn place(self) -> io::Result<()> {
         let Self { file, path } = self;
-        file.persist(&path)?;
+        file.persist(&path).map_err(|error| about(&path, &error.error))?;
         fault_point::reached("file-renamed");
         // The name is on the disk once its folder is.
         File::open(folder_of(&path))?.sync_all()
     }
+}
+
+/// The error with the path that it is about.
+fn about(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -111,7 +120,8 @@ impl Lock {
     /// # Errors
     /// Where the file cannot be made or opened, or is a link.
     pub fn take(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(NOFOLLOW).open(path)?;
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(NOFOLLOW).open(path);
+        let file = file.map_err(|error| about(path, &error))?;
         file.lock()?;
         Ok(Self(file))
     }

@@ -79,6 +79,7 @@ async fn a_build_is_deployed_into_the_bay_and_answered_with_its_steps() {
     assert_eq!((line.level.as_str(), &line.fields["order"]), ("INFO", &"deploy".into()));
     assert!(line.fields["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")), "{:?}", line.fields);
     // The same again is no swap, and a service that was not there begins.
+    host.wait_retired("probe", &revision(1)).await;
     let mark = host.mark();
     assert_done(&admin.put("/v1/services/probe", wasm.clone()).await, "unchanged");
     assert_eq!(host.since(mark).states("probe"), Vec::<String>::new());
@@ -268,20 +269,17 @@ async fn a_rollback_puts_build_and_settings_back_byte_for_byte() {
     // The last of it that served, which had no settings.
     assert_eq!(files(host.bay()), BTreeMap::from([("probe.wasm".to_owned(), one.to_vec())]));
     assert_eq!(host.get("/probe/marker").await.revision(), revision(1));
-    // By itself to the one before: what was there once more.
+    // By itself to the one before that, byte for byte, with its settings.
     assert_done(&admin.post("/v1/services/probe/rollback", "{}").await, "published");
-    assert_eq!(host.get("/probe/marker").await.revision(), revision(2));
+    assert_eq!(files(host.bay()), first);
 
     let past = admin.get("/v1/services/probe/history").await.json();
     let came: Vec<_> = past["revisions"].as_array().expect("a list").iter().map(|past| past["came"].clone()).collect();
     assert_eq!(came, ["rollback", "rollback", "deploy", "deploy", "bay"], "{past}");
-    assert!(past["revisions"][0]["ended"].is_null() && past["revisions"][1]["ended"]["how"] == "replaced", "{past}");
+    assert!(past["revisions"][0]["ended"].is_null() && past["revisions"][1]["ended"]["how"] == "rolled-back", "{past}");
     assert_eq!(past["revisions"][4]["settings"], ELSEWHERE);
 
     // One that was removed can be gone back to, with what it had.
-    assert_done(&admin.put("/v1/services/probe/settings", ELSEWHERE).await, "published");
-    assert_done(&admin.put("/v1/services/probe", one).await, "published");
-    assert_eq!(files(host.bay()), first);
     assert_done(&admin.delete("/v1/services/probe").await, "removed");
     assert_eq!(files(host.bay()), BTreeMap::new());
     assert_eq!(host.get("/elsewhere").await.status, 404);

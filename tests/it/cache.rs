@@ -73,6 +73,15 @@ async fn the_state_belongs_to_the_host_alone() {
     drop(again);
 }
 
+/// Asks the host until the cache is so: an artifact is kept beside the swap, which does not wait for it.
+async fn until(host: &Host, what: &str, is: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is() {
+        host.get("/probe").await;
+        assert!(begun.elapsed() < hotbay_tests::PATIENCE, "{what}\n{}", host.told());
+    }
+}
+
 /// Starts again after `harm` was done to the artifact, and requires that it was seen, compiled again, and served.
 async fn assert_compiled_again(what: &str, harm: impl FnOnce(&Path)) {
     let (again, cache) = filled().await;
@@ -88,8 +97,10 @@ async fn assert_compiled_again(what: &str, harm: impl FnOnce(&Path)) {
         })
         .await;
     assert!(told.fields["artifact"].to_string().contains(&guests::digest(&guests::fixture("probe"))), "{what}: {}", told.fields);
-    let mended = fs::read(artifact(&cache)).expect("an artifact");
-    assert_eq!(mended.len(), good.len(), "{what}: it was compiled again and kept");
+    until(&host, &format!("{what}: it was compiled again and kept"), || {
+        fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() == good.len() as u64)
+    })
+    .await;
     let again = host.stop().await;
     let before = identity(&artifact(&cache));
     let host = again.start().await;
@@ -142,6 +153,90 @@ async fn an_artifact_that_others_may_write_is_seen() {
         fs::set_permissions(path, fs::Permissions::from_mode(0o666)).expect("a mode");
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_seal_that_is_cut_or_a_link_is_seen() {
+    assert_compiled_again("half a seal", |path| {
+        let seal = path.with_extension("hmac");
+        let half = fs::read(&seal).expect("a seal")[..16].to_vec();
+        fs::write(seal, half).expect("it is written");
+    })
+    .await;
+    assert_compiled_again("a link to the seal", |path| {
+        let (seal, elsewhere) = (path.with_extension("hmac"), path.with_file_name("elsewhere"));
+        fs::rename(&seal, &elsewhere).expect("a rename");
+        symlink(elsewhere, seal).expect("a link");
+    })
+    .await;
+}
+
+/// Guards `refuse_unless_own` in host/src/state.rs. Only root can make what belongs to somebody else.
+#[tokio::test]
+async fn what_another_user_owns_is_seen() {
+    if !rustix::process::geteuid().is_root() {
+        return println!("skipped what_another_user_owns_is_seen: only root can give a file away");
+    }
+    let give = |path: &Path| std::os::unix::fs::chown(path, Some(65534), Some(65534)).expect("it is given away");
+    assert_compiled_again("an artifact of another user", |path| give(path)).await;
+    assert_compiled_again("a seal of another user", |path| give(&path.with_extension("hmac"))).await;
+    for what in ["cache.key", "cache", "."] {
+        let (again, cache) = filled().await;
+        give(&cache.parent().expect("the state folder").join(what));
+        let host = again.start().await;
+        assert_serves(&host).await;
+        host.log().wait(what, |event| event.level == "WARN" && event.message.contains("state folder")).await;
+    }
+}
+
+/// A key that others know seals nothing, and neither does one that is gone.
+#[tokio::test]
+async fn a_key_that_others_could_read_is_not_used() {
+    let (again, cache) = filled().await;
+    let key = cache.with_file_name("cache.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("a mode");
+    let host = again.start().await;
+    assert_serves(&host).await;
+    let told = host.log().wait("that the key is not used", |event| event.message.contains("state folder")).await;
+    assert!(told.fields["error"].to_string().contains("cache.key"), "{}", told.fields);
+    let again = host.stop().await;
+    let before = identity(&artifact(&cache));
+    fs::remove_file(&key).expect("the key goes");
+    let host = again.start().await;
+    assert_serves(&host).await;
+    host.log().wait("that the artifacts are not trusted", |event| event.message.contains("not trusted")).await;
+    assert_ne!(identity(&artifact(&cache)), before, "compiled again, under a key of its own");
+    assert_eq!(fs::metadata(&key).expect("a key").mode() & 0o777, 0o600);
+}
+
+/// Guards `Folder::prune`: what was used least recently goes, and what serves is not harmed by that.
+#[tokio::test]
+async fn the_cache_is_bounded() {
+    let size = |cache: &Path| -> u64 {
+        let found = fs::read_dir(cache).expect("a cache").flatten().map(|entry| entry.path());
+        found
+            .filter(|path| path.extension().is_some_and(|ext| ext == "cwasm"))
+            .map(|path| fs::metadata(path).map_or(0, |found| found.len()))
+            .sum()
+    };
+    let host = Host::builder().own_state().service("probe", &guests::revision("marker", 0)).start().await;
+    let cache = host.state().join("cache");
+    let each = fs::metadata(find(&cache, &guests::revision("marker", 0), "cwasm")).expect("an artifact").len();
+    // Room for two and a half of them.
+    let again = host.stop().await.config(&format!("[compile]\ncache_size = \"{}B\"\n", each * 5 / 2));
+    let host = again.start().await;
+    for n in 1..6 {
+        host.swap("probe", &guests::revision("marker", n), How::Rename).await;
+        assert_eq!(host.get("/probe").await.status, 200);
+    }
+    let last = guests::digest(&guests::revision("marker", 5));
+    let has_last = || {
+        let mut names = fs::read_dir(&cache).expect("a cache").flatten().map(|entry| entry.file_name());
+        names.any(|name| name.to_string_lossy().starts_with(&last) && name.to_string_lossy().ends_with("cwasm"))
+    };
+    until(&host, "the last one is there, and no more than there may be", || has_last() && size(&cache) <= each * 5 / 2).await;
+    let host = host.stop().await.start().await;
+    assert_eq!(host.get("/probe").await.revision(), guests::digest(&guests::revision("marker", 5)));
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ async fn events_prints_what_has_happened_and_ends() {
     let host = host().await;
     let ended = ask(&host, ["events", "probe"]).await;
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-    let states: Vec<_> = ended.stdout.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    let states: Vec<_> = ended.stdout.lines().filter_map(|line| line.split_whitespace().nth(3)).collect();
     assert_eq!(states, ["detected", "reading", "compiling", "linking", "warming", "published"], "{}", ended.stdout);
     let lines = |text: &str| text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")).collect::<Vec<_>>();
     let all = lines(&ask(&host, ["events", "--json"]).await.stdout);

@@ -229,6 +229,9 @@ async fn a_second_host_of_the_bay_leaves_the_first_its_post() {
     let mut first = probe().await;
     let second = first.again().start().await;
     second.log().wait("the line on the post", says("no other can take over from it")).await;
+    let found = hotbay_tests::host::ask(&first, ["ps", "--json"]).await;
+    assert_eq!(found.code, Some(0), "{}", found.stderr);
+    second.log().wait("the line on the commands", says("commands do not find this admin listener")).await;
     let next = second.successor();
     next.table().await;
     assert_eq!(first.exit_status().await.code(), Some(0), "{}", first.told());

@@ -115,6 +115,8 @@ async fn going_back_twice_goes_two_steps_and_forth_again_by_number() {
     // Forth is not back: what served until then is as good as before.
     let back = roll_back(&host, "shop", "").await;
     assert_eq!(back.json()["revision"], marker(1), "{}", back.text());
+    let newer = roll_back(&host, "shop", "").await;
+    assert_eq!(newer.status, 404, "what came later is not before it: {}", newer.text());
     let unknown = roll_back(&host, "shop", r#"{"to":"v99"}"#).await;
     assert_eq!(unknown.status, 404);
     assert!(unknown.text().contains("no v99"), "{}", unknown.text());
@@ -148,6 +150,48 @@ async fn shares_of_labels_that_are_gone_hold_up_no_rollback() {
     let further = roll_back(&host, "shop", "").await;
     assert_eq!((further.status, &further.json()["outcome"]), (200, &"published".into()), "{}", further.text());
     assert!(!host.bay().join("shop.toml").exists());
+}
+
+/// Guards `Entry::is_proven`: what nobody has asked is no better than what failed.
+#[tokio::test]
+async fn the_host_goes_back_to_what_was_seen_to_work() {
+    let good = guests::revision("marker", 1);
+    let host = Host::builder().own_state().service("shop", &good).start().await;
+    for _ in 0..30 {
+        assert_eq!(host.get("/shop").await.status, 200);
+    }
+    let bad = guests::text("trap-when-run");
+    host.swap("shop", &bad, How::Rename).await;
+    // The same build under other settings: the one before it is as bad, and nobody knows.
+    let put = host.admin().put("/v1/services/shop/settings", "[limits]\nqueue = 7\n").await;
+    assert_eq!(put.status, 200, "{}", put.text());
+    for _ in 0..60 {
+        host.get("/shop").await;
+    }
+    host.wait_for("shop", "rolled-back").await;
+    let answer = host.get("/shop").await;
+    assert_eq!((answer.status, answer.revision()), (200, guests::digest(&good).as_str()), "{}", host.told());
+}
+
+/// Guards `Swaps::refuse_failed`.
+#[tokio::test]
+async fn a_labelled_revision_that_was_gone_back_from_is_not_promoted() {
+    let host = with_builds(1).await;
+    let bad = guests::text("trap-when-run");
+    host.swap("shop@beta", &bad, How::Rename).await;
+    let shared = host.admin().put("/v1/services/shop/settings", "[traffic]\nbeta = 100\n").await;
+    assert_eq!(shared.status, 200, "{}", shared.text());
+    for _ in 0..60 {
+        host.get("/shop").await;
+    }
+    host.wait_for("shop@beta", "rolled-back").await;
+    let promoted = host.admin().post("/v1/services/shop/promote", r#"{"label":"beta"}"#).await;
+    assert_eq!(promoted.status, 422, "{}", promoted.text());
+    assert_eq!(host.get("/shop").await.revision(), marker(1));
+    // It goes, and its share with it.
+    let removed = host.admin().delete("/v1/services/shop@beta").await;
+    assert_eq!(removed.status, 200, "{}", removed.text());
+    assert_eq!(settings_of(&host), "[traffic]\n");
 }
 
 /// Guards `Choice::is_back` for a build that serves for the second time.

@@ -37,6 +37,15 @@ pub fn text(name: &str) -> Bytes {
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display())).into()
 }
 
+/// A service that answers with a status alone: `work` leaves it on the stack, `parts` are the memories, globals, tables and
+/// segments that it works on. See tests/fixtures/answer.wat.
+pub fn answering(parts: &str, work: &str) -> Bytes {
+    let path = text_path("answer");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = text.replace("\n    PARTS\n", &format!("\n{parts}\n")).replace("\n      WORK\n", &format!("\n{work}\n"));
+    wat::parse_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display())).into()
+}
+
 /// Where a fixture of WebAssembly text lies.
 pub fn text_path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(format!("{name}.wat"))

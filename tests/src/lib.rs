@@ -20,6 +20,7 @@
 )]
 
 pub mod admin;
+pub mod bombs;
 pub mod client;
 pub mod guests;
 pub mod host;

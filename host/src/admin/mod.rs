@@ -24,7 +24,7 @@ pub use health::{Deviation, Health, Readiness};
 pub use history::{Ended, Past, PastList};
 pub use order::{Outcome, Step};
 pub use problem::Problem;
-pub use services::{Draining, Rejected, Revision, Service, ServiceList};
+pub use services::{Draining, LimitState, Rejected, Revision, Service, ServiceList};
 pub use token::FILE as TOKEN_FILE;
 
 use crate::{
@@ -53,6 +53,7 @@ use std::{
 use token::Token;
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::{self, Runtime},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tracing::{debug, error, warn};
@@ -127,19 +128,21 @@ impl Admin {
 
 /// An admin listener that answers.
 pub struct Running {
+    /// A thread of its own, so that who looks after the host gets an answer however busy it is.
+    _thread: OwnThread,
     ending: Shutdown,
     /// The state folder, and what was written there.
     registered: (PathBuf, Address),
 }
 
 /// Makes or reads the token, says in the state folder where the listener is, and answers from then on. A state folder that cannot
-/// be used takes the token away and nothing else.
-pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Running> {
+/// be used takes the token away and nothing else. Where another host serves the bay, commands go on to find that one.
+pub async fn start(listener: TcpListener, parts: Parts, is_alone: bool) -> io::Result<Running> {
     let Parts { board, events, metrics, lines, orders, history, public, shutdown, hosts, state, bay } = parts;
     let mine = listener.local_addr()?;
     let entered = tokio::task::spawn_blocking(move || {
         let mine = Address::of(mine, &bay);
-        let token = enter(&state, &mine);
+        let token = enter(&state, &mine, is_alone);
         (token, (state, mine))
     });
     let (token, registered) = entered.await.map_err(io::Error::other)?;
@@ -147,7 +150,7 @@ pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Running> {
     let token = match token {
         Ok((token, Ok(()))) => Some(token),
         Ok((token, Err(error))) => {
-            warn!(%state, %error, "commands do not find the admin listener by itself, since the state folder takes no file; name it with --admin");
+            warn!(%state, %error, "commands do not find this admin listener by itself ({error}); name it with --admin");
             Some(token)
         }
         Err(error) => {
@@ -164,8 +167,40 @@ pub async fn start(listener: TcpListener, parts: Parts) -> io::Result<Running> {
     let admin = Admin { board, events, metrics, lines, orders, history, public, uploads, shutdown, hosts, token, streams };
     let router = router::router(Arc::new(admin));
     let ending = Shutdown::new();
-    tokio::spawn(accept_all(listener, router, ending.clone(), host));
-    Ok(Running { ending, registered })
+    let thread = OwnThread::start()?;
+    let listener = thread.adopt(listener)?;
+    thread.spawn(accept_all(listener, router, ending.clone(), host));
+    Ok(Running { _thread: thread, ending, registered })
+}
+
+/// A runtime with one thread. It ends when this is dropped, at once and from any thread.
+struct OwnThread(Option<Runtime>);
+
+impl OwnThread {
+    fn start() -> io::Result<Self> {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).thread_name("hotbay-admin").enable_all().build();
+        Ok(Self(Some(runtime?)))
+    }
+
+    /// The same socket, whose news come to this thread from now on.
+    fn adopt(&self, listener: TcpListener) -> io::Result<TcpListener> {
+        let _entered = self.0.as_ref().map(Runtime::enter);
+        TcpListener::from_std(listener.into_std()?)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.0 {
+            runtime.spawn(task);
+        }
+    }
+}
+
+impl Drop for OwnThread {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Running {
@@ -173,7 +208,7 @@ impl Running {
     pub async fn end(self) {
         self.ending.begin();
         self.ending.finished(FAREWELL).await;
-        let (state, mine) = self.registered;
+        let Self { registered: (state, mine), _thread, .. } = self;
         let taken =
             tokio::task::spawn_blocking(move || address::lock(&state).and_then(|lock| address::remove(&lock, &state, &mine)));
         // Where it stays, commands see that its process has ended.
@@ -184,11 +219,15 @@ impl Running {
 }
 
 /// The token, and whether commands find the listener. A folder that takes no file any more may still hold a token.
-fn enter(state: &Path, mine: &Address) -> io::Result<(Token, io::Result<()>)> {
+fn enter(state: &Path, mine: &Address, is_alone: bool) -> io::Result<(Token, io::Result<()>)> {
     state::make_private(state)?;
     state::refuse_unless_own(&fs::metadata(state)?)?;
     let lock = address::lock(state);
     let token = Token::open(state)?;
+    if !is_alone {
+        let taken = "another host serves this bay, and commands find that one";
+        return Ok((token, Err(io::Error::new(io::ErrorKind::AddrInUse, taken))));
+    }
     Ok((token, lock.and_then(|lock| address::add(&lock, state, mine))))
 }
 

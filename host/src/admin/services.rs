@@ -2,15 +2,16 @@
 
 use super::{Admin, problem::Problem};
 use crate::{
+    config::Limits,
     deploy::{self, Phase, Status},
-    telemetry::micros,
+    telemetry::{FaultKind, Limit, RevisionMetrics, micros},
 };
 use axum::{
     Json,
     extract::{Path, State, rejection::PathRejection},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
 use utoipa::ToSchema;
 
 /// All services.
@@ -73,6 +74,22 @@ pub struct Revision {
     pub p99_us: Option<u64>,
     /// Its requests that run now.
     pub in_flight: u64,
+    /// What it may use, by the keys of `[limits]`.
+    pub limits: Vec<LimitState>,
+}
+
+/// A limit of a revision, and how near it is.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct LimitState {
+    /// The key of `[limits]`.
+    pub limit: String,
+    /// As it stands in the settings.
+    pub value: String,
+    /// What there is of it now: bytes of all its instances together (`memory`), requests (`concurrency`, `queue`).
+    pub now: Option<u64>,
+    /// How often it was reached: requests that it ended, refused or (`concurrency`) let wait. Those of `queue`, `queue_wait` and
+    /// `request_body` are of all revisions of the service.
+    pub reached: u64,
 }
 
 /// A build, settings or a file that will not serve.
@@ -174,6 +191,7 @@ impl From<deploy::Serving> for Revision {
             p50_us: quantile(0.5),
             p99_us: quantile(0.99),
             in_flight: metrics.in_flight(),
+            limits: limits(&serving.limits, metrics),
             revision: serving.revision,
             digest: serving.digest,
             kind: serving.kind.as_str().to_owned(),
@@ -184,6 +202,29 @@ impl From<deploy::Serving> for Revision {
             published_at: rfc3339(serving.published_at),
         }
     }
+}
+
+fn limits(limits: &Limits, metrics: &RevisionMetrics) -> Vec<LimitState> {
+    // Taken apart so that a new limit has to be thought of here.
+    let Limits { memory, deadline, cpu, stream_idle, concurrency, queue, queue_wait, request_body, response_body } = limits;
+    let state = |limit: &str, value: &dyn fmt::Display, now, reached| LimitState {
+        limit: limit.to_owned(),
+        value: value.to_string(),
+        now,
+        reached,
+    };
+    let (failed, refused) = (|fault| metrics.faults_by(fault), |limit| metrics.service().refusals(limit));
+    vec![
+        state("memory", memory, Some(metrics.memory()), failed(FaultKind::Memory)),
+        state("deadline", deadline, None, failed(FaultKind::Deadline)),
+        state("cpu", cpu, None, failed(FaultKind::Cpu)),
+        state("stream_idle", stream_idle, None, failed(FaultKind::StreamIdle)),
+        state("concurrency", &concurrency.0, Some(metrics.in_flight()), metrics.waited()),
+        state("queue", queue, Some(metrics.waiting()), refused(Limit::Queue)),
+        state("queue_wait", queue_wait, None, refused(Limit::QueueWait)),
+        state("request_body", request_body, None, refused(Limit::RequestBody)),
+        state("response_body", response_body, None, failed(FaultKind::ResponseBody)),
+    ]
 }
 
 impl From<deploy::Rejected> for Rejected {

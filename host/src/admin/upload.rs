@@ -155,7 +155,8 @@ fn read(file: File, size: u64) -> io::Result<Bytes> {
 
 fn too_large(max: u64) -> Problem {
     let detail = format!("the body has more than {} MiB", max / MIB);
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).remedy("the bay takes no larger one; strip it of debug information")
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+        .remedy("the bay takes no larger one; strip a build of its debug information")
 }
 
 fn too_slow(detail: &str) -> Problem {

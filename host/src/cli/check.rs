@@ -4,7 +4,7 @@ use super::output::print;
 use clap::Parser;
 use hotbay::{
     RunError,
-    config::{BayFile, CompileConfig, Count, OutboundConfig, PoolConfig, ServiceName, Settings},
+    config::{BayFile, BudgetConfig, CompileConfig, Count, OutboundConfig, PoolConfig, ServiceName, Settings},
     deploy::{UNREADABLE_REMEDY, read_build, read_settings_at},
     runtime::{Binary, Build, Inspection, Kind, Loader, Network, Observers, Reach, Reject},
     telemetry::{GuestLines, Metrics},
@@ -54,7 +54,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
         let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()).to_string())?;
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
         let network = Network::new(OutboundConfig::default()).map_err(|error| error.to_string())?;
-        let loader = Loader::new(None, &pool, CompileConfig::default(), observers, Reach { network, services: None })
+        let (pools, reach) = ((&BudgetConfig::default(), &pool), Reach { network, services: None });
+        let loader = Loader::new(None, pools, CompileConfig::default(), observers, reach)
             .map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
         let loader = Arc::new(loader);
         let mut reports = Vec::new();

@@ -18,9 +18,9 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
     /// Go on with what happens from now on, over restarts of the host too
-    #[arg(long)]
+    #[arg(long, short)]
     follow: bool,
-    /// Only events after this number [default: all that the host keeps, the last 1024]
+    /// Only events after this number, which each line begins with; a host counts them from 1 [default: all that the host keeps, the last 1024]
     #[arg(long, value_name = "N")]
     since: Option<u64>,
     #[command(flatten)]
@@ -30,6 +30,7 @@ pub(super) struct Args {
 /// What is shown of an event.
 #[derive(Deserialize)]
 struct Shown {
+    sequence: u64,
     at: String,
     service: String,
     label: Option<String>,
@@ -91,10 +92,10 @@ fn line(data: &str) -> Result<String, String> {
     }
     let shown: Shown = serde_json::from_str(data)
         .map_err(|error| format!("an event is not understood: {error}: {data}; --json prints it as it is"))?;
-    let Shown { at, service, label, revision, state, took_us, reason, remedy } = shown;
+    let Shown { sequence, at, service, label, revision, state, took_us, reason, remedy } = shown;
     let service = label.map_or(service.clone(), |label| format!("{service}@{label}"));
     let revision = revision.unwrap_or_else(|| "-".to_owned());
     let took = took(took_us);
     let why = [reason, remedy].into_iter().flatten().collect::<Vec<_>>().join("; ");
-    Ok(format!("{at}  {service}  {state:9}  {revision:12}  {took:>12}  {why}").trim_end().to_owned() + "\n")
+    Ok(format!("{sequence:>5}  {at}  {service}  {state:9}  {revision:12}  {took:>12}  {why}").trim_end().to_owned() + "\n")
 }

@@ -23,7 +23,7 @@ fn text(outcome: &Outcome) -> String {
     let mut text: String = steps.iter().map(|step| format!("{:10}  {}\n", step.step, took(step.took_us))).collect();
     text += &match outcome.outcome.as_str() {
         "published" => format!("published   {service} {revision} in {}\n", took(took_us.unwrap_or_default())),
-        "unchanged" => format!("unchanged   {service} {revision} serves already\n"),
+        "unchanged" => format!("unchanged   {service} {revision} serves already, and its files are in the bay\n"),
         "accepted" => format!("accepted    {service}; `hotbay events {service}` tells how it ends\n"),
         other => format!("{other:10}  {service}\n"),
     };

@@ -5,7 +5,7 @@ use super::{
     output::{age, print, took},
 };
 use clap::Parser;
-use hotbay::admin::{Edge, Graph, Rejected, Service, ServiceList};
+use hotbay::admin::{Edge, Graph, LimitState, Rejected, Service, ServiceList};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -29,7 +29,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         None if args.graph => client.get::<Graph>("/v1/graph").map(|(json, graph)| (json, picture(&graph.calls)))?,
         Some(name) => {
             let (json, one) = client.get::<Service>(&format!("/v1/services/{}", segment(name)))?;
-            let text = if args.json { String::new() } else { details(&one) + &side_by_side(name, &all(&client)?) };
+            let text =
+                if args.json { String::new() } else { details(&one) + &side_by_side(name, &all(&client)?) + &limits(&one) };
             (json, text)
         }
         None => client.get::<ServiceList>("/v1/services").map(|(json, all)| (json, table(&all.services)))?,
@@ -63,6 +64,24 @@ fn side_by_side<'a>(name: &str, services: &'a [Service]) -> String {
         let (requests, faults) = (revision.requests.to_string(), revision.faults.to_string());
         let (p50, p99, in_flight) = (quantile(revision.p50_us), quantile(revision.p99_us), revision.in_flight.to_string());
         text += &row(name, &revision.revision, [&share, &requests, &faults, &p50, &p99, &in_flight]);
+    }
+    text
+}
+
+/// What the serving revision may use, how much it uses, and how often that was too little.
+fn limits(service: &Service) -> String {
+    let Some(serving) = &service.serving else {
+        return String::new();
+    };
+    let row = |limit: &str, value: &str, now: &str, reached: &str| format!("{limit:13}  {value:>9}  {now:>9}  {reached:>8}\n");
+    let mut text = format!("\n{}", row("LIMIT", "VALUE", "NOW", "REACHED"));
+    for LimitState { limit, value, now, reached } in &serving.limits {
+        let now = match now {
+            Some(bytes) if limit == "memory" => format!("{}KiB", bytes >> 10),
+            Some(count) => count.to_string(),
+            None => "-".to_owned(),
+        };
+        text += &row(limit, value, &now, &reached.to_string());
     }
     text
 }

@@ -1,6 +1,6 @@
 //! The host's own settings: `hotbay.toml` and the flags that win over it.
 
-use super::{ByteSize, Count, OutboundConfig, SettingsError, Span, document, units::not_zero, without_port};
+use super::{ByteSize, Count, OutboundConfig, SettingsError, Span, document, machine, units::not_zero, without_port};
 use serde::Deserialize;
 use std::{
     net::SocketAddr,
@@ -35,6 +35,8 @@ pub struct HostConfig {
     pub compile: CompileConfig,
     /// The pool that instances are taken from.
     pub pool: PoolConfig,
+    /// What all services together may have.
+    pub budgets: BudgetConfig,
     /// What is kept of revisions that were good once.
     pub history: HistoryConfig,
     /// What guests ask of other hosts.
@@ -57,6 +59,7 @@ impl Default for HostConfig {
             http: HttpConfig::default(),
             compile: CompileConfig::default(),
             pool: PoolConfig::default(),
+            budgets: BudgetConfig::default(),
             history: HistoryConfig::default(),
             outbound: OutboundConfig::default(),
             calls: CallsConfig::default(),
@@ -120,8 +123,11 @@ pub struct HttpConfig {
     /// Bytes of a request head; 431 above it.
     #[serde(deserialize_with = "not_zero")]
     pub header_size: ByteSize,
-    /// Connections at once; more wait to be accepted.
+    /// Connections at once; more wait to be accepted. 10,000 unless set, or three quarters of the files that may be open where that
+    /// is less.
     pub connections: Count,
+    /// Requests at once on one connection of HTTP/2.
+    pub streams: Count,
 }
 
 impl Default for HttpConfig {
@@ -130,7 +136,8 @@ impl Default for HttpConfig {
             revision_header: true,
             header_timeout: Span(Duration::from_secs(75)),
             header_size: ByteSize(64 << 10),
-            connections: Count(10_000),
+            connections: Count((machine::descriptors() / 4 * 3).clamp(1, 10_000)),
+            streams: Count(256),
         }
     }
 }
@@ -145,11 +152,13 @@ pub struct CompileConfig {
     /// Address space of the child (`RLIMIT_AS`).
     #[serde(deserialize_with = "not_zero")]
     pub memory: ByteSize,
+    /// Bytes of machine code that the cache keeps; above it what was used least recently goes.
+    pub cache_size: ByteSize,
 }
 
 impl Default for CompileConfig {
     fn default() -> Self {
-        Self { timeout: Span(Duration::from_secs(60)), memory: ByteSize(4 << 30) }
+        Self { timeout: Span(Duration::from_secs(60)), memory: ByteSize(4 << 30), cache_size: ByteSize(1 << 30) }
     }
 }
 
@@ -166,6 +175,24 @@ pub struct PoolConfig {
 impl Default for PoolConfig {
     fn default() -> Self {
         Self { instances: Count(1000), keep_resident: ByteSize::mib(8) }
+    }
+}
+
+/// `[budgets]`: what all services together may have. Half of it is split evenly between them, the rest is for whoever comes first.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BudgetConfig {
+    /// Linear memory and tables of all instances, as guests asked for it. Three quarters of the machine's or the container's
+    /// memory unless set.
+    #[serde(deserialize_with = "not_zero")]
+    pub memory: ByteSize,
+    /// Requests that run or wait for a permit.
+    pub requests: Count,
+}
+
+impl Default for BudgetConfig {
+    fn default() -> Self {
+        Self { memory: ByteSize(machine::memory() / 4 * 3), requests: Count(4096) }
     }
 }
 

@@ -3,6 +3,7 @@
 mod document;
 mod grants;
 mod host;
+mod machine;
 mod name;
 mod origin;
 mod outbound;
@@ -14,12 +15,12 @@ mod units;
 
 pub use document::SettingsError;
 pub use grants::{Grants, HttpGrant, INTERNAL, LOCALHOST};
-pub use host::{CallsConfig, CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
+pub use host::{BudgetConfig, CallsConfig, CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
 pub use name::{BayFile, BuildName, Label, NameError, ServiceName};
 pub use origin::{Host, Origin, OriginError};
 pub use outbound::OutboundConfig;
 pub use probe::Probe;
 pub use route::{HostPattern, Methods, PathPattern, RouteSpec, without_port};
-pub use settings::{InstancePolicy, Limits, RollbackPolicy, Settings};
+pub use settings::{InstancePolicy, Limits, Reuse, RollbackPolicy, Settings};
 pub use traffic::{Sticky, Traffic, without_share};
 pub use units::{ByteSize, Count, Share, Span};

@@ -77,12 +77,18 @@ pub enum InstancePolicy {
     /// A new instance for each request: nothing of one request is there for the next.
     Fresh,
     /// An instance serves one request after another.
-    Reuse {
-        /// It ends after so many.
-        max_requests: u32,
-        /// It ends after so long without one.
-        idle: Duration,
-    },
+    Reuse(Reuse),
+}
+
+/// When an instance that is kept ends, at the latest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reuse {
+    /// After so many requests.
+    pub max_requests: u32,
+    /// So long after it began, once its request is over.
+    pub max_age: Duration,
+    /// After so long without a request.
+    pub idle: Duration,
 }
 
 /// `[rollback]`: when a revision that was just published fails so often that the host goes back to the one before.
@@ -127,12 +133,19 @@ struct RawInstances {
     policy: RawPolicy,
     max_requests: Count,
     #[serde(deserialize_with = "not_zero")]
+    max_age: Span,
+    #[serde(deserialize_with = "not_zero")]
     idle: Span,
 }
 
 impl Default for RawInstances {
     fn default() -> Self {
-        Self { policy: RawPolicy::Fresh, max_requests: Count(1000), idle: Span(Duration::from_secs(30)) }
+        Self {
+            policy: RawPolicy::Fresh,
+            max_requests: Count(1000),
+            max_age: Span(Duration::from_secs(3600)),
+            idle: Span(Duration::from_secs(30)),
+        }
     }
 }
 
@@ -161,9 +174,10 @@ impl Settings {
     pub fn parse(name: &ServiceName, text: &str) -> Result<Self, SettingsError> {
         let raw: Raw = document::parse(text)?;
         let routes = if raw.routes.is_empty() { default_routes(name) } else { raw.routes };
-        let instances = match raw.instances.policy {
+        let RawInstances { policy, max_requests, max_age, idle } = raw.instances;
+        let instances = match policy {
             RawPolicy::Fresh => InstancePolicy::Fresh,
-            RawPolicy::Reuse => InstancePolicy::Reuse { max_requests: raw.instances.max_requests.0, idle: raw.instances.idle.0 },
+            RawPolicy::Reuse => InstancePolicy::Reuse(Reuse { max_requests: max_requests.0, max_age: max_age.0, idle: idle.0 }),
         };
         let Raw { limits, grants, rollback, probe, traffic, .. } = raw;
         Ok(Self { routes, limits, instances, grants, rollback, probe, traffic })
@@ -233,6 +247,7 @@ mod tests {
             [instances]
             policy = "reuse"
             max_requests = 7
+            max_age = "1min"
             idle = "1s"
             [grants]
             http = ["https://api.example.com"]
@@ -257,7 +272,7 @@ mod tests {
             response_body: ByteSize(1024),
         };
         assert_eq!(settings.limits, expected);
-        assert_eq!(settings.instances, InstancePolicy::Reuse { max_requests: 7, idle: second.0 });
+        assert_eq!(settings.instances, InstancePolicy::Reuse(Reuse { max_requests: 7, max_age: 60 * second.0, idle: second.0 }));
         assert_eq!(settings.grants.listed(), ["http https://api.example.com"]);
         assert_eq!(settings.probe.unwrap().expect().as_u16(), 204);
         assert_eq!(settings.routes.len(), 1);

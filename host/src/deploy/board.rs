@@ -2,7 +2,7 @@
 
 use super::history::Came;
 use crate::{
-    config::Traffic,
+    config::{Limits, Traffic},
     runtime::{Kind, Revision},
     telemetry::RevisionMetrics,
 };
@@ -84,6 +84,8 @@ pub struct Serving {
     pub reason: Option<String>,
     /// When new requests began to run on it.
     pub published_at: SystemTime,
+    /// What it may use.
+    pub limits: Limits,
     /// What is counted of it. The revision itself is not kept from its end.
     pub metrics: Arc<RevisionMetrics>,
 }
@@ -193,6 +195,7 @@ impl Board {
             came,
             reason: reason.map(str::to_owned),
             published_at: SystemTime::now(),
+            limits: revision.settings().limits,
             metrics: revision.metrics().clone(),
         };
         let traffic = revision.settings().traffic.clone();

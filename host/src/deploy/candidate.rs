@@ -17,12 +17,14 @@ pub(super) struct Candidate {
     pub(super) settings: Result<Settings, Reject>,
     /// When it was seen or ordered.
     pub(super) detected: Instant,
+    /// The number of the publication that it repeats, where it comes from the history.
+    pub(super) repeats: Option<u64>,
 }
 
 impl Candidate {
     pub(super) fn new(name: &BuildName, build: Build, text: Option<Bytes>, detected: Instant) -> Self {
         let settings = parse_settings(&name.service, text.as_ref());
-        Self { build, text, settings, detected }
+        Self { build, text, settings, detected, repeats: None }
     }
 
     /// What the history calls it.

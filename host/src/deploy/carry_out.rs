@@ -5,7 +5,7 @@ use super::{
     bay::{StagedFiles, Stamp, Stamps, Written, is_blank},
     candidate::Candidate,
     choice::Choice,
-    history::{Came, Files, Intended},
+    history::{Came, Entry, Files, Intended},
     orders::{Change, Done, Order, OrderError, Published},
     swap::{SETTLED_TRUNCATED, Swaps, WRITING_PAUSE},
     verdict::Counts,
@@ -108,8 +108,9 @@ impl Swaps {
         drop(turn);
         published.map_err(|reject| self.order_rejected(&candidate, reject))?;
         let took = candidate.detected.elapsed();
-        if let Some(files) = abandoned {
-            self.note_fault(&files, "somebody ordered it").await;
+        if let (Some(files), Some(current)) = (abandoned, &mut self.current) {
+            let counts = std::mem::take(&mut current.replaced);
+            self.note_fault(&files, "somebody ordered it", counts).await;
         }
         self.remember(&candidate).await;
         Ok(Done::Published(Published { digest, took, steps }))
@@ -120,6 +121,7 @@ impl Swaps {
         let detected = Instant::now();
         let name = self.name.clone();
         let mut before = self.bay_work(move |bay| bay.stamps(&name)).await?;
+        let mut repeats = None;
         let (build, text, written, abandoned) = match change {
             Change::Build(build) => {
                 let text = self.settled_settings(&mut before).await?;
@@ -137,7 +139,9 @@ impl Swaps {
             }
             Change::Rollback { to } => {
                 let Choice { entry, is_back } = self.choose(to.as_deref()).await?;
-                let Candidate { build, text, .. } = self.candidate_of(entry).await.map_err(OrderError::Rejected)?;
+                let Candidate { build, text, repeats: origin, .. } =
+                    self.candidate_of(entry).await.map_err(OrderError::Rejected)?;
+                repeats = origin;
                 // A labelled revision has the settings of its service, which are not its own to put back.
                 let (text, settings) = match self.name.label {
                     Some(_) => (text, None),
@@ -151,7 +155,10 @@ impl Swaps {
             }
             Change::Promote { label } => {
                 let labelled = BuildName { label: Some(label.clone()), ..self.name.clone() };
-                let Some((build, _)) = self.build_of(labelled).await? else { return Err(self.unknown_label(&label).await) };
+                let Some((build, stamp)) = self.build_of(labelled.clone()).await? else {
+                    return Err(self.unknown_label(&label).await);
+                };
+                self.refuse_failed(&labelled, &build, &stamp).await?;
                 let text = self.settled_settings(&mut before).await?;
                 let changed = text.as_ref().and_then(|text| without_share(std::str::from_utf8(text).ok()?, &label));
                 let changed = changed.map(|text| Some(Bytes::from(text)));
@@ -160,7 +167,8 @@ impl Swaps {
             }
             Change::Remove => return Err(OrderError::UnknownService(self.name.clone())),
         };
-        Ok(Ordered { candidate: Candidate::new(&self.name, build, text, detected), written, before, abandoned })
+        let candidate = Candidate { repeats, ..Candidate::new(&self.name, build, text, detected) };
+        Ok(Ordered { candidate, written, before, abandoned })
     }
 
     /// The build of `name` in the bay, if there is one, once nobody writes it.
@@ -224,6 +232,20 @@ impl Swaps {
         Ok(Some(without.into()))
     }
 
+    /// Refuses to promote what the host went back from, until it is placed anew.
+    async fn refuse_failed(&self, labelled: &BuildName, build: &Build, stamp: &Stamp) -> Result<(), OrderError> {
+        let name = labelled.to_string();
+        let entries = self.with_history(move |history, _| history.entries(&name).unwrap_or_default()).await;
+        let last = entries.iter().rev().find(|entry| entry.digest == *build.digest());
+        match last.and_then(Entry::fault).filter(|(_, moment)| stamp.changed_at() <= *moment) {
+            None => Ok(()),
+            Some((reason, _)) => Err(OrderError::Rejected(Reject::new(
+                format!("the host went back from `{labelled}`: {reason}"),
+                format!("deploy a mended build as {labelled}; to promote this one all the same, place it once more"),
+            ))),
+        }
+    }
+
     async fn unknown_label(&self, label: &Label) -> OrderError {
         let service = self.name.service.clone();
         let labels = self.bay_work(move |bay| bay.labels(&service)).await.unwrap_or_default();
@@ -271,6 +293,9 @@ impl Swaps {
     }
 
     async fn take_out(&mut self) -> Result<Done, OrderError> {
+        if let Some(label) = self.name.label.clone() {
+            self.take_share(&label).await?;
+        }
         let name = self.name.clone();
         let was_there = self.bay_work(move |bay| bay.remove(&name)).await?;
         if !was_there && self.current.is_none() {
@@ -278,6 +303,15 @@ impl Swaps {
         }
         self.removed().await;
         Ok(Done::Removed)
+    }
+
+    /// Takes the share of a label that is about to go out of its service's settings, which would not do without it.
+    async fn take_share(&mut self, label: &Label) -> Result<(), OrderError> {
+        let text = self.settled_settings(&mut Stamps::default()).await?;
+        let text = text.as_ref().and_then(|text| std::str::from_utf8(text).ok());
+        let Some(without) = text.and_then(|text| without_share(text, label)) else { return Ok(()) };
+        let (main, written) = (self.name.main(), Written { build: None, settings: Some(Some(without.into())) });
+        Ok(self.bay_work(move |bay| bay.stage(&main, &written)?.place(bay, &main)).await?)
     }
 
     fn order_rejected(&self, candidate: &Candidate, reject: Reject) -> OrderError {

@@ -1,6 +1,6 @@
 //! Which revision of the history an order goes back to.
 
-use super::{candidate::Identity, history::Entry, orders::OrderError, publication::Current, swap::Swaps};
+use super::{history::Entry, orders::OrderError, publication::Current, swap::Swaps};
 
 /// The shortest beginning of a digest that names a revision.
 const PREFIX_MIN: usize = 4;
@@ -44,17 +44,7 @@ impl Swaps {
             Some(to) => self.named(&entries, to),
         };
         let entry = entry.map_err(|reason| OrderError::UnknownRevision { reason, known: known(&entries) })?;
-        let is_current = self.is_current();
-        let is_back = match (&self.current, to) {
-            (None, _) => false,
-            (Some(current), None) => !current.is_instead_of_the_bay(),
-            // A named one may have come later: then what serves is as good as before.
-            (Some(_), Some(_)) => {
-                let chosen = Identity::of(&self.name, &entry.files());
-                let first = |wanted: &dyn Fn(&Entry) -> bool| entries.iter().position(wanted);
-                first(&|entry| Identity::of(&self.name, &entry.files()) == chosen) < first(&is_current)
-            }
-        };
+        let is_back = entry.origin() < self.origin(&entries);
         Ok(Choice { entry: entry.clone(), is_back })
     }
 
@@ -62,8 +52,16 @@ impl Swaps {
         let is_current = self.is_current();
         // What the host has chosen itself is meant: to choose it is to make the bay agree.
         let wants_current = self.current.as_ref().is_some_and(Current::is_instead_of_the_bay);
-        let found = self.good(entries).into_iter().find(|entry| is_current(entry) == wants_current);
+        let origin = self.origin(entries);
+        let is_meant = |entry: &&Entry| is_current(entry) == wants_current && (wants_current || entry.origin() < origin);
+        let found = self.good(entries).into_iter().find(is_meant);
         found.ok_or_else(|| format!("`{}` has no earlier good revision", self.name))
+    }
+
+    /// The number of the publication that serves, or of the one that it repeats: what was published later is not before it.
+    fn origin(&self, entries: &[Entry]) -> u64 {
+        let is_current = self.is_current();
+        entries.iter().rev().find(|entry| is_current(entry)).map_or(u64::MAX, Entry::origin)
     }
 
     fn named<'a>(&self, entries: &'a [Entry], to: &str) -> Result<&'a Entry, String> {

@@ -3,8 +3,9 @@
 use super::{
     candidate::{Candidate, Identity},
     history::{Came, End, Entry, Files, good},
-    publication::{Rejected, Standing},
+    publication::{Current, Rejected, Standing},
     swap::{Prepared, Swaps},
+    verdict::Counts,
 };
 use crate::runtime::Reject;
 use bytes::Bytes;
@@ -20,6 +21,13 @@ pub(super) struct Past {
     pub(super) gone_back_from: Option<(Reject, SystemTime)>,
     /// It has not yet served for as long as it is watched, and there is an earlier good revision to go back to.
     pub(super) is_young: bool,
+}
+
+/// A revision of the history that can be loaded.
+struct First {
+    entry: Entry,
+    candidate: Candidate,
+    prepared: Prepared,
 }
 
 impl Swaps {
@@ -73,7 +81,7 @@ impl Swaps {
     }
 
     async fn publish_last_good(&mut self, entries: Vec<Entry>) -> Result<(), Reject> {
-        let (candidate, prepared) = self.prepare_first(entries).await?;
+        let First { candidate, prepared, .. } = self.prepare_first(entries).await?;
         let reason = self.rejected.as_ref().map_or_else(String::new, |rejected| {
             format!("{}.wasm in the bay was rejected: {}", self.name, rejected.reject.reason)
         });
@@ -89,16 +97,16 @@ impl Swaps {
     ///
     /// # Errors
     /// Why the first one cannot, or that there is none.
-    async fn prepare_first(&self, entries: Vec<Entry>) -> Result<(Candidate, Prepared), Reject> {
+    async fn prepare_first(&self, entries: Vec<Entry>) -> Result<First, Reject> {
         let mut first = None;
         for entry in entries {
-            let candidate = self.candidate_of(entry).await;
+            let candidate = self.candidate_of(entry.clone()).await;
             let prepared = match &candidate {
                 Ok(candidate) => self.prepare(candidate).await,
                 Err(reject) => Err(reject.clone()),
             };
             match (candidate, prepared) {
-                (Ok(candidate), Ok(prepared)) => return Ok((candidate, prepared)),
+                (Ok(candidate), Ok(prepared)) => return Ok(First { entry, candidate, prepared }),
                 (_, Err(reject)) | (Err(reject), _) => drop(first.get_or_insert(reject)),
             }
         }
@@ -129,13 +137,16 @@ impl Swaps {
     /// Goes back to a revision before the one that serves. The bay stays as it is, and is not tried again until it changes.
     async fn roll_back(&mut self, reason: &str) -> Result<(), Reject> {
         let Some(current) = &self.current else { return Ok(()) };
-        let (files, bad) = (current.files.clone(), current.revision.digest().short());
+        let (files, bad, counts) = (current.files.clone(), current.revision.digest().short(), current.counts());
+        let policy = current.revision.settings().rollback;
         let (entries, is_current) = (self.entries().await, self.is_current());
         let others = self.good(&entries).into_iter().filter(|entry| !is_current(entry));
-        let entries: Vec<Entry> = others.cloned().collect();
+        let mut entries: Vec<Entry> = others.cloned().collect();
+        // Nobody has seen whether one that was hardly asked is any better.
+        entries.sort_by_key(|entry| !entry.is_proven(&policy));
         let is_label = self.name.label.is_some();
-        let (candidate, prepared) = match self.prepare_first(entries).await {
-            Ok(prepared) => prepared,
+        let First { entry, candidate, prepared } = match self.prepare_first(entries).await {
+            Ok(first) => first,
             Err(reject) if is_label && reject.retries == 0 => return self.withdraw(files, &bad, reason).await,
             Err(reject) => return Err(reject),
         };
@@ -147,11 +158,16 @@ impl Swaps {
             return Err(conflict);
         }
         // Before the publication: after a crash in between it is not tried again either.
-        self.note_fault(&files, reason).await;
+        self.note_fault(&files, reason, counts).await;
         let served = self.current.as_ref().map(|current| current.published.elapsed()).unwrap_or_default();
         self.context.events.rolled_back(&self.name, &bad, served, reason, REMEDY);
         let because = format!("the host went back from {bad}: {reason}");
-        self.publish(prepared, &candidate, Came::AutomaticRollback, Some(&because), None)?;
+        let unproven = (!entry.is_proven(&policy)).then(Counts::default);
+        self.publish(prepared, &candidate, Came::AutomaticRollback, Some(&because), unproven)?;
+        if let Some(current) = &mut self.current {
+            // They were counted with its end.
+            current.replaced = Counts::default();
+        }
         drop(turn);
         self.went_back(files, Reject::new(because, REMEDY));
         self.remember(&candidate).await;
@@ -160,7 +176,8 @@ impl Swaps {
 
     /// Gives the share of a labelled revision that fails, and has none before it, back to the main one.
     async fn withdraw(&mut self, files: Files, bad: &str, reason: &str) -> Result<(), Reject> {
-        self.note_fault(&files, reason).await;
+        let counts = self.current.as_ref().map(Current::counts).unwrap_or_default();
+        self.note_fault(&files, reason, counts).await;
         let (Some(label), Some(current)) = (&self.name.label, self.current.take()) else { return Ok(()) };
         let because = "it failed, and the main revision takes its share";
         self.context.events.rolled_back(&self.name, bad, current.published.elapsed(), reason, REMEDY);
@@ -180,15 +197,15 @@ impl Swaps {
     }
 
     /// Remembers that somebody or the host went back from these files.
-    pub(super) async fn note_fault(&self, files: &Files, reason: &str) {
+    pub(super) async fn note_fault(&self, files: &Files, reason: &str, counts: Counts) {
         let (files, end) = (files.clone(), End::RolledBack(reason.to_owned()));
-        self.with_history(move |history, name| history.ended(name, &files, end)).await;
+        self.with_history(move |history, name| history.ended(name, &files, end, counts)).await;
     }
 
     /// The build and the settings of a revision of the history. A labelled one has the settings that its service has now.
     pub(super) async fn candidate_of(&self, entry: Entry) -> Result<Candidate, Reject> {
         let detected = Instant::now();
-        let digest = entry.digest;
+        let (digest, repeats) = (entry.digest, Some(entry.origin()));
         let text = match self.name.label {
             None => entry.settings.map(Bytes::from),
             Some(_) => match self.read_settings().await {
@@ -198,7 +215,7 @@ impl Swaps {
         };
         let read = self.with_history(move |history, _| Some(history.build(&digest))).await;
         match read {
-            Some(Ok(build)) => Ok(Candidate::new(&self.name, build, text, detected)),
+            Some(Ok(build)) => Ok(Candidate { repeats, ..Candidate::new(&self.name, build, text, detected) }),
             read => {
                 let error = read.and_then(Result::err).map(|error| format!(": {error}")).unwrap_or_default();
                 Err(Reject::new(

@@ -4,7 +4,7 @@ use super::{
     bay::{Bay, Sighting, Stamp},
     candidate::Candidate,
     event::State,
-    history::{Came, End, Files, History},
+    history::{Came, End, Files, History, Publication},
     swap::{Prepared, Swaps},
     verdict::{Counts, Lately, Watch},
 };
@@ -55,6 +55,10 @@ pub(super) struct Current {
     pub(super) lately: Lately,
     /// While it is new.
     pub(super) watch: Option<Watch>,
+    /// The number of the publication that it repeats.
+    repeats: Option<u64>,
+    /// How what it replaced has fared.
+    pub(super) replaced: Counts,
     /// Its build, while the history is still another host's.
     pub(super) unremembered: Option<Build>,
 }
@@ -67,6 +71,11 @@ impl Current {
     /// When its counters are to be looked at even if it does not fail meanwhile.
     pub(super) fn next_look(&self) -> Instant {
         self.watch.map_or(self.lately.due(), |watch| watch.next_look().min(self.lately.due()))
+    }
+
+    /// What the history is told of it.
+    fn publication(&self) -> Publication {
+        Publication { files: self.files.clone(), came: self.came, repeats: self.repeats, replaced: self.replaced }
     }
 
     /// What the next revision is measured by.
@@ -150,19 +159,29 @@ impl Swaps {
             instead_of,
         });
         let (now, policy) = (Instant::now(), revision.settings().rollback);
-        let before = self.current.as_ref().map(Current::measure).or(before);
+        // Whoever went back by hand has been there, and what the host went back to is measured by what is known of it.
+        let is_news = matches!(came, Came::Bay | Came::Deploy | Came::Promote);
+        let before = self.current.as_ref().filter(|_| is_news).map(Current::measure).or(before);
         // A labelled revision is measured by the main one, beside which it serves.
         let before = before.or_else(|| {
-            self.name.label.as_ref()?;
+            self.name.label.as_ref().filter(|_| is_news)?;
             let main = self.context.registry.main(&self.name.service);
             Some(main.map_or_else(Counts::default, |main| Counts::of(&main)))
         });
-        // There must be something to go back to, and whoever went back by hand or by itself has been there.
-        let is_news = matches!(came, Came::Bay | Came::Deploy | Came::Promote);
-        let watch = before.filter(|_| is_news).and_then(|before| Watch::begin(policy, before, now));
+        let watch = before.and_then(|before| Watch::begin(policy, before, now));
         let lately = Lately::new(&policy, now);
-        let current =
-            Current { revision, drain, files: candidate.files(), came, published: now, lately, watch, unremembered: None };
+        let current = Current {
+            revision,
+            drain,
+            files: candidate.files(),
+            came,
+            published: now,
+            lately,
+            watch,
+            repeats: candidate.repeats,
+            replaced: self.current.as_ref().map(Current::counts).unwrap_or_default(),
+            unremembered: None,
+        };
         if let Some(old) = self.current.replace(current) {
             self.retire(old, None);
         }
@@ -181,8 +200,8 @@ impl Swaps {
         match &mut self.current {
             Some(current) if !self.context.is_in_charge() => current.unremembered = Some(build),
             Some(current) => {
-                let (files, came) = (current.files.clone(), current.came);
-                self.with_history(move |history, name| history.published(name, &build, files, came)).await;
+                let publication = current.publication();
+                self.with_history(move |history, name| history.published(name, &build, publication)).await;
             }
             None => {}
         }
@@ -192,8 +211,8 @@ impl Swaps {
     pub(super) async fn remember_late(&mut self) {
         let Some(current) = &mut self.current else { return };
         let Some(build) = current.unremembered.take() else { return };
-        let (files, came) = (current.files.clone(), current.came);
-        self.with_history(move |history, name| history.published(name, &build, files, came)).await;
+        let publication = current.publication();
+        self.with_history(move |history, name| history.published(name, &build, publication)).await;
     }
 
     /// What lies in the bay makes the revision that serves, whatever was said before; its shares and comments may be others.
@@ -311,10 +330,10 @@ impl Swaps {
             }
         };
         if let Some(old) = self.current.take() {
-            let files = old.files.clone();
+            let (files, counts) = (old.files.clone(), old.counts());
             self.retire(old, Some("its file was removed from the bay"));
             if self.context.is_in_charge() {
-                self.with_history(move |history, name| history.ended(name, &files, End::Removed)).await;
+                self.with_history(move |history, name| history.ended(name, &files, End::Removed, counts)).await;
             }
         } else if self.name.label.is_none() && self.sightings.borrow().settings.is_some() {
             let reason = format!("{0}.toml is there without {0}.wasm", self.name);

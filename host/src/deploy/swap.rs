@@ -115,8 +115,8 @@ impl Swaps {
             && context.is_in_charge()
             && !context.shutdown.is_hand_over()
         {
-            let files = current.files.clone();
-            self.with_history(move |history, name| history.ended(name, &files, End::HostEnded)).await;
+            let (files, counts) = (current.files.clone(), current.counts());
+            self.with_history(move |history, name| history.ended(name, &files, End::HostEnded, counts)).await;
         }
         let current = self.current.take();
         // What was ordered at the last moment begins a new task.

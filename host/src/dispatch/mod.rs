@@ -131,6 +131,8 @@ where
         metrics.refused(Limit::RequestBody);
         return Err(Fault::RequestTooLarge(limit).into());
     }
+    // Counted while it waits as well: what waits takes room too.
+    let claim = revision.account().request().map_err(Fault::Full)?;
     let permit = admit(&revision).await?;
     let (mut parts, body) = request.into_parts();
     if let Some(prefix) = strip.as_deref() {
@@ -145,17 +147,13 @@ where
     if !revision.settings().grants.calls().is_empty() {
         call.errand.trace = Trace::of(&parts.headers);
     }
-    let outcome = invoke(revision, Request::from_parts(parts, body), &inbound, call, permit).await;
+    let outcome = invoke(revision, Request::from_parts(parts, body), &inbound, call, (permit, claim)).await;
     // Whatever the guest made of a body that was cut, the client is told why.
     if inbound.was_cut() {
         metrics.refused(Limit::RequestBody);
         return Err(Fault::RequestTooLarge(limit).into());
     }
     match outcome {
-        Err(Fault::PoolExhausted) => {
-            metrics.refused(Limit::Pool);
-            Err(Fault::PoolExhausted.into())
-        }
         // A guest that fails over a body that its client broke is not at fault.
         Err(_) if inbound.was_broken() => Err(Fault::BadRequest("the request body broke off or is no HTTP").into()),
         outcome => Ok(outcome?),
@@ -167,6 +165,7 @@ async fn admit(revision: &Revision) -> Result<OwnedSemaphorePermit, Refusal> {
     if let Ok(permit) = revision.permits().clone().try_acquire_owned() {
         return Ok(permit);
     }
+    revision.metrics().must_wait();
     let limits = &revision.settings().limits;
     let Some(_place) = QueuePlace::take(revision) else {
         revision.metrics().refused(Limit::Queue);

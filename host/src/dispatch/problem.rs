@@ -1,7 +1,10 @@
 //! Errors as a client reads them: `application/problem+json` (RFC 9457).
 
 use super::Refusal;
-use crate::runtime::{Fault, Report};
+use crate::{
+    runtime::{Fault, Report},
+    telemetry::Limit,
+};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
@@ -139,6 +142,14 @@ impl<'a> From<&'a Refusal> for Problem<'a> {
     }
 }
 
+fn full_remedy(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Memory => "raise budgets.memory in hotbay.toml, or lower limits.memory of the services",
+        Limit::Requests => "raise budgets.requests in hotbay.toml, or lower limits.queue of the services",
+        _ => "raise pool.instances in hotbay.toml, or lower limits.concurrency of the services",
+    }
+}
+
 impl<'a> Problem<'a> {
     fn unavailable(detail: &'static str, remedy: &'static str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail, remedy)
@@ -178,9 +189,7 @@ impl<'a> Problem<'a> {
             Fault::BadRequest(_) => {
                 ((StatusCode::BAD_REQUEST, "Bad request"), "The service cannot take this request.", "mend the request")
             }
-            Fault::PoolExhausted => {
-                return Self::unavailable("The host is at its limit.", "raise pool.instances in hotbay.toml");
-            }
+            Fault::Full(limit) => return Self::unavailable("The host is at its limit.", full_remedy(*limit)),
             Fault::Retired => return Self::unavailable("The revision was retired.", "try again"),
         };
         Self { report, ..Self::new(status, title, detail, remedy) }

@@ -8,6 +8,8 @@ use http::StatusCode;
 pub(super) enum BadRequest {
     #[error("the request names no host, or more than one, or one that is no host")]
     Host,
+    #[error("the request head has more than 100 header fields")]
+    HeaderCount,
     #[error("the request head has more than {0} (http.header_size)")]
     HeaderSize(ByteSize),
 }
@@ -16,7 +18,7 @@ impl BadRequest {
     pub(super) fn unrouted(&self) -> Unrouted {
         match self {
             Self::Host => Unrouted::BadRequest,
-            Self::HeaderSize(_) => Unrouted::HeaderSize,
+            Self::HeaderCount | Self::HeaderSize(_) => Unrouted::HeaderSize,
         }
     }
 }
@@ -29,6 +31,12 @@ impl From<&BadRequest> for Problem<'_> {
                 "Bad request",
                 "The request must name exactly one host.",
                 "send one Host header with a host name",
+            ),
+            BadRequest::HeaderCount => Problem::new(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "Request header fields too large",
+                "The request has more header fields than this host takes.",
+                "send fewer headers",
             ),
             BadRequest::HeaderSize(_) => Problem::new(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

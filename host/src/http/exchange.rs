@@ -19,6 +19,9 @@ use hyper::body::Incoming;
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Instant};
 use tokio::net::TcpStream;
 
+/// Header fields of one request, over HTTP/1.1 and HTTP/2 alike.
+const HEADERS_MAX: usize = 100;
+
 /// What the public listener answers from.
 pub struct Edge {
     registry: Arc<Registry>,
@@ -157,6 +160,10 @@ fn finish(edge: &Edge, headers: &mut HeaderMap, record: &Record<Active>, id: Hea
 
 /// Refuses what no service should see, and returns the host that the request is for.
 fn check(edge: &Edge, connection: &ConnectionInfo, request: &mut Request<Incoming>) -> Result<String, BadRequest> {
+    // Over HTTP/1.1 hyper counts them; over HTTP/2 nobody else does.
+    if request.headers().len() > HEADERS_MAX {
+        return Err(BadRequest::HeaderCount);
+    }
     let size: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if size + request.uri().path_and_query().map_or(0, |path| path.as_str().len()) > edge.config.header_size.as_usize() {
         return Err(BadRequest::HeaderSize(edge.config.header_size));

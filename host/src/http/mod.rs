@@ -3,6 +3,7 @@
 mod bad_request;
 mod exchange;
 mod forward;
+mod places;
 mod watch;
 
 pub use exchange::Edge;
@@ -15,23 +16,20 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use places::{Place, Places};
 use std::{
     convert::Infallible,
     future::Future,
-    io,
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 use watch::{Activity, Protocol, Watched};
 
-/// Streams of one HTTP/2 connection at once.
-const STREAMS_MAX: u32 = 256;
+/// Bytes of a response that wait in the host for an HTTP/2 client that does not take them; of each stream.
+const SEND_BUFFER: usize = 64 << 10;
 /// Pause after an accept that failed for want of descriptors: a tight loop would only burn what is short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Silence after which a connection that is shown out is cut; what still moves on it goes on.
@@ -40,12 +38,12 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Accepts connections until the shutdown begins.
 pub async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Shutdown) {
     let protocols = Arc::new(Protocols::new(edge.config()));
-    let places = Arc::new(Semaphore::new(edge.config().connections.as_usize()));
+    let mut places = Places::new(edge.config().connections.as_usize(), edge.metrics().connections_full());
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.begun() => return,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = places.accept(&listener) => accepted,
         };
         let (stream, place) = match accepted {
             Ok(accepted) => accepted,
@@ -57,16 +55,10 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Shutdown) {
         };
         let (edge, protocols, ending) = (edge.clone(), protocols.clone(), shutdown.clone());
         shutdown.track(async move {
-            connection(stream, edge, &protocols, ending).await;
+            connection(stream, edge, &protocols, ending, &place).await;
             drop(place);
         });
     }
-}
-
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
 }
 
 /// How the two protocols are spoken here.
@@ -87,7 +79,8 @@ impl Protocols {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS_MAX)
+            .max_concurrent_streams(config.streams.0)
+            .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(u32::try_from(header_size).unwrap_or(u32::MAX))
             .keep_alive_interval(config.header_timeout.0)
             .keep_alive_timeout(config.header_timeout.0);
@@ -95,7 +88,7 @@ impl Protocols {
     }
 }
 
-async fn connection(stream: TcpStream, edge: Arc<Edge>, protocols: &Protocols, shutdown: Shutdown) {
+async fn connection(stream: TcpStream, edge: Arc<Edge>, protocols: &Protocols, shutdown: Shutdown, place: &Place) {
     let _connected = edge.metrics().connected();
     let activity = Arc::new(Activity::default());
     let Ok(info) = ConnectionInfo::of(&stream, activity.clone()) else {
@@ -112,6 +105,7 @@ async fn connection(stream: TcpStream, edge: Arc<Edge>, protocols: &Protocols, s
             shutdown.begun().await;
             tokio::time::sleep(shutdown.grace()).await;
         } => return,
+        () = place.needed(&activity) => return,
     };
     let Ok(Ok((stream, protocol))) = begun else {
         return; // It said nothing that tells its protocol.
@@ -135,15 +129,27 @@ async fn connection(stream: TcpStream, edge: Arc<Edge>, protocols: &Protocols, s
             // HTTP/1.1 has no word for the end but in a response. A connection that is closed between two requests may meet the
             // next one on its way, so at a hand-over it gets time for one more.
             let leave = async {
-                shutdown.begun().await;
-                activity.at_rest(shutdown.grace()).await;
+                let ending = async {
+                    shutdown.begun().await;
+                    activity.at_rest(shutdown.grace()).await;
+                };
+                tokio::select! {
+                    () = ending => {}
+                    () = place.needed(&activity) => {}
+                }
             };
             until_its_end(connection, http1::Connection::graceful_shutdown, &activity, silence, leave).await
         }
         Protocol::Http2 => {
             let service = service_fn(move |request| exchange::exchange(edge.clone(), info.clone(), request));
             let connection = protocols.http2.serve_connection(stream, service);
-            until_its_end(connection, http2::Connection::graceful_shutdown, &activity, silence, shutdown.begun()).await
+            let leave = async {
+                tokio::select! {
+                    () = shutdown.begun() => {}
+                    () = place.needed(&activity) => {}
+                }
+            };
+            until_its_end(connection, http2::Connection::graceful_shutdown, &activity, silence, leave).await
         }
     };
     if let Err(error) = ended {

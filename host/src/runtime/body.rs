@@ -132,8 +132,11 @@ impl Following {
         match self.stream.poll(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.last = None;
-                self.stream.progress.note();
                 let len = frame.data_ref().map_or(0, Bytes::len);
+                // Pieces without a byte are no progress: a guest could write them for ever.
+                if len > 0 || frame.is_trailers() {
+                    self.stream.progress.note();
+                }
                 self.stream.sent = self.stream.sent.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
                 if self.stream.sent > self.stream.limit.0 {
                     // This frame does not go out, so the response is not whole, whatever its length.
@@ -215,8 +218,11 @@ impl Drop for Following {
             // What nobody is sent is taken all the same: a guest that writes a body for HEAD must not fail over it.
             let discard = async move {
                 while let Some(Ok(frame)) = rest.frame().await {
-                    progress.note();
-                    left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len().try_into().unwrap_or(u64::MAX)));
+                    let len = frame.data_ref().map_or(0, Bytes::len);
+                    if len > 0 {
+                        progress.note();
+                    }
+                    left = left.saturating_sub(u64::try_from(len).unwrap_or(u64::MAX));
                     if left == 0 {
                         return;
                     }

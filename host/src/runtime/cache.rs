@@ -19,9 +19,6 @@ use std::{
 use tempfile::NamedTempFile;
 use tracing::warn;
 
-/// Bytes of artifacts that are kept; above it those that were used least recently go.
-const CACHE_MAX: u64 = 1 << 30;
-
 const KEY_FILE: &str = "cache.key";
 const FOLDER: &str = "cache";
 
@@ -33,14 +30,16 @@ pub(crate) struct Cache {
 struct Folder {
     path: PathBuf,
     key: [u8; 32],
-    /// Bytes of artifacts, so that the folder is read again only when there are too many.
+    /// Bytes of artifacts that are kept; above it those that were used least recently go.
+    limit: u64,
+    /// Bytes of artifacts that there are, so that the folder is read again only when there are too many.
     size: AtomicU64,
 }
 
 impl Cache {
-    /// Opens the cache in the state folder `state`, creating both (mode 0700) where they are missing.
-    pub(crate) fn open(state: &Path) -> Self {
-        let folder = Folder::open(state)
+    /// Opens the cache in the state folder `state`, creating both (mode 0700) where they are missing. It keeps `limit` bytes.
+    pub(crate) fn open(state: &Path, limit: u64) -> Self {
+        let folder = Folder::open(state, limit)
             .inspect_err(|error| {
                 warn!(
                     state = %state.display(), %error,
@@ -109,16 +108,16 @@ pub(crate) fn memory() -> io::Result<File> {
 }
 
 impl Folder {
-    fn open(state: &Path) -> io::Result<Self> {
+    fn open(state: &Path, limit: u64) -> io::Result<Self> {
         let path = state.join(FOLDER);
         make_private(&path)?;
         for folder in [state, &path] {
             refuse_unless_own(&fs::metadata(folder)?)?;
         }
-        let folder = Self { path, key: key(&state.join(KEY_FILE))?, size: AtomicU64::new(0) };
+        let folder = Self { path, key: key(&state.join(KEY_FILE))?, limit, size: AtomicU64::new(0) };
         folder.sweep()?;
-        let size = folder.artifacts()?.iter().map(|(_, len, _)| len).sum();
-        folder.size.store(size, Ordering::Relaxed);
+        // It may have been filled under another limit.
+        folder.prune(limit)?;
         Ok(folder)
     }
 
@@ -136,12 +135,13 @@ impl Folder {
         if key_file.exists() { Ok(()) } else { state::write_whole(&key_file, &self.key) }
     }
 
-    /// Removes what a crash left half written.
+    /// Removes what a crash left half written, and seals of what is not there any more.
     fn sweep(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
-                remove_if_there(&entry.path())?;
+            let (entry, path) = entry.map(|entry| (entry.file_name(), entry.path()))?;
+            let lone = path.extension().is_some_and(|extension| extension == "hmac") && !path.with_extension("cwasm").exists();
+            if lone || entry.as_encoded_bytes().starts_with(b".") {
+                remove_if_there(&path)?;
             }
         }
         Ok(())
@@ -182,8 +182,8 @@ impl Folder {
         // The artifact first: a crash between the two leaves one without a seal, which is compiled again.
         named.persist(path)?;
         seal.persist(Self::seal(path))?;
-        if self.size.fetch_add(len, Ordering::Relaxed).saturating_add(len) > CACHE_MAX {
-            self.prune(CACHE_MAX)?;
+        if self.size.fetch_add(len, Ordering::Relaxed).saturating_add(len) > self.limit {
+            self.prune(self.limit)?;
         }
         Ok(())
     }
@@ -273,7 +273,7 @@ mod tests {
     use super::*;
 
     fn filled(state: &Path) -> (Cache, Digest, PathBuf) {
-        let cache = Cache::open(state);
+        let cache = Cache::open(state, 1 << 20);
         let digest = Digest::of(b"a build");
         let mut scratch = cache.scratch().unwrap();
         scratch.write_all(b"machine code").unwrap();
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(text, "machine code");
         assert!(cache.find(&digest, Flavour::Async, "00").is_none());
         assert!(cache.find(&digest, Flavour::Sync, "01").is_none());
-        assert!(Cache::open(state.path()).find(&digest, Flavour::Sync, "00").is_some(), "after a restart");
+        assert!(Cache::open(state.path(), 1 << 20).find(&digest, Flavour::Sync, "00").is_some(), "after a restart");
     }
 
     #[test]
@@ -328,6 +328,7 @@ mod tests {
         folder.prune(12).unwrap();
         assert!(!old.exists() && !Folder::seal(&old).exists() && path.exists());
         assert!(cache.find(&digest, Flavour::Sync, "00").is_some());
+        assert!(Cache::open(state.path(), 11).find(&digest, Flavour::Sync, "00").is_none(), "it is bounded at the start too");
     }
 
     #[test]
@@ -347,13 +348,15 @@ mod tests {
         let (cache, digest, path) = filled(state.path());
         let leftover = path.with_file_name(".artifact-of-a-crash");
         fs::write(&leftover, b"half").unwrap();
-        assert!(Cache::open(state.path()).find(&digest, Flavour::Sync, "00").is_some());
-        assert!(!leftover.exists());
+        let seal = path.with_file_name("0123.sync.00.hmac");
+        fs::write(&seal, b"of nothing").unwrap();
+        assert!(Cache::open(state.path(), 1 << 20).find(&digest, Flavour::Sync, "00").is_some());
+        assert!(!leftover.exists() && !seal.exists());
         fs::remove_dir_all(state.path()).unwrap();
         let mut scratch = cache.scratch().unwrap();
         scratch.write_all(b"machine code").unwrap();
         cache.keep(scratch, &digest, Flavour::Sync, "00");
-        assert!(Cache::open(state.path()).find(&digest, Flavour::Sync, "00").is_some(), "under the same key");
+        assert!(Cache::open(state.path(), 1 << 20).find(&digest, Flavour::Sync, "00").is_some(), "under the same key");
     }
 
     #[test]
@@ -361,6 +364,6 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let state = tempfile::tempdir().unwrap();
         fs::set_permissions(state.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(Cache::open(state.path()).folder.is_none());
+        assert!(Cache::open(state.path(), 1 << 20).folder.is_none());
     }
 }

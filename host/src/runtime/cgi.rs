@@ -54,11 +54,13 @@ pub(super) async fn drive(
     let environment = environment(&parts, &call)?;
     let (written, output) = mpsc::channel(WRITES_MAX);
     let (engine, limits, sink) = (&revision.code.engine, &revision.settings().limits, revision.sink());
-    let mut store = new_store(engine, revision.service(), limits, sink, revision.outbound(), |wasi| {
+    let outside = (revision.account(), revision.outbound());
+    let store = new_store(engine, revision.service(), limits, sink, outside, |wasi| {
         wasi.envs(&environment).arg(revision.service().as_str());
         wasi.stdin(AsyncStdinStream::new(Stdin::new(body)));
         wasi.stdout(AsyncStdoutStream::new(WRITE_MAX, Stdout { sender: PollSender::new(written) }));
     });
+    let mut store = store?;
     store.data_mut().begin(&call);
     // The store, and with it the write end of stdout, goes before the reader is waited for.
     let run = async {

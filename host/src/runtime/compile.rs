@@ -1,27 +1,28 @@
 //! Compiling in a child process of the same binary: a build that makes the compiler burn or explode burns the child.
 //!
 //! The child gets the wasm on stdin, writes the artifact to stdout (a file that the host opened) and its answer as the last
-//! line of stderr. It needs no path, no network and no environment.
+//! line of stderr. It needs no path and no network, and shuts itself off from them before it reads what may be hostile.
 
 use super::{
-    artifact,
+    artifact, confine,
     engine::{self, Flavour},
+    lanes::Lanes,
 };
-use crate::config::{ByteSize, CompileConfig, Span};
+use crate::config::{ByteSize, CompileConfig, ServiceName, Span};
 use bytes::Bytes;
-use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Read, Seek, Write},
     os::{fd::AsFd, unix::process::ExitStatusExt},
     process::{ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
-    sync::Semaphore,
 };
+use tracing::warn;
 
 /// The hidden subcommand that makes this binary the compiling child.
 pub const SUBCOMMAND: &str = "compile-child";
@@ -33,10 +34,10 @@ const THIS_BINARY: &str = "/proc/self/exe";
 const STDERR_MAX: u64 = 64 << 10;
 const REASON_MAX: usize = 4 << 10;
 
-const SIGKILL: i32 = rustix::process::Signal::KILL.as_raw();
+/// How many threads compile, for the library that keeps them: the child itself may not ask the system any more.
+const THREADS: &str = "RAYON_NUM_THREADS";
 
-/// Least priority that still gets its share: serving comes first.
-const NICE: i32 = 10;
+const SIGKILL: i32 = rustix::process::Signal::KILL.as_raw();
 
 /// Why there is no artifact.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +74,15 @@ pub(crate) enum CompileError {
 
 /// What the child answers.
 #[derive(Serialize, Deserialize)]
+struct Answer {
+    outcome: Outcome,
+    /// What this system does not do to shut the child off.
+    lacking: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Answer {
+enum Outcome {
     Compiled(Flavour),
     Invalid(String),
     /// The artifact could not be written.
@@ -84,24 +92,45 @@ enum Answer {
 /// Starts compiling children, a few at a time.
 pub(crate) struct Compiler {
     config: CompileConfig,
-    permits: Semaphore,
+    cores: usize,
+    lanes: Lanes,
+    /// Whether it was told what is lacking.
+    told: AtomicBool,
 }
 
 impl Compiler {
     pub(crate) fn new(config: CompileConfig) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { config, permits: Semaphore::new(cores) }
+        Self { config, cores, lanes: Lanes::new(cores), told: AtomicBool::new(false) }
     }
 
-    /// Compiles `wasm` into `output`.
-    pub(crate) async fn compile(&self, wasm: Bytes, output: File) -> Result<Flavour, CompileError> {
-        // The semaphore is never closed; an error would only mean that nobody bounds us.
-        let _permit = self.permits.acquire().await.ok();
+    /// Compiles a build of `service` into `output`, when it is its turn.
+    pub(crate) async fn compile(&self, service: &ServiceName, wasm: &Bytes, output: &File) -> Result<Flavour, CompileError> {
+        self.lanes.compile(service, || self.attempt(wasm, output)).await
+    }
+
+    /// Starts a child that has nothing to do, so that what this system lacks is told at the start of the host.
+    pub(crate) async fn try_out(&self) {
+        // An empty file is no build; what matters was told by then.
+        if let Err(error @ CompileError::Host(_)) = self.run(&Bytes::new(), Stdio::null()).await {
+            warn!(%error, "nothing can be compiled; builds that are in the cache serve");
+        }
+    }
+
+    async fn attempt(&self, wasm: &Bytes, mut output: &File) -> Result<Flavour, CompileError> {
+        // An attempt that was ended may have begun to write.
+        output.rewind()?;
+        output.set_len(0)?;
+        self.run(wasm, output.try_clone()?.into()).await
+    }
+
+    async fn run(&self, wasm: &[u8], output: Stdio) -> Result<Flavour, CompileError> {
         let mut child = Command::new(THIS_BINARY)
             .arg(SUBCOMMAND)
             .arg(self.config.memory.0.to_string())
             .arg(self.config.timeout.0.as_secs().saturating_add(1).to_string())
             .env_clear()
+            .env(THREADS, self.cores.to_string())
             .stdin(Stdio::piped())
             .stdout(output)
             .stderr(Stdio::piped())
@@ -111,7 +140,7 @@ impl Compiler {
         let feed = async {
             if let Some(mut stdin) = stdin {
                 // A child that dies early breaks the pipe; its status tells why.
-                let _ = stdin.write_all(&wasm).await;
+                let _ = stdin.write_all(wasm).await;
             }
         };
         let listen = async {
@@ -126,11 +155,14 @@ impl Compiler {
             return Err(CompileError::Timeout(self.config.timeout));
         };
         let (said, status) = (String::from_utf8_lossy(&said), status?);
-        let answer = said.lines().last().and_then(|line| serde_json::from_str(line).ok());
-        match answer {
-            Some(Answer::Compiled(flavour)) if status.success() => Ok(flavour),
-            Some(Answer::Invalid(reason)) => Err(CompileError::Invalid(reason)),
-            Some(Answer::Output(reason)) => Err(CompileError::Output(reason)),
+        let answer = said.lines().last().and_then(|line| serde_json::from_str::<Answer>(line).ok());
+        if let Some(answer) = &answer {
+            self.tell(&answer.lacking);
+        }
+        match answer.map(|answer| answer.outcome) {
+            Some(Outcome::Compiled(flavour)) if status.success() => Ok(flavour),
+            Some(Outcome::Invalid(reason)) => Err(CompileError::Invalid(reason)),
+            Some(Outcome::Output(reason)) => Err(CompileError::Output(reason)),
             None if status.signal() == Some(SIGKILL) => Err(CompileError::Killed(status)),
             _ => Err(CompileError::Died {
                 status,
@@ -139,45 +171,62 @@ impl Compiler {
             }),
         }
     }
+
+    /// Tells once in a host's life what the system lacks.
+    fn tell(&self, lacking: &[String]) {
+        if !lacking.is_empty() && !self.told.swap(true, Ordering::Relaxed) {
+            warn!(
+                lacking = lacking.join("; "),
+                "the compiling process is not wholly shut off from files, networks and processes on this system; its limits hold. \
+                 See docs/security.md"
+            );
+        }
+    }
 }
 
-/// The child's whole life: limits itself to `memory` bytes and `seconds` of computing a core, reads stdin, writes stdout, answers on stderr.
+/// The child's whole life: limits itself to `memory` bytes and `seconds` of computing a core, shuts itself off, reads stdin, writes
+/// stdout, answers on stderr.
 pub fn child(memory: u64, seconds: u64) -> io::Result<()> {
-    confine(memory, seconds)?;
+    confine::bound(memory, seconds)?;
+    #[allow(clippy::let_unit_value, reason = "only tests count")]
+    let inherited = inherited();
+    // Unbuffered: the artifact is one piece, and whatever the disk says is to be heard here. Before no descriptor can be made.
+    let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let lacking = confine::shut_off();
     let mut wasm = Vec::new();
     io::stdin().lock().read_to_end(&mut wasm)?;
-    let answer = match compile(wasm) {
-        Ok((flavour, artifact)) => {
-            // Unbuffered: the artifact is one piece, and whatever the disk says is to be heard here.
-            let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-            match stdout.write_all(&artifact) {
-                Ok(()) => Answer::Compiled(flavour),
-                Err(error) => Answer::Output(error.to_string()),
-            }
-        }
-        Err(reason) => Answer::Invalid(reason.chars().take(REASON_MAX).collect()),
+    let outcome = match attempts(&wasm, inherited).map_or_else(|| compile(wasm), Err) {
+        Ok((flavour, artifact)) => match stdout.write_all(&artifact) {
+            Ok(()) => Outcome::Compiled(flavour),
+            Err(error) => Outcome::Output(error.to_string()),
+        },
+        Err(reason) => Outcome::Invalid(reason.chars().take(REASON_MAX).collect()),
     };
-    let answer = serde_json::to_string(&answer).map_err(io::Error::other)?;
+    let answer = serde_json::to_string(&Answer { outcome, lacking }).map_err(io::Error::other)?;
     writeln!(io::stderr(), "{answer}")
 }
 
-fn confine(memory: u64, seconds: u64) -> io::Result<()> {
-    let limit = |resource, value, grace: u64| {
-        setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value.saturating_add(grace)) })
-    };
-    limit(Resource::As, memory, 0)?;
-    // The limit counts the time of all threads, of which there is one a core. The first signal is SIGXCPU; the SIGKILL of the
-    // hard limit would look like one from outside.
-    let cores = std::thread::available_parallelism().map_or(1, |cores| u64::try_from(cores.get()).unwrap_or(1));
-    limit(Resource::Cpu, seconds.saturating_mul(cores), 5)?;
-    limit(Resource::Core, 0, 0)?;
-    // Where the kernel is out of memory the child goes before the host. Raising this is always allowed; without /proc it is not done.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    // Refused where a lower priority is already in force; that is as good.
-    let _ = rustix::process::nice(NICE);
-    #[cfg(target_os = "linux")]
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    Ok(())
+/// What came of what the child must not be able to do, where a build of a test asks for it.
+#[cfg(feature = "fault-points")]
+fn attempts(wasm: &[u8], inherited: usize) -> Option<String> {
+    let asks = |mark: &[u8]| wasm.windows(mark.len()).any(|window| window == mark);
+    asks(b"hotbay:attempts").then(|| {
+        let tried = confine::attempts::all().into_iter().map(|(what, error)| format!("{what}={error}"));
+        format!("attempts: inherited={inherited} {}", tried.collect::<Vec<_>>().join(" "))
+    })
+}
+
+#[cfg(feature = "fault-points")]
+fn inherited() -> usize {
+    confine::attempts::open_files()
+}
+
+#[cfg(not(feature = "fault-points"))]
+fn inherited() {}
+
+#[cfg(not(feature = "fault-points"))]
+fn attempts(_wasm: &[u8], _inherited: ()) -> Option<String> {
+    None
 }
 
 fn compile(wasm: Vec<u8>) -> Result<(Flavour, Vec<u8>), String> {
@@ -186,14 +235,18 @@ fn compile(wasm: Vec<u8>) -> Result<(Flavour, Vec<u8>), String> {
     let compile = |flavour| -> wasmtime::Result<Vec<u8>> {
         wasmtime::Engine::new(&engine::config(flavour))?.precompile_component(&component)
     };
+    let fits = |flavour, artifact: Vec<u8>| match u64::try_from(artifact.len()) {
+        Ok(len) if len <= confine::ARTIFACT_MAX => Ok((flavour, artifact)),
+        _ => Err(format!("its machine code has {} bytes, more than the {} that it may", artifact.len(), confine::ARTIFACT_MAX)),
+    };
     // Validation comes first and is quick, so a component with async features falls through to the engine that has them
     // long before anything is compiled for the one that has not.
     let first = match compile(Flavour::Sync) {
-        Ok(artifact) => return Ok((Flavour::Sync, artifact)),
+        Ok(artifact) => return fits(Flavour::Sync, artifact),
         Err(error) => error,
     };
     match compile(Flavour::Async) {
-        Ok(artifact) => Ok((Flavour::Async, artifact)),
+        Ok(artifact) => fits(Flavour::Async, artifact),
         Err(second) if format!("{first:#}").contains("async") => Err(format!("{second:#}")),
         Err(_) => Err(format!("{first:#}")),
     }

@@ -1,11 +1,13 @@
 //! The two engines of the host and the clock that interrupts guests.
 
+use super::lane::Lane;
 use crate::config::PoolConfig;
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
     time::Duration,
 };
-use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig, WasmFeatures};
 
 /// How often a guest that computes gives way: the grain of `limits.cpu` and of the deadline.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -55,14 +57,14 @@ pub struct Engines {
 }
 
 impl Engines {
-    /// Reserves the pools and starts the clock.
+    /// Reserves the pools and starts the clock, which is the lane's too.
     ///
     /// # Errors
     /// Where the address space or a setting does not allow the pool.
-    pub fn new(pool: &PoolConfig) -> wasmtime::Result<Self> {
+    pub(crate) fn new(pool: &PoolConfig, lane: Arc<Lane>) -> wasmtime::Result<Self> {
         let engine = |flavour| Engine::new(config(flavour).allocation_strategy(pooling(pool)));
         let engines = Self { sync: engine(Flavour::Sync)?, r#async: engine(Flavour::Async)? };
-        engines.start_clock()?;
+        engines.start_clock(lane)?;
         Ok(engines)
     }
 
@@ -75,13 +77,16 @@ impl Engines {
     }
 
     /// One thread for both engines; it ends with them, since it holds them weakly.
-    fn start_clock(&self) -> wasmtime::Result<()> {
+    fn start_clock(&self, lane: Arc<Lane>) -> wasmtime::Result<()> {
         let (first, second) = (self.sync.weak(), self.r#async.weak());
+        let mut ticks = 0_u32;
         let tick = move || {
             while let (Some(first), Some(second)) = (first.upgrade(), second.upgrade()) {
                 first.increment_epoch();
                 second.increment_epoch();
                 drop((first, second));
+                ticks = ticks.wrapping_add(1);
+                lane.tick(ticks);
                 std::thread::sleep(TICK);
             }
         };
@@ -99,13 +104,25 @@ pub(crate) fn config(flavour: Flavour) -> Config {
         .async_stack_size(ASYNC_STACK)
         .native_unwind_info(false)
         .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable)
-        // What no service of WASI 0.2 or 0.3 needs is only attack surface. Threads, GC and exceptions are not compiled in at all.
-        .wasm_memory64(false)
-        .concurrency_support(flavour == Flavour::Async);
+        .concurrency_support(flavour == Flavour::Async)
+        // What compilers do not emit for services is only attack surface, and so is what comes with the next wasmtime. Threads,
+        // GC and exceptions are not compiled in at all. The README names what is on.
+        .wasm_features(!features(flavour), false);
     if flavour == Flavour::Async {
         config.wasm_component_model_async(true);
     }
     config
+}
+
+/// The proposals that a build may use: those of WebAssembly 2.0, what compilers emit beyond them, and the component model.
+fn features(flavour: Flavour) -> WasmFeatures {
+    // Several memories: the engine's own code between two components that were composed uses those of both.
+    let beyond = WasmFeatures::TAIL_CALL | WasmFeatures::EXTENDED_CONST | WasmFeatures::MULTI_MEMORY;
+    let usual = WasmFeatures::WASM2 | beyond | WasmFeatures::COMPONENT_MODEL;
+    match flavour {
+        Flavour::Sync => usual,
+        Flavour::Async => usual | WasmFeatures::CM_ASYNC,
+    }
 }
 
 /// A short hash of everything that an artifact for `flavour` must agree on with the engine that loads it.

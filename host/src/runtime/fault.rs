@@ -1,9 +1,9 @@
 //! How a request ended that the guest did not answer well.
 
-use super::store::HostState;
+use super::{limiter::Refused, store::HostState};
 use crate::{
     config::{ByteSize, Limits, Span},
-    telemetry::FaultKind,
+    telemetry::{FaultKind, Limit},
 };
 use std::fmt;
 use wasmtime::{Error, PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
@@ -52,9 +52,9 @@ pub enum Fault {
     /// The request cannot be handed to this kind of guest.
     #[error("{0}")]
     BadRequest(&'static str),
-    /// All instance slots of the host are taken.
-    #[error("all instance slots of this host are taken (pool.instances)")]
-    PoolExhausted,
+    /// The host has no room for more of this service.
+    #[error("the host is at its limit, and this service has its part of it ({})", .0.setting())]
+    Full(Limit),
     /// The revision was retired while this ran.
     #[error("the revision was replaced or removed, and the drain deadline is over")]
     Retired,
@@ -89,9 +89,9 @@ impl Fault {
             Self::NoResponse => Some(FaultKind::NoResponse),
             Self::Refused(_) => Some(FaultKind::Error),
             Self::Protocol(_) => Some(FaultKind::Protocol),
-            Self::ResponseTooLarge(_) => Some(FaultKind::ResponseTooLarge),
+            Self::ResponseTooLarge(_) => Some(FaultKind::ResponseBody),
             Self::Host(_) => Some(FaultKind::Host),
-            Self::RequestTooLarge(_) | Self::BadRequest(_) | Self::PoolExhausted | Self::Retired | Self::Library => None,
+            Self::RequestTooLarge(_) | Self::BadRequest(_) | Self::Full(_) | Self::Retired | Self::Library => None,
         }
     }
 
@@ -99,10 +99,14 @@ impl Fault {
     pub(crate) fn of(error: &Error, store: &Store<HostState>, limits: &Limits) -> Self {
         let guest = store.data();
         if error.is::<PoolConcurrencyLimitError>() {
-            return Self::PoolExhausted;
+            guest.memory.account().refused(Limit::Pool);
+            return Self::Full(Limit::Pool);
         }
-        let report = Report::of(error, guest.log.tail());
-        if guest.memory.refused() { Self::Memory { limit: limits.memory, report } } else { Self::Trap(report) }
+        match guest.memory.refused() {
+            None => Self::Trap(Report::of(error, guest.log.tail())),
+            Some(Refused::Own) => Self::Memory { limit: limits.memory, report: Report::of(error, guest.log.tail()) },
+            Some(Refused::Host(limit)) => Self::Full(limit),
+        }
     }
 }
 

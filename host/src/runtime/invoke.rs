@@ -26,13 +26,16 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::WasiBody;
 
 /// Largest response that is gathered before it is sent.
 const WHOLE_MAX: usize = 64 << 10;
+
+/// Longest wait for the rest of a short response whose guest is on the lane.
+const LINGER: Duration = Duration::from_millis(10);
 
 /// Calls the guest of `revision` and returns its response; `lease` is dropped when the guest has ended.
 ///
@@ -57,7 +60,7 @@ pub(crate) async fn invoke<L: Send + 'static>(
         Linked::Command2(_) | Linked::Command3(_) => Box::pin(cgi::drive(revision.clone(), request, call, sender)),
         Linked::Library(_) => return Err(Fault::Library),
     };
-    let mut running = Running::new(guest, limits.cpu);
+    let mut running = Running::new(guest, limits.cpu, revision.account().line());
     let head = tokio::select! {
         biased;
         head = tokio::time::timeout(limits.deadline.0, head(&mut running, receiver)) => {
@@ -69,11 +72,11 @@ pub(crate) async fn invoke<L: Send + 'static>(
         due.meet();
     }
     let (parts, mut body) = final_response(head)?.into_parts();
-    let gathered = poll_fn(|cx| Poll::Ready(gather(&mut running, &mut body, cx))).await;
+    let gathered = gather(&mut running, &mut body).await;
     match (running.take_outcome(), gathered) {
         // Nothing has been sent yet, so a guest that fails after its head still gets an honest status.
         (Some(Err(fault)), _) => Err(fault),
-        (Some(Ok(())), Gathered { frames, end: Some(end) }) => {
+        (Some(Ok(())), Gathered { frames, end: Some(end), .. }) => {
             // The length that an answer to HEAD or a 304 speaks of is that of a body which is not sent (RFC 9110 §8.6).
             if (bodiless || parts.status == StatusCode::NOT_MODIFIED) && frames.is_empty() {
                 return Ok(Response::from_parts(parts, GuestBody::whole(Bytes::new())));
@@ -81,7 +84,7 @@ pub(crate) async fn invoke<L: Send + 'static>(
             end?;
             whole(parts, frames, limits.response_body.0)
         }
-        (_, Gathered { frames, end }) => {
+        (_, Gathered { frames, end, .. }) => {
             let stream = Stream {
                 first: frames.into(),
                 end,
@@ -134,34 +137,53 @@ fn final_response(head: Response<WasiBody>) -> Result<Response<WasiBody>, Fault>
 }
 
 /// What of a response body was there without waiting.
+#[derive(Default)]
 struct Gathered {
     frames: Vec<Frame<Bytes>>,
+    size: usize,
     /// How the body ended, if it did.
     end: Option<Result<(), Fault>>,
 }
 
 /// Lets the guest and its body take turns for as long as both move and little has come of it.
-fn gather(running: &mut Running, body: &mut WasiBody, cx: &mut Context<'_>) -> Gathered {
-    let (mut frames, mut size, mut end) = (Vec::new(), 0, None);
-    let begun = Instant::now();
-    loop {
-        let mut moved = running.advance(cx);
-        while end.is_none() && size < WHOLE_MAX {
-            match Pin::new(&mut *body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    size += frame.data_ref().map_or(0, Bytes::len);
-                    frames.push(frame);
+async fn gather(running: &mut Running, body: &mut WasiBody) -> Gathered {
+    let mut gathered = Gathered::default();
+    // A guest on the lane moves by itself. Most have ended a moment after their head.
+    let mut patience = running.is_on_lane().then(|| Box::pin(tokio::time::sleep(LINGER)));
+    poll_fn(|cx| match (gathered.advance(running, body, cx), &mut patience) {
+        (Poll::Pending, Some(patience)) => patience.as_mut().poll(cx),
+        _ => Poll::Ready(()),
+    })
+    .await;
+    gathered
+}
+
+impl Gathered {
+    /// Pending where nothing more comes without waiting.
+    fn advance(&mut self, running: &mut Running, body: &mut WasiBody, cx: &mut Context<'_>) -> Poll<()> {
+        let begun = Instant::now();
+        loop {
+            let mut moved = running.advance(cx);
+            while self.end.is_none() && self.size < WHOLE_MAX {
+                match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        self.size += frame.data_ref().map_or(0, Bytes::len);
+                        self.frames.push(frame);
+                    }
+                    Poll::Ready(Some(Err(error))) => self.end = Some(Err(Fault::Protocol(error.to_string()))),
+                    Poll::Ready(None) => self.end = Some(Ok(())),
+                    Poll::Pending => break,
                 }
-                Poll::Ready(Some(Err(error))) => end = Some(Err(Fault::Protocol(error.to_string()))),
-                Poll::Ready(None) => end = Some(Ok(())),
-                Poll::Pending => break,
+                moved = true;
             }
-            moved = true;
-        }
-        let settled = running.has_ended() && end.is_some();
-        // A guest that computes between its bytes must not keep this thread from the others.
-        if settled || !moved || size >= WHOLE_MAX || begun.elapsed() >= TICK {
-            return Gathered { frames, end };
+            let settled = running.has_ended() && self.end.is_some();
+            // A guest that computes between its bytes must not keep this thread from the others.
+            if settled || self.size >= WHOLE_MAX || begun.elapsed() >= TICK {
+                return Poll::Ready(());
+            }
+            if !moved {
+                return Poll::Pending;
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use wasmtime::{
 };
 
 /// Longest time that `stop` gets.
-const STOP_MAX: Duration = Duration::from_secs(1);
+pub(super) const STOP_MAX: Duration = Duration::from_secs(1);
 
 /// The interface.
 const INTERFACE: &str = "hotbay:service/lifecycle@0.1.0";

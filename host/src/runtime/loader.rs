@@ -2,6 +2,7 @@
 
 use super::{
     artifact::Unfit,
+    budget::Budgets,
     build::Build,
     cache::{self, Cache},
     compile::{CompileError, Compiler},
@@ -14,7 +15,8 @@ use super::{
 };
 use crate::{
     capabilities::Reach,
-    config::{CompileConfig, PoolConfig, ServiceName, Settings},
+    config::{BudgetConfig, CompileConfig, PoolConfig, ServiceName, Settings},
+    telemetry::Limit,
 };
 use std::{fs::File, io, os::fd::AsRawFd, path::Path, sync::Arc};
 use tracing::warn;
@@ -88,6 +90,7 @@ pub struct Loader {
     linkers: Linkers,
     cache: Cache,
     compiler: Compiler,
+    budgets: Budgets,
     observers: Observers,
     reach: Reach,
 }
@@ -99,18 +102,20 @@ impl Loader {
     /// Where the engines cannot be set up with these settings on this machine.
     pub fn new(
         state: Option<&Path>,
-        pool: &PoolConfig,
+        (budgets, pool): (&BudgetConfig, &PoolConfig),
         compile: CompileConfig,
         observers: Observers,
         reach: Reach,
     ) -> wasmtime::Result<Self> {
-        let engines = Engines::new(pool)?;
+        let budgets = Budgets::new(budgets, pool, &observers.metrics)?;
+        let engines = Engines::new(pool, budgets.lane().clone())?;
         Ok(Self {
             compatibility: Flavour::ALL.map(|flavour| (flavour, compatibility(engines.get(flavour)))),
             linkers: Linkers::new(&engines)?,
             engines,
-            cache: state.map_or_else(Cache::none, Cache::open),
+            cache: state.map_or_else(Cache::none, |state| Cache::open(state, compile.cache_size.0)),
             compiler: Compiler::new(compile),
+            budgets,
             observers,
             reach,
         })
@@ -129,7 +134,7 @@ impl Loader {
     ) -> Result<(Arc<Revision>, Drain), Reject> {
         build.binary().map_err(Unfit::clone)?;
         enter(Stage::Compiling);
-        let (component, flavour) = self.component(build).await?;
+        let (component, flavour) = self.component(service, build).await?;
         enter(Stage::Linking);
         let linked = self.linkers.link(&component, flavour)?;
         probeable(linked.0, &settings)?;
@@ -145,12 +150,17 @@ impl Loader {
         Ok((revision, drained))
     }
 
+    /// Starts the compiling process with nothing to do, so that what is wrong with it is told before the first swap.
+    pub async fn try_compiler(self: Arc<Self>) {
+        self.compiler.try_out().await;
+    }
+
     /// Goes through the same steps and tells what it saw, for `hotbay check`.
     pub async fn inspect(self: &Arc<Self>, service: &ServiceName, build: &Build, settings: Settings) -> Inspection {
         let mut seen = Inspection { kind: None, surface: Surface::default(), reject: None };
         let outcome = async {
             build.binary().map_err(Unfit::clone)?;
-            let (component, flavour) = self.component(build).await?;
+            let (component, flavour) = self.component(service, build).await?;
             seen.surface = Surface::of(&component);
             let (kind, linked) = self.linkers.link(&component, flavour)?;
             seen.kind = Some(kind);
@@ -170,17 +180,19 @@ impl Loader {
         component: &Component,
         linked: (Kind, Linked),
     ) -> (Arc<Revision>, Drain) {
-        Revision::new(service.clone(), *build.digest(), settings, component, linked, &self.observers, &self.reach)
+        let account = self.budgets.account(service.as_str());
+        let host = (&self.observers, &self.reach);
+        Revision::new(service.clone(), *build.digest(), settings, component, linked, host, account)
     }
 
     /// The component from the cache, or compiled now.
-    async fn component(self: &Arc<Self>, build: &Build) -> Result<(Component, Flavour), Reject> {
+    async fn component(self: &Arc<Self>, service: &ServiceName, build: &Build) -> Result<(Component, Flavour), Reject> {
         // Checking the seal reads the whole artifact.
         let (loader, digest) = (self.clone(), *build.digest());
         if let Ok(Some(found)) = tokio::task::spawn_blocking(move || loader.cached(&digest)).await {
             return Ok(found);
         }
-        self.compile(build).await.map_err(|error| match error {
+        self.compile(service, build).await.map_err(|error| match error {
             CompileError::Invalid(reason) => Reject::new(
                 format!("it is no valid component: {reason}"),
                 "build it again with today's tools, for wasm32-wasip2 say",
@@ -216,19 +228,19 @@ impl Loader {
         })
     }
 
-    async fn compile(self: &Arc<Self>, build: &Build) -> Result<(Component, Flavour), CompileError> {
+    async fn compile(self: &Arc<Self>, service: &ServiceName, build: &Build) -> Result<(Component, Flavour), CompileError> {
         let loader = self.clone();
         let scratch = blocking(move || Ok(loader.cache.scratch())).await?;
         let (artifact, flavour) = match scratch {
-            Some(scratch) => match self.compiler.compile(build.wasm.clone(), scratch.try_clone()?).await {
+            Some(scratch) => match self.compiler.compile(service, &build.wasm, &scratch).await {
                 Ok(flavour) => (scratch, flavour),
                 Err(CompileError::Output(error)) => {
                     warn!(%error, "the state folder takes no artifact, as where its disk is full; this one is kept in memory only");
-                    self.compile_in_memory(build).await?
+                    self.compile_in_memory(service, build).await?
                 }
                 Err(error) => return Err(error),
             },
-            None => self.compile_in_memory(build).await?,
+            None => self.compile_in_memory(service, build).await?,
         };
         let (loader, mapped) = (self.clone(), artifact.try_clone()?);
         let component = blocking(move || Ok(loader.map_anywhere(&mapped, flavour))).await?;
@@ -243,9 +255,9 @@ impl Loader {
         Ok((component, flavour))
     }
 
-    async fn compile_in_memory(&self, build: &Build) -> Result<(File, Flavour), CompileError> {
+    async fn compile_in_memory(&self, service: &ServiceName, build: &Build) -> Result<(File, Flavour), CompileError> {
         let artifact = cache::memory()?;
-        let flavour = self.compiler.compile(build.wasm.clone(), artifact.try_clone()?).await;
+        let flavour = self.compiler.compile(service, &build.wasm, &artifact).await;
         // Here a failed write is the host's lack of memory.
         let flavour = flavour.map_err(|error| match error {
             CompileError::Output(reason) => CompileError::Host(io::Error::other(reason)),
@@ -300,13 +312,16 @@ async fn warm(revision: &Arc<Revision>) -> Result<(), Reject> {
     Ok(probe::ready(revision).await?)
 }
 
-const POOL_REMEDY: &str = "raise pool.instances in hotbay.toml; hotbay tries again by itself";
+/// The host has no room now.
+fn full(reason: String, limit: Limit) -> Reject {
+    Reject::transient(reason, format!("raise {} in hotbay.toml; hotbay tries again by itself", limit.setting()))
+}
 
 /// A build that cannot even be started.
 impl From<Cold> for Reject {
     fn from(cold: Cold) -> Self {
         let remedy = match &cold.fault {
-            Fault::PoolExhausted => return Self::transient(cold.to_string(), POOL_REMEDY),
+            Fault::Full(limit) => return full(cold.to_string(), *limit),
             Fault::Memory { .. } => "raise limits.memory in its settings, or make it start with less",
             Fault::Deadline(_) => "let it start faster, or raise limits.deadline in its settings",
             Fault::Cpu(_) => "let it start faster, or raise limits.cpu in its settings",
@@ -321,7 +336,7 @@ impl From<Cold> for Reject {
 impl From<Unready> for Reject {
     fn from(unready: Unready) -> Self {
         let remedy = match &unready.last {
-            Answer::Fault(Fault::PoolExhausted) => return Self::transient(unready.to_string(), POOL_REMEDY),
+            Answer::Fault(Fault::Full(limit)) => return full(unready.to_string(), *limit),
             Answer::Fault(_) => "see to what the guest does on that path, or change probe.path in its settings",
             Answer::Status(_) => "see why it is not ready, or correct probe.path and probe.expect in its settings",
             Answer::None => "let it answer sooner, or raise probe.timeout in its settings",

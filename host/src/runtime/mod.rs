@@ -2,16 +2,21 @@
 
 mod artifact;
 mod body;
+mod budget;
 mod build;
 mod cache;
 mod call;
 mod cgi;
+mod clock;
 mod compile;
+mod confine;
 mod digest;
 mod engine;
 mod fault;
 mod instance;
 mod invoke;
+mod lane;
+mod lanes;
 mod lifecycle;
 mod limiter;
 mod linker;

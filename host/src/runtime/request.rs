@@ -81,7 +81,10 @@ where
             match self.left.checked_sub(u64::try_from(len).unwrap_or(u64::MAX)) {
                 Some(left) => {
                     self.left = left;
-                    self.seen.progress.note();
+                    // A client could send pieces without a byte for ever.
+                    if len > 0 {
+                        self.seen.progress.note();
+                    }
                     Some(frame)
                 }
                 None => {

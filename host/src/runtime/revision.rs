@@ -1,6 +1,7 @@
 //! One immutable loaded build of a service, from its linking to its end.
 
 use super::{
+    budget::Account,
     digest::Digest,
     fault::{Fault, quoted},
     instance::{IdleInstances, Instance},
@@ -46,6 +47,7 @@ pub struct Revision {
     waiting: Arc<AtomicU32>,
     sink: Arc<GuestSink>,
     outbound: Arc<OutboundClient>,
+    account: Arc<Account>,
     expired: CancellationToken,
     /// Cancels [`Drain::idle`] when the revision is dropped.
     _gone: DropGuard,
@@ -82,12 +84,12 @@ impl Revision {
         settings: Settings,
         component: &Component,
         (kind, linked): (Kind, Linked),
-        observers: &Observers,
-        reach: &Reach,
+        (observers, reach): (&Observers, &Reach),
+        account: Arc<Account>,
     ) -> (Arc<Self>, Drain) {
         let kept = Arc::new(AtomicUsize::new(0));
         let idle = match settings.instances {
-            InstancePolicy::Reuse { max_requests, idle } => Some(IdleInstances::new(max_requests, idle, kept.clone())),
+            InstancePolicy::Reuse(bounds) => Some(IdleInstances::new(bounds, kept.clone())),
             InstancePolicy::Fresh => None,
         };
         let code = Arc::new(Code { engine: component.engine().clone(), linked, lifecycle: LifecycleIndex::of(component), idle });
@@ -114,6 +116,7 @@ impl Revision {
             settings,
             code,
             waiting,
+            account,
             expired,
             _gone: gone.drop_guard(),
         };
@@ -160,6 +163,11 @@ impl Revision {
         &self.sink.metrics
     }
 
+    /// What its service has of what all share.
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
     /// Where the lines of its guests go.
     pub(super) fn sink(&self) -> &Arc<GuestSink> {
         &self.sink
@@ -176,8 +184,9 @@ impl Revision {
     }
 
     /// A store with this revision's limits.
-    pub(super) fn store(&self) -> Store<HostState> {
-        new_store(&self.code.engine, &self.service, &self.settings.limits, &self.sink, &self.outbound, |_| {})
+    pub(super) fn store(&self) -> Result<Store<HostState>, Fault> {
+        let outside = (&self.account, &self.outbound);
+        new_store(&self.code.engine, &self.service, &self.settings.limits, &self.sink, outside, |_| {})
     }
 
     /// A fresh instance that takes HTTP requests, in a store of its own.
@@ -200,12 +209,12 @@ impl Revision {
     /// An instance for one request: an idle one, or a new one that was started if it will be kept.
     pub(super) async fn instance(&self) -> Result<Instance, Fault> {
         let Some(idle) = &self.code.idle else {
-            return self.instantiate(self.store()).await;
+            return self.instantiate(self.store()?).await;
         };
         match idle.take() {
             Some(instance) => Ok(instance),
             None => {
-                let mut instance = self.instantiate(self.store()).await?;
+                let mut instance = self.instantiate(self.store()?).await?;
                 self.start(&mut instance).await?;
                 Ok(instance)
             }
@@ -232,7 +241,7 @@ impl Revision {
     /// Time and computing time are bounded as a request's are, since an instance that is kept starts within one.
     pub(crate) async fn warm(self: &Arc<Self>) -> Result<(), Cold> {
         let limits = &self.settings.limits;
-        let store = self.store();
+        let store = self.store().map_err(|fault| Cold { fault, output: Vec::new() })?;
         let log = store.data().log.clone();
         let revision = self.clone();
         let (place, started) = oneshot::channel();
@@ -244,7 +253,8 @@ impl Revision {
                 Linked::Library(pre) => revision.warm_bare(store, pre).await,
             }
         });
-        let outcome = match tokio::time::timeout(limits.deadline.0, Running::new(warming, limits.cpu)).await {
+        let outcome = match tokio::time::timeout(limits.deadline.0, Running::new(warming, limits.cpu, self.account.line())).await
+        {
             Ok(outcome) => outcome,
             Err(_) => Err(Fault::Deadline(limits.deadline)),
         };
@@ -330,7 +340,7 @@ impl Drain {
 /// Ends idle instances whose time is over, for as long as the revision lives.
 async fn shrink(code: Weak<Code>, gone: CancellationToken) {
     loop {
-        let Some(period) = code.upgrade().and_then(|code| Some(code.idle.as_ref()?.idle_limit() / 4)) else { return };
+        let Some(period) = code.upgrade().and_then(|code| Some(code.idle.as_ref()?.period())) else { return };
         tokio::select! {
             () = gone.cancelled() => return,
             () = tokio::time::sleep(period.max(Duration::from_millis(10))) => {}
@@ -344,6 +354,12 @@ async fn shrink(code: Weak<Code>, gone: CancellationToken) {
 }
 
 #[cfg(test)]
+use {
+    super::budget::Budgets,
+    crate::config::{BudgetConfig, PoolConfig},
+};
+
+#[cfg(test)]
 impl Revision {
     /// One that can be published and not be called: number `n` of a service under these settings.
     pub(crate) fn sample(service: &ServiceName, n: u8, settings: &str) -> Arc<Self> {
@@ -354,6 +370,9 @@ impl Revision {
         let observers = Observers { metrics: Arc::new(Metrics::new().unwrap()), lines: GuestLines::new() };
         let network = crate::capabilities::Network::new(crate::config::OutboundConfig::default()).unwrap();
         let reach = Reach { network, services: None };
-        Self::new(service.clone(), Digest::of(&[n]), settings, &component, (Kind::Http02, linked), &observers, &reach).0
+        let budgets = Budgets::without_threads(&BudgetConfig::default(), &PoolConfig::default(), &observers.metrics);
+        let account = budgets.account(service.as_str());
+        let host = (&observers, &reach);
+        Self::new(service.clone(), Digest::of(&[n]), settings, &component, (Kind::Http02, linked), host, account).0
     }
 }

@@ -1,16 +1,21 @@
-//! A guest at work: polled where its request is, its computing time counted between polls.
+//! A guest at work: polled where its request is, or on the lane once it computes for long. Its computing time is counted.
 
-use super::fault::Fault;
+use super::{fault::Fault, lane::Line};
 use crate::config::Span;
+use async_task::FallibleTask;
 use http::Response;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::WasiBody;
+
+/// Computing time from which on a guest goes on on the lane: it has just given way for the first time, or is about to.
+const LONG: Duration = Duration::from_millis(2);
 
 /// What a guest hands over first.
 pub(super) type Head = Result<Response<WasiBody>, Fault>;
@@ -22,20 +27,42 @@ pub(super) type GuestCall = Pin<Box<dyn Future<Output = Result<(), Fault>> + Sen
 
 /// A guest at work, its computing time and how it ended.
 pub(super) struct Running {
-    guest: Option<GuestCall>,
+    place: Place,
     outcome: Option<Result<(), Fault>>,
+    line: Arc<Line>,
+}
+
+/// Where a guest is polled.
+enum Place {
+    Here(Work),
+    Lane(FallibleTask<Result<(), Fault>>),
+    /// It has ended.
+    Nowhere,
+}
+
+/// A guest's call with its limit.
+struct Work {
+    guest: GuestCall,
     computed: Duration,
     cpu: Span,
+    line: Arc<Line>,
 }
 
 impl Running {
-    pub(super) fn new(guest: GuestCall, cpu: Span) -> Self {
-        Self { guest: Some(guest), outcome: None, computed: Duration::ZERO, cpu }
+    pub(super) fn new(guest: GuestCall, cpu: Span, line: &Arc<Line>) -> Self {
+        let work = Work { guest, computed: Duration::ZERO, cpu, line: line.clone() };
+        let place = if line.is_busy() { Place::Lane(line.run(work)) } else { Place::Here(work) };
+        Self { place, outcome: None, line: line.clone() }
     }
 
     /// Whether it would do anything if it were polled.
     pub(super) fn is_at_work(&self) -> bool {
-        self.guest.is_some()
+        !matches!(self.place, Place::Nowhere)
+    }
+
+    /// Whether it goes on by itself.
+    pub(super) fn is_on_lane(&self) -> bool {
+        matches!(self.place, Place::Lane(_))
     }
 
     /// Whether its end is known and not yet told.
@@ -48,44 +75,75 @@ impl Running {
         self.outcome.take()
     }
 
-    /// Polls the guest once. A poll lasts a tick at most where the guest computes, so that the time can be counted between.
+    /// Polls the guest once, or its task. A poll lasts a tick at most where the guest computes, so that the time can be counted
+    /// between. Returns whether it has ended by this.
     pub(super) fn advance(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(guest) = &mut self.guest else {
+        if let Place::Here(work) = &mut self.place {
+            match work.poll_once(cx) {
+                Poll::Ready(outcome) => return self.end(outcome),
+                Poll::Pending if work.computed < LONG => return false,
+                Poll::Pending => {}
+            }
+            if let Place::Here(work) = std::mem::replace(&mut self.place, Place::Nowhere) {
+                self.place = Place::Lane(self.line.run(work));
+            }
+        }
+        let Place::Lane(task) = &mut self.place else {
             return false;
         };
-        let clock = Clock::start(self.computed);
-        let polled = guest.as_mut().poll(cx);
-        self.computed += clock.elapsed();
-        self.outcome = match polled {
-            Poll::Ready(outcome) => Some(outcome),
-            Poll::Pending if self.computed > self.cpu.0 => Some(Err(Fault::Cpu(self.cpu))),
-            Poll::Pending => return false,
-        };
-        self.guest = None;
+        match Pin::new(task).poll(cx) {
+            Poll::Ready(outcome) => self.end(outcome.unwrap_or_else(|| Err(Fault::Host("it panicked".to_owned())))),
+            Poll::Pending => false,
+        }
+    }
+
+    fn end(&mut self, outcome: Result<(), Fault>) -> bool {
+        (self.place, self.outcome) = (Place::Nowhere, Some(outcome));
         true
     }
 }
 
-/// What a poll is timed by. The wall clock costs next to nothing but counts the time in which the thread did not run; the
-/// thread's own clock is a system call and counts only work. Requests that compute little never pay for the second.
-enum Clock {
-    Wall(Instant),
-    Thread(Duration),
+impl Work {
+    fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let clock = Clock::start();
+        let polled = self.guest.as_mut().poll(cx);
+        let time = clock.elapsed();
+        self.computed += time;
+        self.line.computed(time);
+        match polled {
+            Poll::Pending if self.computed > self.cpu.0 => Poll::Ready(Err(Fault::Cpu(self.cpu))),
+            polled => polled,
+        }
+    }
 }
 
-/// Computing time from which on it is counted exactly.
-const EXACT_FROM: Duration = Duration::from_millis(20);
+impl Future for Work {
+    type Output = Result<(), Fault>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_once(cx)
+    }
+}
+
+/// What a poll is timed by. The wall clock counts the time in which the thread did not run too, so that on a busy machine a short
+/// guest would pass for one that computes; the thread's own clock is a system call and counts only work. It is asked once where
+/// the wall clock shows that little can have been computed.
+struct Clock {
+    wall: Instant,
+    thread: Duration,
+}
+
+/// Up to this the wall clock will do.
+const LITTLE: Duration = Duration::from_micros(300);
 
 impl Clock {
-    fn start(computed: Duration) -> Self {
-        if computed < EXACT_FROM { Self::Wall(Instant::now()) } else { Self::Thread(thread_time()) }
+    fn start() -> Self {
+        Self { wall: Instant::now(), thread: thread_time() }
     }
 
     fn elapsed(&self) -> Duration {
-        match self {
-            Self::Wall(begun) => begun.elapsed(),
-            Self::Thread(begun) => thread_time().saturating_sub(*begun),
-        }
+        let wall = self.wall.elapsed();
+        if wall < LITTLE { wall } else { thread_time().saturating_sub(self.thread) }
     }
 }
 
@@ -102,7 +160,7 @@ impl Future for Running {
         match self.outcome.take() {
             Some(outcome) => Poll::Ready(outcome),
             // Ended and told before: only a second look after the end comes here.
-            None if self.guest.is_none() => Poll::Ready(Ok(())),
+            None if !self.is_at_work() => Poll::Ready(Ok(())),
             None => Poll::Pending,
         }
     }

@@ -17,7 +17,7 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamResult},
 };
 
-use crate::telemetry::{GuestLevel, GuestLine, GuestLines, GuestStream, RevisionMetrics};
+use crate::telemetry::{GuestLevel, GuestLine, GuestLines, GuestStream, Renewal, RevisionMetrics};
 
 /// The longest line that is kept whole.
 const LINE_MAX: usize = 4 << 10;
@@ -84,6 +84,11 @@ impl GuestLog {
     pub(crate) fn tail(&self) -> Vec<String> {
         self.flush();
         self.state().tail.iter().cloned().collect()
+    }
+
+    /// Counts that the instance ended before its time, and why.
+    pub(crate) fn renewed(&self, reason: Renewal) {
+        self.state().sink.metrics.service().renewed(reason);
     }
 
     pub(crate) fn stdout(&self) -> Stdio {

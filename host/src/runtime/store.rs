@@ -1,7 +1,10 @@
 //! What the host keeps for one instance while it lives.
 
 use super::{
+    budget::Account,
     call::Call,
+    clock::Coarse,
+    fault::Fault,
     limiter::MemoryBudget,
     stdio::{GuestLog, GuestSink},
 };
@@ -21,6 +24,7 @@ const RESOURCES_MAX: usize = 512;
 const RESOURCES_LEAKED: usize = RESOURCES_MAX / 2;
 /// Handles of the component model itself, those of a guest's own resources and of its tasks and streams included.
 const HANDLES_MAX: usize = 16 << 10;
+const HANDLES_LEAKED: usize = HANDLES_MAX / 2;
 /// Bytes of values that one host call may take from the guest.
 const HOSTCALL_FUEL: usize = 16 << 20;
 /// Bytes of one header section that a guest may build.
@@ -49,10 +53,13 @@ impl HostState {
         self.memory.begin();
     }
 
-    /// Whether the guest gathers handles that it never drops, or left a call to another host under way: no request may go on
-    /// with what one before it began.
-    pub(super) fn leaks(&mut self) -> bool {
-        self.outbound.is_busy() || self.table.iter_mut().nth(RESOURCES_LEAKED).is_some()
+    /// Whether the guest gathers handles that it never drops, those of the component model's tasks and streams included, or left a
+    /// call to another host under way: no request may go on with what one before it began.
+    pub(super) fn leaks(store: &mut Store<Self>) -> bool {
+        let state = store.data_mut();
+        state.outbound.is_busy()
+            || state.table.iter_mut().nth(RESOURCES_LEAKED).is_some()
+            || store.concurrent_resource_table().is_some_and(|table| table.iter_mut().nth(HANDLES_LEAKED).is_some())
     }
 }
 
@@ -69,14 +76,18 @@ impl WasiHttpView for HostState {
 }
 
 /// A store with its limits in force. `arrange` sets what differs from the bare context: stdin and stdout of a command.
+///
+/// # Errors
+/// Where the host has no room for one more instance of this service.
 pub(crate) fn new_store(
     engine: &Engine,
     service: &ServiceName,
     limits: &Limits,
     sink: &Arc<GuestSink>,
-    outbound: &Arc<OutboundClient>,
+    (account, outbound): (&Arc<Account>, &Arc<OutboundClient>),
     arrange: impl FnOnce(&mut WasiCtxBuilder),
-) -> Store<HostState> {
+) -> Result<Store<HostState>, Fault> {
+    let claim = account.instance().map_err(Fault::Full)?;
     let log = GuestLog::new(sink.clone());
     let mut wasi = WasiCtxBuilder::new();
     wasi.stdout(log.stdout())
@@ -84,7 +95,9 @@ pub(crate) fn new_store(
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
-        .max_random_size(RANDOM_MAX);
+        .max_random_size(RANDOM_MAX)
+        .wall_clock(Coarse)
+        .monotonic_clock(Coarse);
     arrange(&mut wasi);
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES_MAX);
@@ -97,7 +110,7 @@ pub(crate) fn new_store(
         http,
         outbound: OutboundHttp::new(outbound.clone()),
         config: WasiConfigVariables::new(),
-        memory: MemoryBudget::new(limits.memory.as_usize(), sink.metrics.instance()),
+        memory: MemoryBudget::new(limits.memory.as_usize(), claim, sink.metrics.instance()),
         log,
     };
     let mut store = Store::new(engine, state);
@@ -114,5 +127,5 @@ pub(crate) fn new_store(
     // A guest that computes gives way at every tick; whoever polls it counts its time and enforces the deadline.
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
-    store
+    Ok(store)
 }

@@ -1,6 +1,9 @@
 //! The names of all metrics: what each is called, counts and is labelled by. `docs/metrics.md` explains them.
 
-use prometheus::{Counter, Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result};
+use super::labels::{Capability, Limit, OutboundResult, Outcome, Renewal};
+use prometheus::{
+    Counter, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result,
+};
 
 /// Upper bounds of the buckets of a request's time, in seconds: what a guest in memory takes, up to a long stream.
 const REQUEST_BUCKETS: [f64; 17] =
@@ -15,6 +18,7 @@ pub(super) struct Families {
     pub(super) faults: IntCounterVec,
     pub(super) in_flight: IntGaugeVec,
     pub(super) waiting: IntGaugeVec,
+    pub(super) waited: IntCounterVec,
     pub(super) refused: IntCounterVec,
     pub(super) unrouted: IntCounterVec,
     pub(super) swaps: IntCounterVec,
@@ -27,9 +31,13 @@ pub(super) struct Families {
     pub(super) denied: IntCounterVec,
     pub(super) outbound: IntCounterVec,
     pub(super) calls: IntCounterVec,
+    pub(super) renewed: IntCounterVec,
     pub(super) lines: IntCounterVec,
     pub(super) lines_cut: IntCounterVec,
     pub(super) connections: IntGauge,
+    pub(super) connections_full: IntCounter,
+    pub(super) budget: IntGaugeVec,
+    pub(super) budget_used: IntGaugeVec,
     pub(super) process: Process,
     registry: Registry,
 }
@@ -78,6 +86,11 @@ impl Families {
                 &["service", "revision"],
             )?,
             waiting: made.gauges("hotbay_requests_waiting", "Requests that wait for a permit.", &["service", "revision"])?,
+            waited: made.counters(
+                "hotbay_requests_waited_total",
+                "Requests that found no permit of limits.concurrency free.",
+                &["service", "revision"],
+            )?,
             refused: made.counters(
                 "hotbay_requests_refused_total",
                 "Requests that a limit refused before a guest answered them.",
@@ -119,6 +132,11 @@ impl Families {
                 "Calls from service to service, by the class of the status that the caller got.",
                 &["caller", "callee", "code_class"],
             )?,
+            renewed: made.counters(
+                "hotbay_instances_renewed_total",
+                "Instances that were kept and made room for a new one.",
+                &["service", "reason"],
+            )?,
             lines: made.counters("hotbay_guest_lines_total", "Lines that guests wrote.", &["service"])?,
             lines_cut: made.counters(
                 "hotbay_guest_lines_cut_total",
@@ -126,6 +144,12 @@ impl Families {
                 &["service"],
             )?,
             connections: made.gauge("hotbay_connections", "Connections that are open.")?,
+            connections_full: made.registered(IntCounter::new(
+                "hotbay_connections_full_total",
+                "Times that all places for connections were taken and the next had to wait.",
+            ))?,
+            budget: made.gauges("hotbay_budget_limit", "What all services together may have.", &["budget"])?,
+            budget_used: made.gauges("hotbay_budget_used", "What all services together have of it.", &["budget"])?,
             process: Process {
                 cpu: made.registered(Counter::new("process_cpu_seconds_total", "Computing time of the process."))?,
                 resident: made.gauge("process_resident_memory_bytes", "Memory of the process that is resident.")?,
@@ -152,6 +176,7 @@ impl Families {
             let _ = self.faults.remove_label_values(&[service, revision, fault]);
         }
         let _ = self.duration.remove_label_values(&[service, revision]);
+        let _ = self.waited.remove_label_values(&[service, revision]);
     }
 
     /// Forgets what can only be said of a revision that is there.
@@ -169,17 +194,20 @@ impl Families {
     }
 
     /// Forgets what is told of this service as a whole.
-    pub(super) fn forget_service(&self, service: &str, limits: &[&str], outcomes: &[&str], results: &[&str], denied: &[&str]) {
-        for limit in limits {
+    pub(super) fn forget_service(&self, service: &str) {
+        for limit in Limit::ALL.map(Limit::as_str) {
             let _ = self.refused.remove_label_values(&[service, limit]);
         }
-        for outcome in outcomes {
+        for renewal in Renewal::ALL.map(Renewal::as_str) {
+            let _ = self.renewed.remove_label_values(&[service, renewal]);
+        }
+        for outcome in Outcome::ALL.map(Outcome::as_str) {
             let _ = self.swaps.remove_label_values(&[service, outcome]);
         }
-        for result in results {
+        for result in OutboundResult::ALL.map(OutboundResult::as_str) {
             let _ = self.outbound.remove_label_values(&[service, result]);
         }
-        for capability in denied {
+        for capability in Capability::ALL.map(Capability::as_str) {
             let _ = self.denied.remove_label_values(&[service, capability]);
         }
         for counters in [&self.rejects, &self.lines, &self.lines_cut] {

@@ -6,13 +6,17 @@
 use super::{
     call_metrics::CallMetrics,
     families::Families,
+    labels::{Capability, Limit, OutboundResult, Outcome, Renewal, Unrouted},
     process,
     revision_metrics::{CLASSES, FaultKind, RevisionMetrics, Vitals},
 };
 use prometheus::{IntCounter, IntGauge, TextEncoder};
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -27,6 +31,7 @@ pub struct Metrics {
     pub(super) families: Families,
     unrouted: [(Unrouted, IntCounter); Unrouted::ALL.len()],
     alive: Mutex<Alive>,
+    budgets: Mutex<Vec<Arc<Budgeted>>>,
 }
 
 /// Who counts at this moment, by the labels.
@@ -47,134 +52,33 @@ enum Ended {
     Calls(String, String),
 }
 
-/// Why a request reached no revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unrouted {
-    /// 404.
-    NoRoute,
-    /// 405.
-    Method,
-    /// 503: the bay has not been read to its end.
-    Starting,
-    /// 503: the service has no good revision.
-    NoRevision,
-    /// 400.
-    BadRequest,
-    /// 431.
-    HeaderSize,
+/// Something of which all services together may have so much, and how much they have.
+#[derive(Debug)]
+pub struct Budgeted {
+    name: &'static str,
+    limit: u64,
+    used: AtomicU64,
 }
 
-impl Unrouted {
-    const ALL: [Self; 6] = [Self::NoRoute, Self::Method, Self::Starting, Self::NoRevision, Self::BadRequest, Self::HeaderSize];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::NoRoute => "no_route",
-            Self::Method => "method",
-            Self::Starting => "starting",
-            Self::NoRevision => "no_revision",
-            Self::BadRequest => "bad_request",
-            Self::HeaderSize => "header_size",
-        }
+impl Budgeted {
+    /// How much there is.
+    pub fn limit(&self) -> u64 {
+        self.limit
     }
-}
 
-/// The limit that refused a request, by the name of its setting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
-    /// `limits.queue`.
-    Queue,
-    /// `limits.queue_wait`.
-    QueueWait,
-    /// `limits.request_body`.
-    RequestBody,
-    /// `pool.instances`.
-    Pool,
-}
-
-impl Limit {
-    const ALL: [Self; 4] = [Self::Queue, Self::QueueWait, Self::RequestBody, Self::Pool];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Queue => "queue",
-            Self::QueueWait => "queue_wait",
-            Self::RequestBody => "request_body",
-            Self::Pool => "pool_instances",
-        }
+    /// How much is used.
+    pub fn used(&self) -> u64 {
+        self.used.load(Relaxed)
     }
-}
 
-/// How a request of a guest to another host ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutboundResult {
-    /// It was answered, and the answer was read to its end or let go.
-    Answered,
-    /// There was no connection, or it broke, or what came was no answer.
-    Failed,
-    /// Something took too long.
-    Timeout,
-    /// A bound of `[outbound]`.
-    Limit,
-    /// Its guest ended, or dropped it, before there was an answer.
-    Abandoned,
-}
-
-impl OutboundResult {
-    const ALL: [Self; 5] = [Self::Answered, Self::Failed, Self::Timeout, Self::Limit, Self::Abandoned];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::Failed => "failed",
-            Self::Timeout => "timeout",
-            Self::Limit => "limit",
-            Self::Abandoned => "abandoned",
-        }
+    /// So much more is used. Returns how much it is now.
+    pub fn add(&self, amount: u64) -> u64 {
+        self.used.fetch_add(amount, Relaxed).saturating_add(amount)
     }
-}
 
-/// What a guest can be denied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Capability {
-    /// `grants.http`.
-    Http,
-    /// `grants.calls`.
-    Calls,
-}
-
-impl Capability {
-    const ALL: [Self; 2] = [Self::Http, Self::Calls];
-
-    /// The value of the label `capability`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Calls => "calls",
-        }
-    }
-}
-
-/// How a swap ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// New requests run on it.
-    Published,
-    /// It will not serve.
-    Rejected,
-    /// It served, and failed too often.
-    RolledBack,
-}
-
-impl Outcome {
-    const ALL: [Self; 3] = [Self::Published, Self::Rejected, Self::RolledBack];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Published => "published",
-            Self::Rejected => "rejected",
-            Self::RolledBack => "rolled-back",
-        }
+    /// So much less is used.
+    pub fn sub(&self, amount: u64) {
+        self.used.fetch_sub(amount, Relaxed);
     }
 }
 
@@ -185,6 +89,7 @@ pub struct ServiceMetrics {
     refused: [(Limit, IntCounter); Limit::ALL.len()],
     denied: [(Capability, IntCounter); Capability::ALL.len()],
     outbound: [(OutboundResult, IntCounter); OutboundResult::ALL.len()],
+    renewed: [(Renewal, IntCounter); Renewal::ALL.len()],
     lines: IntCounter,
     lines_cut: IntCounter,
 }
@@ -195,7 +100,8 @@ impl ServiceMetrics {
         &self.name
     }
 
-    pub(super) fn refused(&self, limit: Limit) {
+    /// Counts a request that a limit refused.
+    pub fn refused(&self, limit: Limit) {
         count(&self.refused, limit);
     }
 
@@ -212,6 +118,16 @@ impl ServiceMetrics {
     /// Counts a request to another host that has ended.
     pub fn asked(&self, result: OutboundResult) {
         count(&self.outbound, result);
+    }
+
+    /// How many requests a limit refused.
+    pub fn refusals(&self, limit: Limit) -> u64 {
+        self.refused.iter().find(|(one, _)| *one == limit).map_or(0, |(_, counter)| counter.get())
+    }
+
+    /// Counts an instance that was renewed.
+    pub fn renewed(&self, reason: Renewal) {
+        count(&self.renewed, reason);
     }
 
     /// Counts a line that a guest wrote.
@@ -240,6 +156,17 @@ impl Drop for Connected {
     }
 }
 
+/// What is told of connections that wait because there are as many as there may be.
+#[derive(Clone)]
+pub struct ConnectionsFull(IntCounter);
+
+impl ConnectionsFull {
+    /// One waits.
+    pub fn count(&self) {
+        self.0.inc();
+    }
+}
+
 impl Metrics {
     /// Nothing counted yet.
     ///
@@ -249,7 +176,14 @@ impl Metrics {
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let families = Families::new(env!("CARGO_PKG_VERSION"), started.as_secs_f64())?;
         let unrouted = Unrouted::ALL.map(|reason| (reason, families.unrouted.with_label_values(&[reason.as_str()])));
-        Ok(Self { families, unrouted, alive: Mutex::default() })
+        Ok(Self { families, unrouted, alive: Mutex::default(), budgets: Mutex::default() })
+    }
+
+    /// Something of which all services together may have `limit`, told under `name`.
+    pub fn budget(&self, name: &'static str, limit: u64) -> Arc<Budgeted> {
+        let made = Arc::new(Budgeted { name, limit, used: AtomicU64::new(0) });
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner).push(made.clone());
+        made
     }
 
     /// What is counted of the service `name`.
@@ -275,6 +209,7 @@ impl Metrics {
             denied: Capability::ALL
                 .map(|capability| (capability, families.denied.with_label_values(&[name, capability.as_str()]))),
             outbound: OutboundResult::ALL.map(|result| (result, families.outbound.with_label_values(&[name, result.as_str()]))),
+            renewed: Renewal::ALL.map(|reason| (reason, families.renewed.with_label_values(&[name, reason.as_str()]))),
             lines: families.lines.with_label_values(&[name]),
             lines_cut: families.lines_cut.with_label_values(&[name]),
         });
@@ -304,6 +239,11 @@ impl Metrics {
         Connected(connections)
     }
 
+    /// Counts connections that had to wait.
+    pub fn connections_full(&self) -> ConnectionsFull {
+        ConnectionsFull(self.families.connections_full.clone())
+    }
+
     /// Counts how a swap ended. A file whose name is no service's is counted without one: such names are not bounded.
     pub fn swapped(&self, service: &str, outcome: Outcome) {
         let alive = self.alive();
@@ -328,6 +268,11 @@ impl Metrics {
         // Let go of after the lock: the last to let go ends a series, under the lock.
         let counted = self.read(&alive);
         process::read(&self.families.process);
+        for budget in self.budgets.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let shown = |amount| i64::try_from(amount).unwrap_or(i64::MAX);
+            self.families.budget.with_label_values(&[budget.name]).set(shown(budget.limit));
+            self.families.budget_used.with_label_values(&[budget.name]).set(shown(budget.used()));
+        }
         let families = self.families.gather();
         for ended in alive.ended.drain(..) {
             self.forget(&ended);
@@ -425,15 +370,7 @@ impl Metrics {
 
     fn forget(&self, ended: &Ended) {
         match ended {
-            Ended::Service(name) => {
-                self.families.forget_service(
-                    name,
-                    &Limit::ALL.map(Limit::as_str),
-                    &Outcome::ALL.map(Outcome::as_str),
-                    &OutboundResult::ALL.map(OutboundResult::as_str),
-                    &Capability::ALL.map(Capability::as_str),
-                );
-            }
+            Ended::Service(name) => self.families.forget_service(name),
             Ended::Calls(caller, callee) => self.families.forget_calls(caller, callee, &CLASSES),
             Ended::Revision(service, revision) => {
                 self.families.forget_revision(service, revision, &CLASSES, &FaultKind::ALL.map(FaultKind::as_str));

@@ -9,23 +9,28 @@
 //! | `hotbay::denied` | calls of guests that are not granted |
 //! | `hotbay::outbound` | requests of guests to other hosts that failed |
 //! | `hotbay::calls` | calls to services that are not there |
+//! | `hotbay::budget` | what all services share is used up; at most a line a second for each budget |
 //!
 //! Fields: `service`, `revision` (12 hex digits), `request_id`, `state`, `took_us` (microseconds), `method`, `path`, `status`,
-//! `sent` (bytes of the response body), `caller` (the service that made the request), `reason`, `remedy`; of guests `stream`, `context` and `cut` (lines); of calls to other hosts and services
-//! `capability` and `authority`; of orders `order`, `peer` and `wait`; of the host `bay`, `state`, `error`, `signal`, `connections`; of a
+//! `sent` (bytes of the response body), `caller` (the service that made the request), `reason`, `remedy`; of guests `stream`,
+//! `context` and `cut` (lines); of calls to other hosts and services `capability` and `authority`; of budgets `limit`, `used`,
+//! `whole`, `own` and `refused`; of orders `order`, `peer` and `wait`; of the host `bay`, `state`, `error`, `signal`, `connections`;
+//! of a
 //! hand-over `process` and `version` of the other host, `bound` and `configured` addresses.
 
 mod batch;
 mod call_metrics;
 mod families;
 mod guest_lines;
+mod labels;
 mod metrics;
 mod process;
 mod revision_metrics;
 
 pub use call_metrics::CallMetrics;
 pub use guest_lines::{GuestLevel, GuestLine, GuestLines, GuestStream};
-pub use metrics::{Capability, Connected, Limit, METRICS_TYPE, Metrics, OutboundResult, Outcome, ServiceMetrics, Unrouted};
+pub use labels::{Capability, Limit, OutboundResult, Outcome, Renewal, Unrouted};
+pub use metrics::{Budgeted, Connected, ConnectionsFull, METRICS_TYPE, Metrics, ServiceMetrics};
 pub use revision_metrics::{FaultKind, InstanceMetrics, RevisionMetrics, Vitals};
 
 use batch::{Batch, Batches};

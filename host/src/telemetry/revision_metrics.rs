@@ -1,6 +1,9 @@
 //! What is counted of one revision. Its handles are looked up once, so that a request only adds.
 
-use super::metrics::{Limit, Metrics, ServiceMetrics, count};
+use super::{
+    labels::Limit,
+    metrics::{Metrics, ServiceMetrics, count},
+};
 use prometheus::{Histogram, IntCounter, core::Metric};
 use std::{
     fmt,
@@ -36,7 +39,7 @@ pub enum FaultKind {
     /// What it gave is no response.
     Protocol,
     /// `limits.response_body`.
-    ResponseTooLarge,
+    ResponseBody,
     /// Something of the host failed while it ran.
     Host,
 }
@@ -51,7 +54,7 @@ impl FaultKind {
         Self::NoResponse,
         Self::Error,
         Self::Protocol,
-        Self::ResponseTooLarge,
+        Self::ResponseBody,
         Self::Host,
     ];
 
@@ -71,7 +74,7 @@ impl FaultKind {
             Self::NoResponse => "no_response",
             Self::Error => "error",
             Self::Protocol => "protocol",
-            Self::ResponseTooLarge => "response_too_large",
+            Self::ResponseBody => "response_body",
             Self::Host => "host",
         }
     }
@@ -108,6 +111,7 @@ pub struct RevisionMetrics {
     by_class: [IntCounter; CLASSES.len()],
     by_fault: [(FaultKind, IntCounter); FaultKind::ALL.len()],
     duration: Histogram,
+    waited: IntCounter,
     // The series may be shared with an earlier load of the same build; these are of this one alone.
     requests: AtomicU64,
     faults: AtomicU64,
@@ -129,6 +133,7 @@ impl RevisionMetrics {
             by_class: CLASSES.map(|class| families.requests.with_label_values(&[name, revision, class])),
             by_fault: FaultKind::ALL.map(|fault| (fault, families.faults.with_label_values(&[name, revision, fault.as_str()]))),
             duration,
+            waited: families.waited.with_label_values(&[name, revision]),
             requests: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             blamed: AtomicU64::new(0),
@@ -177,9 +182,24 @@ impl RevisionMetrics {
         self.service.refused(limit);
     }
 
+    /// Counts a request that found no permit free.
+    pub fn must_wait(&self) {
+        self.waited.inc();
+    }
+
+    /// Requests that found no permit free. Over all loads of the same build that are there.
+    pub fn waited(&self) -> u64 {
+        self.waited.get()
+    }
+
     /// Requests of this revision that have ended.
     pub fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
+    }
+
+    /// How often a guest of this revision failed by `fault`. Over all loads of the same build that are there.
+    pub fn faults_by(&self, fault: FaultKind) -> u64 {
+        self.by_fault.iter().find(|(one, _)| *one == fault).map_or(0, |(_, counter)| counter.get())
     }
 
     /// Faults of this revision.

@@ -7,11 +7,11 @@
 mod record;
 
 pub use record::{Came, End, Ended, Entry, Files};
-pub(super) use record::{Intended, good};
+pub(super) use record::{Intended, Publication, good};
 
 use crate::{
     config::HistoryConfig,
-    deploy::bay::read_build,
+    deploy::{bay::read_build, verdict::Counts},
     fault_point,
     runtime::{Build, Digest},
     state::{Lock, make_private, open_own, refuse_unless_own, remove_if_there, sweep, write_whole},
@@ -85,21 +85,21 @@ impl History {
     }
 
     /// Remembers that a revision was published, and keeps its build.
-    pub(super) fn published(&self, name: &str, build: &Build, files: Files, came: Came) {
+    pub(super) fn published(&self, name: &str, build: &Build, publication: Publication) {
         self.note("a revision could not be remembered; it cannot be rolled back to", name, |folder| {
             folder.keep_build(build)?;
             fault_point::reached("build-kept");
-            let changed = folder.change(name, |record| record.publish(files, came, SystemTime::now()))?;
+            let changed = folder.change(name, |record| record.publish(publication, SystemTime::now()))?;
             fault_point::reached("remembered");
             // Reads every record; a restart that goes on with the same revisions needs none of it.
             if changed { folder.tidy() } else { Ok(()) }
         });
     }
 
-    /// Remembers that the revision of these files ceases to serve.
-    pub(super) fn ended(&self, name: &str, files: &Files, end: End) {
+    /// Remembers that the revision of these files ceases to serve, and how it fared.
+    pub(super) fn ended(&self, name: &str, files: &Files, end: End, counts: Counts) {
         self.note("the end of a revision could not be remembered", name, |folder| {
-            folder.change(name, |record| record.end(files, end, SystemTime::now())).map(drop)
+            folder.change(name, |record| record.end(files, end, counts, SystemTime::now())).map(drop)
         });
     }
 
@@ -346,7 +346,9 @@ mod tests {
     }
 
     fn publish(history: &History, name: &str, build: &Build) {
-        history.published(name, build, Files::of(build, None), Came::Bay);
+        let publication =
+            Publication { files: Files::of(build, None), came: Came::Bay, repeats: None, replaced: Counts::default() };
+        history.published(name, build, publication);
     }
 
     fn digests(history: &History, name: &str) -> Vec<Digest> {
@@ -412,14 +414,14 @@ mod tests {
         let history = opened(folder.path(), 10, 1000);
         publish(&history, "a", &build("good"));
         publish(&history, "a", &build("bad"));
-        history.ended("a", &Files::of(&build("bad"), None), End::RolledBack("it failed".to_owned()));
-        let good = || {
+        history.ended("a", &Files::of(&build("bad"), None), End::RolledBack("it failed".to_owned()), Counts::default());
+        let last_good = || {
             let entries = history.to_fall_back_to("a");
-            record::good(&entries, Entry::files).iter().map(|entry| entry.digest).collect::<Vec<_>>()
+            good(&entries, Entry::files).iter().map(|entry| entry.digest).collect::<Vec<_>>()
         };
-        assert_eq!(good(), [*build("good").digest()]);
+        assert_eq!(last_good(), [*build("good").digest()]);
         history.missing(&BTreeSet::new());
-        assert_eq!(good().len(), 1, "it was gone back from before, and not taken out");
+        assert_eq!(last_good().len(), 1, "it was gone back from before, and not taken out");
         publish(&history, "a", &build("good"));
         history.missing(&BTreeSet::new());
         assert_eq!(history.to_fall_back_to("a"), []);

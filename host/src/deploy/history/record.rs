@@ -1,7 +1,8 @@
 //! What is remembered of one service: its revisions in the order of their publication, as one JSON document.
 
 use crate::{
-    deploy::bay::Stamps,
+    config::RollbackPolicy,
+    deploy::{bay::Stamps, verdict::Counts},
     runtime::{Build, Digest},
 };
 use bytes::Bytes;
@@ -82,6 +83,15 @@ pub struct Entry {
     pub since: SystemTime,
     /// How long it had served before `since`, in milliseconds.
     pub served_ms: u64,
+    /// Its requests that had ended when it ceased to serve, as far as its hosts could write that down.
+    #[serde(default)]
+    pub requests: u64,
+    /// Those of them that ended in a fault that was the guest's alone.
+    #[serde(default)]
+    pub faults: u64,
+    /// The number of the publication that it repeats, where somebody or the host went back to it.
+    #[serde(default)]
+    pub repeats: Option<u64>,
     /// When and how it ceased to serve; none for the one that serves, and for one whose host was killed.
     #[serde(default)]
     pub ended: Option<Ended>,
@@ -106,6 +116,17 @@ impl Entry {
         Duration::from_millis(self.served_ms) + until.duration_since(self.since).unwrap_or_default()
     }
 
+    /// The number of the publication that it is, or that it repeats.
+    pub(crate) fn origin(&self) -> u64 {
+        self.repeats.unwrap_or(self.number)
+    }
+
+    /// Whether it was asked often enough for `policy` to tell, and did not fail.
+    pub(in crate::deploy) fn is_proven(&self, policy: &RollbackPolicy) -> bool {
+        let Self { requests, faults, .. } = *self;
+        requests >= u64::from(policy.min_requests.0) && !policy.faults.is_reached_by(faults, requests)
+    }
+
     /// What it was made of.
     pub(crate) fn files(&self) -> Files {
         Files { digest: self.digest, size: self.size, settings: self.settings.clone() }
@@ -114,6 +135,12 @@ impl Entry {
     /// Whether these files make this revision.
     pub(crate) fn is_of(&self, files: &Files) -> bool {
         self.digest == files.digest && self.settings == files.settings
+    }
+
+    /// Adds what was counted since the last time.
+    fn count(&mut self, counts: Counts) {
+        self.requests = self.requests.saturating_add(counts.requests);
+        self.faults = self.faults.saturating_add(counts.faults);
     }
 
     /// Why it was gone back from, and when, if that is how it ended.
@@ -161,6 +188,17 @@ impl Files {
     }
 }
 
+/// What is remembered when a revision is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::deploy) struct Publication {
+    pub(in crate::deploy) files: Files,
+    pub(in crate::deploy) came: Came,
+    /// The publication that it repeats.
+    pub(in crate::deploy) repeats: Option<u64>,
+    /// How what it replaced has fared.
+    pub(in crate::deploy) replaced: Counts,
+}
+
 /// A change of both files of a service that was begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::deploy) struct Intended {
@@ -204,8 +242,9 @@ impl Record {
         Ok(serde_json::to_vec_pretty(&current)?)
     }
 
-    /// Remembers a publication at `now`.
-    pub(super) fn publish(&mut self, files: Files, came: Came, now: SystemTime) {
+    /// Remembers a publication at `now`; `replaced` is how the revision before it fared.
+    pub(super) fn publish(&mut self, publication: Publication, now: SystemTime) {
+        let Publication { files, came, repeats, replaced } = publication;
         if let Some(last) = self.entries.last_mut()
             && last.is_of(&files)
             // Without an end: the host was killed, or another one took over. It has served all the while as far as is known.
@@ -219,25 +258,39 @@ impl Record {
         }
         for serving in self.entries.iter_mut().filter(|entry| entry.ended.is_none()) {
             serving.ended = Some(Ended { at: now, end: End::Replaced });
+            serving.count(replaced);
         }
-        self.append(files, came, now);
+        self.append(files, came, repeats, now);
     }
 
-    fn append(&mut self, files: Files, came: Came, now: SystemTime) {
+    fn append(&mut self, files: Files, came: Came, repeats: Option<u64>, now: SystemTime) {
         let Files { digest, size, settings } = files;
         self.published = self.published.saturating_add(1);
-        let number = self.published;
-        self.entries.push(Entry { number, digest, size, settings, came, published: now, since: now, served_ms: 0, ended: None });
+        self.entries.push(Entry {
+            number: self.published,
+            digest,
+            size,
+            settings,
+            came,
+            published: now,
+            since: now,
+            served_ms: 0,
+            requests: 0,
+            faults: 0,
+            repeats,
+            ended: None,
+        });
     }
 
     /// Remembers that the revision of these files ceases to serve at `now`. One whose publication could not be remembered, and that
     /// must not come back, is remembered with its end.
-    pub(super) fn end(&mut self, files: &Files, end: End, now: SystemTime) {
+    pub(super) fn end(&mut self, files: &Files, end: End, counts: Counts, now: SystemTime) {
         let is_there = self.entries.iter().any(|entry| entry.is_of(files));
         if !is_there && matches!(end, End::RolledBack(_)) {
-            self.append(files.clone(), Came::Bay, now);
+            self.append(files.clone(), Came::Bay, None, now);
         }
         if let Some(entry) = self.entries.iter_mut().rev().find(|entry| entry.is_of(files)) {
+            entry.count(counts);
             match &mut entry.ended {
                 None => entry.ended = Some(Ended { at: now, end }),
                 // What was told while another host ended in the middle of it.
@@ -277,8 +330,15 @@ impl Record {
         self.entries.iter().find(|entry| entry.ended.is_some()).map(|entry| entry.published)
     }
 
+    /// Rather one that was published again later: to go back to and fro must not cost what else there is.
     pub(super) fn forget_oldest(&mut self) {
-        if let Some(oldest) = self.entries.iter().position(|entry| entry.ended.is_some()) {
+        let is_idle = |entry: &Entry| entry.ended.is_some();
+        let is_repeated = |(position, entry): (usize, &Entry)| {
+            let mut later = self.entries.iter().skip(position.saturating_add(1));
+            is_idle(entry) && later.any(|later| later.is_of(&entry.files()))
+        };
+        let repeated = self.entries.iter().enumerate().position(is_repeated);
+        if let Some(oldest) = repeated.or_else(|| self.entries.iter().position(is_idle)) {
             self.entries.remove(oldest);
         }
     }
@@ -312,6 +372,14 @@ mod tests {
         Files { settings: settings.map(str::to_owned), ..Files::of(&build, None) }
     }
 
+    fn publish(record: &mut Record, files: Files, came: Came, now: SystemTime) {
+        record.publish(Publication { files, came, repeats: None, replaced: Counts::default() }, now);
+    }
+
+    fn end(record: &mut Record, build: &str, end: End, now: SystemTime) {
+        record.end(&files(build, None), end, Counts { requests: 1, faults: 0 }, now);
+    }
+
     fn numbers(record: &Record) -> Vec<u64> {
         good(&record.entries, Entry::files).iter().map(|entry| entry.number).collect()
     }
@@ -323,9 +391,9 @@ mod tests {
     #[test]
     fn it_reads_what_it_wrote_and_leaves_a_later_layout_alone() {
         let mut record = Record::default();
-        record.publish(files("a", Some("[limits]\n")), Came::Bay, at(1));
-        record.publish(files("b", None), Came::Deploy, at(2));
-        record.end(&files("b", None), End::RolledBack("9 of 10 failed".to_owned()), at(4));
+        publish(&mut record, files("a", Some("[limits]\n")), Came::Bay, at(1));
+        publish(&mut record, files("b", None), Came::Deploy, at(2));
+        end(&mut record, "b", End::RolledBack("9 of 10 failed".to_owned()), at(4));
         record.intended = Some(Intended { files: files("a", None), before: Stamps::default() });
         let read = Record::parse(&record.text().unwrap()).unwrap();
         assert_eq!((&read.entries, &read.intended), (&record.entries, &record.intended));
@@ -338,38 +406,38 @@ mod tests {
     #[test]
     fn a_restart_goes_on_with_the_same_entry() {
         let mut record = Record::default();
-        record.publish(files("a", None), Came::Bay, at(10));
-        record.end(&files("a", None), End::HostEnded, at(20));
-        record.publish(files("a", None), Came::Bay, at(100));
-        record.end(&files("a", None), End::Removed, at(105));
+        publish(&mut record, files("a", None), Came::Bay, at(10));
+        end(&mut record, "a", End::HostEnded, at(20));
+        publish(&mut record, files("a", None), Came::Bay, at(100));
+        end(&mut record, "a", End::Removed, at(105));
         assert_eq!(record.entries.len(), 1);
         assert_eq!(record.entries[0].served(), Duration::from_secs(15));
-        record.publish(files("a", None), Came::Bay, at(200));
+        publish(&mut record, files("a", None), Came::Bay, at(200));
         assert_eq!(record.entries.len(), 2, "what was removed and comes back is another publication");
     }
 
     #[test]
     fn the_end_of_one_that_could_not_be_remembered_is_its_own() {
         let mut record = Record::default();
-        record.publish(files("a", None), Came::Bay, at(1));
-        record.end(&files("b", None), End::Removed, at(2));
+        publish(&mut record, files("a", None), Came::Bay, at(1));
+        end(&mut record, "b", End::Removed, at(2));
         assert_eq!(record.entries[0].ended, None, "another one ended");
-        record.end(&files("b", None), End::RolledBack("it failed".to_owned()), at(3));
+        end(&mut record, "b", End::RolledBack("it failed".to_owned()), at(3));
         assert_eq!(record.entries[1].fault(), Some(("it failed", at(3))));
         assert_eq!(numbers(&record), [1]);
-        record.end(&files("a", None), End::HostEnded, at(4));
-        record.end(&files("a", None), End::RolledBack("it failed too".to_owned()), at(5));
+        end(&mut record, "a", End::HostEnded, at(4));
+        end(&mut record, "a", End::RolledBack("it failed too".to_owned()), at(5));
         assert_eq!(numbers(&record), [0; 0]);
     }
 
     #[test]
     fn a_revision_is_as_good_as_it_was_the_last_time() {
         let mut record = Record::default();
-        let order = |record: &mut Record, build, second| record.publish(files(build, None), Came::Bay, at(second));
+        let order = |record: &mut Record, build, second| publish(record, files(build, None), Came::Bay, at(second));
         for (build, second) in [("a", 1), ("b", 2), ("a", 3), ("b", 4)] {
             order(&mut record, build, second);
         }
-        record.end(&files("b", None), End::RolledBack("by an order".to_owned()), at(5));
+        end(&mut record, "b", End::RolledBack("by an order".to_owned()), at(5));
         order(&mut record, "a", 5);
         assert_eq!(numbers(&record), [5]);
         order(&mut record, "b", 6);
@@ -379,17 +447,27 @@ mod tests {
     #[test]
     fn another_text_of_the_same_revision_is_no_publication() {
         let mut record = Record::default();
-        record.publish(files("a", None), Came::Bay, at(1));
+        publish(&mut record, files("a", None), Came::Bay, at(1));
         record.reword(&files("a", None), Some("# a comment".to_owned()));
-        record.publish(files("a", Some("# a comment")), Came::Bay, at(2));
+        publish(&mut record, files("a", Some("# a comment")), Came::Bay, at(2));
         assert_eq!(record.entries.len(), 1);
+    }
+
+    #[test]
+    fn going_to_and_fro_pushes_nothing_else_out() {
+        let mut record = Record::default();
+        for (second, build) in ["a", "b", "c", "b", "c", "b", "c"].into_iter().enumerate() {
+            publish(&mut record, files(build, None), Came::Bay, at(second as u64));
+        }
+        record.trim(2);
+        assert_eq!(numbers(&record), [7, 6, 1]);
     }
 
     #[test]
     fn the_serving_one_is_never_forgotten() {
         let mut record = Record::default();
         for (second, build) in ["a", "b", "c", "d"].into_iter().enumerate() {
-            record.publish(files(build, None), Came::Bay, at(second as u64));
+            publish(&mut record, files(build, None), Came::Bay, at(second as u64));
         }
         record.trim(2);
         let left: Vec<_> = record.entries.iter().map(|entry| entry.digest).collect();

@@ -21,6 +21,7 @@ fn busy() -> (Arc<Metrics>, Arc<RevisionMetrics>) {
     metrics.unrouted(Unrouted::NoRoute);
     metrics.swapped("probe", Outcome::Published);
     metrics.step("compiling", Duration::from_millis(300));
+    metrics.budget("budget_requests", 100).add(1);
     (metrics, revision)
 }
 
@@ -42,6 +43,8 @@ fn what_was_counted_is_in_the_text() {
         ("hotbay_swaps_total{outcome=\"published\",service=\"probe\"}", "1"),
         ("hotbay_revisions{service=\"probe\"}", "1"),
         ("hotbay_connections", "1"),
+        ("hotbay_budget_limit{budget=\"budget_requests\"}", "100"),
+        ("hotbay_budget_used{budget=\"budget_requests\"}", "1"),
     ] {
         assert_eq!(value(&text, series).as_deref(), Some(wanted), "{series} in\n{text}");
     }
