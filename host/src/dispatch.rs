@@ -3,10 +3,11 @@
 use crate::{
     config::ServiceName,
     registry::{Found, REVISION, Registry, Serving},
-    runtime::{BodyError, Call, Fault, GuestBody, Revision, bounded, invoke},
+    runtime::{BodyError, Call, Fault, GuestBody, Links, Providers, Reject, Revision, bounded, invoke},
     telemetry::Limit,
 };
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Request, Response, Uri, uri::PathAndQuery};
 use http_body::Body;
 use std::sync::{Arc, atomic::Ordering};
@@ -132,21 +133,45 @@ where
     }
 }
 
+/// Calls of functions between services find their revision and their permit as requests do.
+impl Providers for Registry {
+    fn provider(&self, service: &ServiceName) -> Option<Arc<Revision>> {
+        self.table().provider(service).cloned()
+    }
+
+    fn queue(&self, revision: Arc<Revision>) -> BoxFuture<'static, Result<OwnedSemaphorePermit, &'static str>> {
+        Box::pin(async move { admit(&revision).await.map_err(|Overloaded(reason)| reason) })
+    }
+
+    fn check_imports(&self, links: &Arc<Links>) -> Result<(), Reject> {
+        Self::check_imports(self, links)
+    }
+}
+
+/// Why there was no permit.
+struct Overloaded(&'static str);
+
+impl From<Overloaded> for Refusal {
+    fn from(Overloaded(reason): Overloaded) -> Self {
+        Self::Overloaded(reason)
+    }
+}
+
 /// A permit of the service: at once, or after a wait in a bounded, fair queue.
-async fn admit(revision: &Revision) -> Result<OwnedSemaphorePermit, Refusal> {
+async fn admit(revision: &Revision) -> Result<OwnedSemaphorePermit, Overloaded> {
     if let Ok(permit) = revision.permits().clone().try_acquire_owned() {
         return Ok(permit);
     }
     let limits = &revision.settings().limits;
     let Some(_place) = QueuePlace::take(revision) else {
         revision.metrics().refused(Limit::Queue);
-        return Err(Refusal::Overloaded("all permits (limits.concurrency) are taken and the queue (limits.queue) is full"));
+        return Err(Overloaded("all permits (limits.concurrency) are taken and the queue (limits.queue) is full"));
     };
     match tokio::time::timeout(limits.queue_wait.0, revision.permits().clone().acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),
         _ => {
             revision.metrics().refused(Limit::QueueWait);
-            Err(Refusal::Overloaded("no permit was free within limits.queue_wait"))
+            Err(Overloaded("no permit was free within limits.queue_wait"))
         }
     }
 }

@@ -119,6 +119,7 @@ fn bay_remedy(bay: &str, error: &io::Error) -> String {
 pub struct Host {
     config: HostConfig,
     loader: Arc<Loader>,
+    registry: Arc<Registry>,
     observers: Observers,
 }
 
@@ -133,9 +134,13 @@ impl Host {
         let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()))?;
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
         let network = Network::new(config.outbound.clone())?;
-        let loader = Loader::new(Some(&config.state_dir()), &config.pool, config.compile.clone(), observers.clone(), network);
+        let registry = Arc::new(Registry::new());
+        // Weakly, since what it loads goes into the registry.
+        let weak = Arc::downgrade(&registry);
+        let (state, pool, compile) = (config.state_dir(), &config.pool, config.compile.clone());
+        let loader = Loader::new(Some(&state), pool, compile, observers.clone(), network, weak);
         let loader = loader.map_err(|error| RunError::Engine(format!("{error:#}")))?;
-        Ok(Self { config, loader: Arc::new(loader), observers })
+        Ok(Self { config, loader: Arc::new(loader), registry, observers })
     }
 
     /// Serves the bay until the shutdown has begun and what ran has finished, at most for the drain deadline.
@@ -154,9 +159,8 @@ impl Host {
         listening: impl FnOnce() + Send,
         started: impl FnOnce(&[(String, Standing)]) + Send + 'static,
     ) -> Result<(), RunError> {
-        let Self { config, loader, observers } = self;
+        let Self { config, loader, registry, observers } = self;
         let metrics = observers.metrics;
-        let registry = Arc::new(Registry::new());
         let (board, events) = (Arc::new(Board::new()), Arc::new(Events::new(metrics.clone())));
         let history = Arc::new(History::open(&config.state_dir(), &config.bay, config.history.clone(), predecessor.is_some()));
         let parts = Parts {

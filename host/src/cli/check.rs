@@ -6,7 +6,7 @@ use hotbay::{
     RunError,
     config::{BayFile, CompileConfig, Count, OutboundConfig, PoolConfig, ServiceName, Settings},
     deploy::{UNREADABLE_REMEDY, read_build, read_settings_at},
-    runtime::{Binary, Build, Inspection, Kind, Loader, Network, Observers, Reject},
+    runtime::{Binary, Build, Inspection, Kind, Loader, Network, Observers, Reject, nobody},
     telemetry::{GuestLines, Metrics},
 };
 use serde::Serialize;
@@ -52,7 +52,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
         let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()).to_string())?;
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
         let network = Network::new(OutboundConfig::default()).map_err(|error| error.to_string())?;
-        let loader = Loader::new(None, &pool, CompileConfig::default(), observers, network)
+        let loader = Loader::new(None, &pool, CompileConfig::default(), observers, network, nobody())
             .map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
         let loader = Arc::new(loader);
         let mut reports = Vec::new();

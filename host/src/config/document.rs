@@ -6,7 +6,7 @@ use std::fmt;
 /// Sections of DESIGN that later versions bring; named so that nobody believes they hold already.
 const NOT_YET: [&str; 1] = ["cron"];
 /// Likewise keys of `[grants]`.
-const NOT_YET_GRANTED: [&str; 6] = ["calls", "tcp", "keyvalue", "env", "config", "secrets"];
+const NOT_YET_GRANTED: [&str; 5] = ["tcp", "keyvalue", "env", "config", "secrets"];
 
 /// Settings that are not understood: where, what and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,9 @@
 //! `[grants]`: what a service may reach outside itself.
 
-use super::origin::{Host, Origin, OriginError};
+use super::{
+    name::ServiceName,
+    origin::{Host, Origin, OriginError},
+};
 use serde::Deserialize;
 use std::{fmt, net::IpAddr};
 
@@ -9,6 +12,7 @@ use std::{fmt, net::IpAddr};
 #[serde(deny_unknown_fields, default)]
 pub struct Grants {
     http: Vec<HttpGrant>,
+    calls: Vec<ServiceName>,
 }
 
 /// Hosts below this name are services of this host, and not of the network.
@@ -27,9 +31,15 @@ impl Grants {
         self.http.iter().any(|grant| grant.covers(origin))
     }
 
+    /// The services that it may call, in the order in which they are listed.
+    pub fn calls(&self) -> &[ServiceName] {
+        &self.calls
+    }
+
     /// Each one as people write it, with its kind in front.
     pub fn listed(&self) -> Vec<String> {
-        self.http.iter().map(|grant| format!("http {grant}")).collect()
+        let http = self.http.iter().map(|grant| format!("http {grant}"));
+        http.chain(self.calls.iter().map(|service| format!("calls {service}"))).collect()
     }
 }
 
@@ -185,6 +195,15 @@ mod tests {
             assert!(error.contains(reason), "{bad}: {error}");
         }
         assert!(toml::from_str::<Grants>("udp = []").is_err());
+    }
+
+    #[test]
+    fn calls_are_granted_by_the_names_of_services() {
+        let grants: Grants = toml::from_str("calls = ['stock', 'pricing']").unwrap();
+        assert_eq!(grants.calls().iter().map(ServiceName::as_str).collect::<Vec<_>>(), ["stock", "pricing"]);
+        assert_eq!(grants.listed(), ["calls stock", "calls pricing"]);
+        let error = toml::from_str::<Grants>("calls = ['Stock']").unwrap_err();
+        assert!(error.message().contains("service name `Stock`"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::{fmt, sync::Arc};
 const NAME_MAX: usize = 63;
 
 /// The name of a service: `[a-z0-9-]`, 1 to 63 characters, no hyphen at either end. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(try_from = "String")]
 pub struct ServiceName(Arc<str>);
 
 impl ServiceName {
@@ -23,6 +24,14 @@ impl ServiceName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for ServiceName {
+    type Error = NameError;
+
+    fn try_from(name: String) -> Result<Self, NameError> {
+        Self::parse(&name)
     }
 }
 

@@ -387,6 +387,10 @@ impl Swaps {
         if rejected.sighting != *sighting || due {
             return false;
         }
+        if let Some(links) = &rejected.reject.links {
+            // What it waits for has come, or something else is in the way now.
+            return self.check_links(links).is_err_and(|reject| reject.reason == rejected.reject.reason);
+        }
         // Whoever lost a route loads again only once it is free.
         !rejected.contested || self.check_routes(candidate, None).is_err()
     }

@@ -17,6 +17,9 @@ struct Body<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<&'a str>,
+    /// The service that it called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<&'a str>,
     request_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     dev: Option<Dev<'a>>,
@@ -60,11 +63,12 @@ pub(super) struct Problem<'a> {
     reason: String,
     report: Option<&'a Report>,
     allow: Option<&'a str>,
+    provider: Option<&'a str>,
 }
 
 impl<'a> Problem<'a> {
     fn new(status: StatusCode, title: &'static str, detail: &'static str, remedy: &'static str) -> Self {
-        Self { status, title, detail, remedy, reason: String::new(), report: None, allow: None }
+        Self { status, title, detail, remedy, reason: String::new(), report: None, allow: None, provider: None }
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -79,7 +83,9 @@ impl<'a> Problem<'a> {
             backtrace: self.report.map_or(&[], |report| &report.frames),
             output: self.report.map_or(&[], |report| &report.output),
         });
-        let body = Body { title: self.title, status: self.status.as_u16(), detail: self.detail, service, request_id, dev };
+        let provider = self.provider;
+        let body =
+            Body { title: self.title, status: self.status.as_u16(), detail: self.detail, service, provider, request_id, dev };
         // Text and numbers always become JSON.
         let json = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = Response::new(Bytes::from(json));
@@ -191,6 +197,14 @@ impl<'a> Problem<'a> {
             }
             Fault::PoolExhausted => {
                 return Self::unavailable("The host is at its limit.", "raise pool.instances in hotbay.toml");
+            }
+            Fault::Callee(error) => {
+                const REMEDY: &str = "the log says what the service that it calls failed by";
+                let problem = match error.is_unavailable {
+                    true => Self::unavailable("A service that it calls is not available.", REMEDY),
+                    false => Self::new(INTERNAL.0, INTERNAL.1, "A service that it calls failed.", REMEDY),
+                };
+                return Self { provider: Some(&error.provider), ..problem };
             }
             Fault::Retired => return Self::unavailable("The revision was retired.", "try again"),
         };

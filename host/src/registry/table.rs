@@ -1,7 +1,10 @@
 //! The one immutable snapshot that maps requests to revisions.
 
 use super::Serving;
-use crate::config::{HostPattern, Methods, RouteSpec, without_port};
+use crate::{
+    config::{HostPattern, Methods, RouteSpec, ServiceName, without_port},
+    runtime::Revision,
+};
 use http::Method;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -35,6 +38,8 @@ pub struct RouteTable {
     exact: HashMap<String, PathTable>,
     wildcard: HashMap<String, PathTable>,
     any: PathTable,
+    /// Who exports interfaces to other services.
+    providers: HashMap<ServiceName, Arc<Revision>>,
     loading: bool,
 }
 
@@ -43,7 +48,13 @@ struct PathTable(matchit::Router<Vec<Target>>);
 
 impl RouteTable {
     pub(super) fn empty() -> Self {
-        Self { exact: HashMap::new(), wildcard: HashMap::new(), any: PathTable::default(), loading: true }
+        Self {
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+            any: PathTable::default(),
+            providers: HashMap::new(),
+            loading: true,
+        }
     }
 
     pub(super) fn is_loading(&self) -> bool {
@@ -51,14 +62,19 @@ impl RouteTable {
     }
 
     /// Builds the table; the routes have been checked for collisions.
-    pub(super) fn build<'a>(routes: impl Iterator<Item = (&'a Serving, &'a RouteSpec)>, loading: bool) -> Self {
+    pub(super) fn build<'a>(
+        routes: impl Iterator<Item = (&'a Serving, &'a RouteSpec)>,
+        providers: impl Iterator<Item = (&'a ServiceName, &'a Arc<Revision>)>,
+        loading: bool,
+    ) -> Self {
         // One pattern may stand in several routes that differ in their methods; matchit takes each pattern once.
         let mut grouped: BTreeMap<(&HostPattern, &str), Vec<Target>> = BTreeMap::new();
         for (serving, route) in routes {
             let target = Target { serving: serving.clone(), strip: route.strip.clone(), methods: route.methods.clone() };
             grouped.entry((&route.host, route.path.normal())).or_default().push(target);
         }
-        let mut table = Self { loading, ..Self::empty() };
+        let providers = providers.map(|(name, revision)| (name.clone(), revision.clone())).collect();
+        let mut table = Self { providers, loading, ..Self::empty() };
         for ((host, path), targets) in grouped {
             let paths = match host {
                 HostPattern::Any => &mut table.any,
@@ -71,6 +87,11 @@ impl RouteTable {
             }
         }
         table
+    }
+
+    /// The revision that gets calls of `service` by other services, if it exports anything to them.
+    pub fn provider(&self, service: &ServiceName) -> Option<&Arc<Revision>> {
+        self.providers.get(service)
     }
 
     /// Finds the target of a request. `host` may carry a port. The most particular host that has a route for the path decides;
@@ -108,7 +129,7 @@ impl RouteTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ServiceName, Settings};
+    use crate::config::Settings;
 
     fn services(list: &[(&str, &str)]) -> Vec<(Serving, Vec<RouteSpec>)> {
         let service = |(name, settings): &(&str, &str)| {
@@ -120,7 +141,8 @@ mod tests {
     }
 
     fn table(services: &[(Serving, Vec<RouteSpec>)]) -> RouteTable {
-        RouteTable::build(services.iter().flat_map(|(serving, routes)| routes.iter().map(move |route| (serving, route))), false)
+        let routes = services.iter().flat_map(|(serving, routes)| routes.iter().map(move |route| (serving, route)));
+        RouteTable::build(routes, std::iter::empty(), false)
     }
 
     fn hit(table: &RouteTable, host: &str, path: &str, method: Method) -> String {

@@ -54,7 +54,7 @@ pub(super) async fn drive(
     let environment = environment(&parts, &call)?;
     let (written, output) = mpsc::channel(WRITES_MAX);
     let (engine, limits, sink) = (&revision.code.engine, &revision.settings().limits, revision.sink());
-    let mut store = new_store(engine, revision.service(), limits, sink, revision.outbound(), |wasi| {
+    let mut store = new_store(engine, limits, sink, revision.outbound(), revision.peers(), |wasi| {
         wasi.envs(&environment).arg(revision.service().as_str());
         wasi.stdin(AsyncStdinStream::new(Stdin::new(body)));
         wasi.stdout(AsyncStdoutStream::new(WRITE_MAX, Stdout { sender: PollSender::new(written) }));

@@ -1,6 +1,6 @@
 //! How a request ended that the guest did not answer well.
 
-use super::store::HostState;
+use super::{store::HostState, typed_call::CallError};
 use crate::{
     config::{ByteSize, Limits, Span},
     telemetry::FaultKind,
@@ -61,6 +61,9 @@ pub enum Fault {
     /// A library has no HTTP side.
     #[error("this service is a library; it answers no HTTP")]
     Library,
+    /// A service that it called failed.
+    #[error("{0}")]
+    Callee(CallError),
     /// Something of the host.
     #[error("the host failed: {0}")]
     Host(String),
@@ -90,6 +93,7 @@ impl Fault {
             Self::Refused(_) => Some(FaultKind::Error),
             Self::Protocol(_) => Some(FaultKind::Protocol),
             Self::ResponseTooLarge(_) => Some(FaultKind::ResponseTooLarge),
+            Self::Callee(_) => Some(FaultKind::Callee),
             Self::Host(_) => Some(FaultKind::Host),
             Self::RequestTooLarge(_) | Self::BadRequest(_) | Self::PoolExhausted | Self::Retired | Self::Library => None,
         }
@@ -100,6 +104,9 @@ impl Fault {
         let guest = store.data();
         if error.is::<PoolConcurrencyLimitError>() {
             return Self::PoolExhausted;
+        }
+        if let Some(error) = error.downcast_ref::<CallError>() {
+            return Self::Callee(error.clone());
         }
         let report = Report::of(error, guest.log.tail());
         if guest.memory.refused() { Self::Memory { limit: limits.memory, report } } else { Self::Trap(report) }

@@ -8,21 +8,28 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use wasmtime::Store;
+use wasmtime::{Store, component};
 use wasmtime_wasi_http::handler::Proxy;
 
-/// A guest that can take one request at a time.
+/// A guest that can take one request, or one call, at a time.
 pub(crate) struct Instance {
     pub(crate) store: Store<HostState>,
-    pub(crate) proxy: Proxy,
+    pub(crate) guest: component::Instance,
+    /// What takes HTTP requests, if it does.
+    pub(crate) proxy: Option<Proxy>,
     pub(crate) lifecycle: Option<Lifecycle>,
     served: u32,
     idle_since: Instant,
 }
 
 impl Instance {
-    pub(crate) fn new(store: Store<HostState>, proxy: Proxy, lifecycle: Option<Lifecycle>) -> Self {
-        Self { store, proxy, lifecycle, served: 0, idle_since: Instant::now() }
+    pub(crate) fn new(
+        store: Store<HostState>,
+        guest: component::Instance,
+        proxy: Option<Proxy>,
+        lifecycle: Option<Lifecycle>,
+    ) -> Self {
+        Self { store, guest, proxy, lifecycle, served: 0, idle_since: Instant::now() }
     }
 
     /// Ends an instance that was kept: tells the guest, then gives its slot back.

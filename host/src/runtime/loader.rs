@@ -8,15 +8,23 @@ use super::{
     digest::Digest,
     engine::{Engines, Flavour, compatibility},
     fault::Fault,
-    linker::{Kind, LinkError, Linked, Linkers, Surface},
+    linker::{Assembly, Kind, LinkError, Linkers, Surface},
+    links::Links,
     probe::{self, Answer, Unready},
-    revision::{Cold, Drain, Observers, Revision},
+    revision::{Cold, Drain, Observers, Revision, Surroundings},
+    typed_call::Providers,
 };
 use crate::{
     capabilities::Network,
     config::{CompileConfig, PoolConfig, ServiceName, Settings},
 };
-use std::{fs::File, io, os::fd::AsRawFd, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    path::Path,
+    sync::{Arc, Weak},
+};
 use tracing::warn;
 use wasmtime::component::Component;
 
@@ -44,17 +52,24 @@ pub struct Reject {
     pub remedy: String,
     /// How often the same is worth another attempt: never where the build is at fault, again and again where the host is.
     pub retries: u32,
+    /// What it has to do with other services, where that is the reason: worth another attempt once those are others.
+    pub links: Option<Arc<Links>>,
 }
 
 impl Reject {
     /// The build, its settings or its name is at fault.
     pub fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { reason: reason.into(), remedy: remedy.into(), retries: 0 }
+        Self { reason: reason.into(), remedy: remedy.into(), retries: 0, links: None }
     }
 
     /// The host is at fault: worth another attempt with the same files.
     pub fn transient(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { retries: u32::MAX, ..Self::new(reason, remedy) }
+    }
+
+    /// Another service is in the way, or is missing: worth another attempt with the same files when that changes.
+    pub fn of_links(links: &Arc<Links>, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { links: Some(links.clone()), ..Self::new(reason, remedy) }
     }
 }
 
@@ -88,8 +103,7 @@ pub struct Loader {
     linkers: Linkers,
     cache: Cache,
     compiler: Compiler,
-    observers: Observers,
-    network: Arc<Network>,
+    surroundings: Surroundings,
 }
 
 impl Loader {
@@ -103,6 +117,7 @@ impl Loader {
         compile: CompileConfig,
         observers: Observers,
         network: Arc<Network>,
+        providers: Weak<dyn Providers>,
     ) -> wasmtime::Result<Self> {
         let engines = Engines::new(pool)?;
         Ok(Self {
@@ -111,8 +126,7 @@ impl Loader {
             engines,
             cache: state.map_or_else(Cache::none, Cache::open),
             compiler: Compiler::new(compile),
-            observers,
-            network,
+            surroundings: Surroundings { observers, network, providers },
         })
     }
 
@@ -131,9 +145,13 @@ impl Loader {
         enter(Stage::Compiling);
         let (component, flavour) = self.component(build).await?;
         enter(Stage::Linking);
-        let linked = self.linkers.link(&component, flavour)?;
-        probeable(linked.0, &settings)?;
-        let (revision, drained) = self.revision(service, build, settings, &component, linked);
+        let assembly = self.linkers.link(&component, flavour, &settings.grants)?;
+        probeable(assembly.kind, &settings)?;
+        // Before it is warmed, since its start may call.
+        if let Some(providers) = self.surroundings.providers.upgrade() {
+            providers.check_imports(&assembly.links)?;
+        }
+        let (revision, drained) = self.revision(service, build, settings, &component, assembly);
         // The revision's own is the last, and is let go off the async threads.
         drop(component);
         enter(Stage::Warming);
@@ -152,10 +170,10 @@ impl Loader {
             build.binary().map_err(Unfit::clone)?;
             let (component, flavour) = self.component(build).await?;
             seen.surface = Surface::of(&component);
-            let (kind, linked) = self.linkers.link(&component, flavour)?;
-            seen.kind = Some(kind);
-            probeable(kind, &settings)?;
-            let (revision, _) = self.revision(service, build, settings, &component, (kind, linked));
+            let assembly = self.linkers.link(&component, flavour, &settings.grants)?;
+            seen.kind = Some(assembly.kind);
+            probeable(assembly.kind, &settings)?;
+            let (revision, _) = self.revision(service, build, settings, &component, assembly);
             warm(&revision).await
         };
         seen.reject = outcome.await.err();
@@ -168,9 +186,9 @@ impl Loader {
         build: &Build,
         settings: Settings,
         component: &Component,
-        linked: (Kind, Linked),
+        assembly: Assembly,
     ) -> (Arc<Revision>, Drain) {
-        Revision::new(service.clone(), *build.digest(), settings, component, linked, &self.observers, &self.network)
+        Revision::new(service.clone(), *build.digest(), settings, component, assembly, &self.surroundings)
     }
 
     /// The component from the cache, or compiled now.

@@ -2,13 +2,16 @@
 
 use super::{
     digest::Digest,
+    engine::Flavour,
     fault::{Fault, quoted},
     instance::{IdleInstances, Instance},
     lifecycle::LifecycleIndex,
-    linker::{Kind, Linked},
+    linker::{Assembly, Kind, Linked},
+    links::{Interface, Links},
     running::Running,
     stdio::GuestSink,
     store::{HostState, new_store},
+    typed_call::{Callable, Peers, Providers},
 };
 use crate::{
     capabilities::{Network, OutboundClient},
@@ -18,6 +21,7 @@ use crate::{
 use futures::future::join_all;
 use http::HeaderValue;
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
         Arc, Weak,
@@ -29,7 +33,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wasmtime::{
     Engine, Store,
-    component::{Component, InstancePre},
+    component::{Component, ComponentExportIndex, InstancePre},
 };
 
 /// One immutable loaded build: digest, code ready to be instantiated, settings.
@@ -46,6 +50,8 @@ pub struct Revision {
     waiting: Arc<AtomicU32>,
     sink: Arc<GuestSink>,
     outbound: Arc<OutboundClient>,
+    links: Arc<Links>,
+    peers: Arc<Peers>,
     expired: CancellationToken,
     /// Cancels [`Drain::idle`] when the revision is dropped.
     _gone: DropGuard,
@@ -60,11 +66,22 @@ pub struct Observers {
     pub lines: GuestLines,
 }
 
+/// What the host has for all revisions.
+pub(crate) struct Surroundings {
+    pub(super) observers: Observers,
+    pub(super) network: Arc<Network>,
+    pub(super) providers: Weak<dyn Providers>,
+}
+
 /// The part of a revision whose end costs time: machine code and idle instances.
 pub(super) struct Code {
     pub(super) engine: Engine,
     pub(super) linked: Linked,
     pub(super) lifecycle: Option<LifecycleIndex>,
+    /// Whether its guests have an event loop of their own.
+    is_async: bool,
+    /// Functions that other services may call, by interface and name.
+    exports: HashMap<String, HashMap<String, ComponentExportIndex>>,
     pub(super) idle: Option<IdleInstances>,
 }
 
@@ -81,16 +98,23 @@ impl Revision {
         digest: Digest,
         settings: Settings,
         component: &Component,
-        (kind, linked): (Kind, Linked),
-        observers: &Observers,
-        network: &Arc<Network>,
+        Assembly { kind, linked, links, flavour }: Assembly,
+        surroundings: &Surroundings,
     ) -> (Arc<Self>, Drain) {
+        let Surroundings { observers, network, providers } = surroundings;
         let kept = Arc::new(AtomicUsize::new(0));
         let idle = match settings.instances {
             InstancePolicy::Reuse { max_requests, idle } => Some(IdleInstances::new(max_requests, idle, kept.clone())),
             InstancePolicy::Fresh => None,
         };
-        let code = Arc::new(Code { engine: component.engine().clone(), linked, lifecycle: LifecycleIndex::of(component), idle });
+        let code = Arc::new(Code {
+            engine: component.engine().clone(),
+            linked,
+            lifecycle: LifecycleIndex::of(component),
+            is_async: flavour == Flavour::Async,
+            exports: exports(component, &links),
+            idle,
+        });
         let (gone, expired) = (CancellationToken::new(), CancellationToken::new());
         if code.idle.is_some() {
             tokio::spawn(shrink(Arc::downgrade(&code), gone.clone()));
@@ -102,9 +126,12 @@ impl Revision {
         let vitals = Vitals { permits: permits.clone(), concurrency, waiting: waiting.clone(), idle: kept, gone: gone.clone() };
         let metrics = observers.metrics.revision(service.as_str(), &short, vitals);
         let outbound = OutboundClient::new(service.clone(), metrics.service().clone(), settings.grants.clone(), network);
+        let granted = settings.grants.calls().to_vec();
         let revision = Self {
             permits,
             outbound,
+            links,
+            peers: Arc::new(Peers { service: service.clone(), granted, providers: providers.clone() }),
             sink: Arc::new(GuestSink { metrics, lines: observers.lines.clone() }),
             // Hex digits are always a header value.
             header: HeaderValue::from_str(&short).unwrap_or(HeaderValue::from_static("")),
@@ -170,6 +197,27 @@ impl Revision {
         &self.outbound
     }
 
+    /// Which interfaces of services it imports and exports.
+    pub(crate) fn links(&self) -> &Arc<Links> {
+        &self.links
+    }
+
+    /// What it may call of other services.
+    pub(super) fn peers(&self) -> &Arc<Peers> {
+        &self.peers
+    }
+
+    /// Whether other services may call functions of this interface.
+    pub(super) fn exports(&self, interface: &str) -> bool {
+        self.code.exports.contains_key(interface)
+    }
+
+    /// A function that other services may call.
+    pub(super) fn callable(&self, interface: &str, function: &str) -> Option<Callable> {
+        let index = *self.code.exports.get(interface)?.get(function)?;
+        Some(Callable { index, is_async: self.code.is_async })
+    }
+
     /// Ends everything that still runs on this revision.
     pub(crate) fn expired(&self) -> &CancellationToken {
         &self.expired
@@ -177,22 +225,22 @@ impl Revision {
 
     /// A store with this revision's limits.
     pub(super) fn store(&self) -> Store<HostState> {
-        new_store(&self.code.engine, &self.service, &self.settings.limits, &self.sink, &self.outbound, |_| {})
+        new_store(&self.code.engine, &self.settings.limits, &self.sink, &self.outbound, &self.peers, |_| {})
     }
 
-    /// A fresh instance that takes HTTP requests, in a store of its own.
+    /// A fresh instance, in a store of its own.
     async fn instantiate(&self, mut store: Store<HostState>) -> Result<Instance, Fault> {
-        let Linked::Http(pre, export) = &self.code.linked else {
-            return Err(Fault::Library);
-        };
         let instantiate = async |store: &mut Store<HostState>| {
-            let instance = pre.instantiate_async(&mut *store).await?;
-            let proxy = export.bind(store, &instance)?;
+            let instance = self.code.linked.pre().instantiate_async(&mut *store).await?;
+            let proxy = match &self.code.linked {
+                Linked::Http(_, export) => Some(export.bind(store, &instance)?),
+                _ => None,
+            };
             let lifecycle = self.code.lifecycle.map(|index| index.bind(store, &instance)).transpose()?;
-            wasmtime::Result::<_>::Ok((proxy, lifecycle))
+            wasmtime::Result::<_>::Ok((instance, proxy, lifecycle))
         };
         match instantiate(&mut store).await {
-            Ok((proxy, lifecycle)) => Ok(Instance::new(store, proxy, lifecycle)),
+            Ok((guest, proxy, lifecycle)) => Ok(Instance::new(store, guest, proxy, lifecycle)),
             Err(error) => Err(self.fault(&error, &store)),
         }
     }
@@ -209,6 +257,21 @@ impl Revision {
                 self.start(&mut instance).await?;
                 Ok(instance)
             }
+        }
+    }
+
+    /// Keeps an instance that served well, where the settings say so; else it ends here.
+    pub(super) fn give_back(self: &Arc<Self>, instance: Instance) {
+        if let Some(idle) = &self.code.idle
+            && let Some(ended) = idle.give_back(instance)
+        {
+            // Nobody has a reason to wait for that. The permit goes with it: who stops slowly is not given more to stop.
+            let (lease, revision) = (self.permits.clone().acquire_owned(), self.clone());
+            tokio::spawn(async move {
+                let _lease = lease.await;
+                ended.end().await;
+                drop(revision);
+            });
         }
     }
 
@@ -238,10 +301,9 @@ impl Revision {
         let (place, started) = oneshot::channel();
         let warming = Box::pin(async move {
             match &revision.code.linked {
-                Linked::Http(..) => revision.warm_http(store, place).await,
+                Linked::Http(..) | Linked::Library(_) => revision.warm_kept(store, place).await,
                 Linked::Command2(pre) => revision.warm_bare(store, pre.instance_pre()).await,
                 Linked::Command3(pre) => revision.warm_bare(store, pre.instance_pre()).await,
-                Linked::Library(pre) => revision.warm_bare(store, pre).await,
             }
         });
         let outcome = match tokio::time::timeout(limits.deadline.0, Running::new(warming, limits.cpu)).await {
@@ -249,7 +311,7 @@ impl Revision {
             Err(_) => Err(Fault::Deadline(limits.deadline)),
         };
         outcome.map_err(|fault| Cold { fault, output: log.tail() })?;
-        // How it stops is no part of how it starts. What is no HTTP service leaves nothing here.
+        // How it stops is no part of how it starts. A command leaves nothing here.
         if let Ok(instance) = started.await {
             let ended = match &self.code.idle {
                 Some(idle) => idle.keep(instance),
@@ -262,7 +324,7 @@ impl Revision {
         Ok(())
     }
 
-    async fn warm_http(&self, store: Store<HostState>, place: oneshot::Sender<Instance>) -> Result<(), Fault> {
+    async fn warm_kept(&self, store: Store<HostState>, place: oneshot::Sender<Instance>) -> Result<(), Fault> {
         let mut instance = self.instantiate(store).await?;
         self.start(&mut instance).await?;
         // Nobody waits for it any more where the deadline was faster.
@@ -327,6 +389,16 @@ impl Drain {
     }
 }
 
+/// The functions of `component` that other services may call.
+fn exports(component: &Component, links: &Links) -> HashMap<String, HashMap<String, ComponentExportIndex>> {
+    let functions = |(interface, functions): (&String, &Interface)| {
+        let index = component.get_export_index(None, interface.as_str())?;
+        let of = |name: &String| Some((name.clone(), component.get_export_index(Some(&index), name.as_str())?));
+        Some((interface.clone(), functions.keys().filter_map(of).collect()))
+    };
+    links.exports.iter().filter_map(functions).collect()
+}
+
 /// Ends idle instances whose time is over, for as long as the revision lives.
 async fn shrink(code: Weak<Code>, gone: CancellationToken) {
     loop {
@@ -351,8 +423,12 @@ impl Revision {
         let component = Component::new(&engine, b"\0asm\x0d\0\x01\0").unwrap();
         let linked = Linked::Library(wasmtime::component::Linker::new(&engine).instantiate_pre(&component).unwrap());
         let settings = Settings::parse(service, settings).unwrap();
-        let observers = Observers { metrics: Arc::new(Metrics::new().unwrap()), lines: GuestLines::new() };
-        let network = Network::new(crate::config::OutboundConfig::default()).unwrap();
-        Self::new(service.clone(), Digest::of(&[n]), settings, &component, (Kind::Http02, linked), &observers, &network).0
+        let assembly = Assembly { kind: Kind::Http02, linked, links: Arc::default(), flavour: Flavour::Sync };
+        let surroundings = Surroundings {
+            observers: Observers { metrics: Arc::new(Metrics::new().unwrap()), lines: GuestLines::new() },
+            network: Network::new(crate::config::OutboundConfig::default()).unwrap(),
+            providers: super::typed_call::nobody(),
+        };
+        Self::new(service.clone(), Digest::of(&[n]), settings, &component, assembly, &surroundings).0
     }
 }

@@ -5,6 +5,7 @@ use crate::config::Span;
 use http::Response;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
+    cell::Cell,
     pin::Pin,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -20,17 +21,47 @@ pub(super) type HeadSender = oneshot::Sender<Head>;
 /// One call of a guest, from its instance to its end.
 pub(super) type GuestCall = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
 
-/// A guest at work, its computing time and how it ended.
-pub(super) struct Running {
-    guest: Option<GuestCall>,
-    outcome: Option<Result<(), Fault>>,
+thread_local! {
+    /// Computing time of guests that were polled within the poll of another one: theirs, and not the other one's.
+    static WITHIN: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// The computing time of one guest, counted poll by poll, and its limit.
+pub(super) struct Meter {
     computed: Duration,
     cpu: Span,
 }
 
+impl Meter {
+    pub(super) fn new(cpu: Span) -> Self {
+        Self { computed: Duration::ZERO, cpu }
+    }
+
+    /// Polls the guest once. A poll lasts a tick at most where the guest computes, so that the time can be counted between.
+    pub(super) fn poll<T>(&mut self, poll: impl FnOnce() -> Poll<Result<T, Fault>>) -> Poll<Result<T, Fault>> {
+        let beside = WITHIN.replace(Duration::ZERO);
+        let clock = Clock::start(self.computed);
+        let polled = poll();
+        let elapsed = clock.elapsed();
+        let within = WITHIN.replace(beside + elapsed);
+        self.computed += elapsed.saturating_sub(within);
+        match polled {
+            Poll::Pending if self.computed > self.cpu.0 => Poll::Ready(Err(Fault::Cpu(self.cpu))),
+            polled => polled,
+        }
+    }
+}
+
+/// A guest at work, its computing time and how it ended.
+pub(super) struct Running {
+    guest: Option<GuestCall>,
+    outcome: Option<Result<(), Fault>>,
+    meter: Meter,
+}
+
 impl Running {
     pub(super) fn new(guest: GuestCall, cpu: Span) -> Self {
-        Self { guest: Some(guest), outcome: None, computed: Duration::ZERO, cpu }
+        Self { guest: Some(guest), outcome: None, meter: Meter::new(cpu) }
     }
 
     /// Whether it would do anything if it were polled.
@@ -48,19 +79,15 @@ impl Running {
         self.outcome.take()
     }
 
-    /// Polls the guest once. A poll lasts a tick at most where the guest computes, so that the time can be counted between.
+    /// Polls the guest once.
     pub(super) fn advance(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(guest) = &mut self.guest else {
             return false;
         };
-        let clock = Clock::start(self.computed);
-        let polled = guest.as_mut().poll(cx);
-        self.computed += clock.elapsed();
-        self.outcome = match polled {
-            Poll::Ready(outcome) => Some(outcome),
-            Poll::Pending if self.computed > self.cpu.0 => Some(Err(Fault::Cpu(self.cpu))),
+        match self.meter.poll(|| guest.as_mut().poll(cx)) {
+            Poll::Ready(outcome) => self.outcome = Some(outcome),
             Poll::Pending => return false,
-        };
+        }
         self.guest = None;
         true
     }

@@ -75,6 +75,11 @@ impl GuestLog {
         state.told = 0;
     }
 
+    /// The request that lines belong to.
+    pub(crate) fn request(&self) -> String {
+        self.state().request.clone()
+    }
+
     /// Logs what has no line end yet.
     pub(crate) fn flush(&self) {
         self.state().finish();

@@ -4,6 +4,7 @@ use super::{
     call::Call,
     limiter::MemoryBudget,
     stdio::{GuestLog, GuestSink},
+    typed_call::{Calls, Chain, Peers},
 };
 use crate::{
     capabilities::{OutboundClient, OutboundHttp},
@@ -38,6 +39,7 @@ pub(crate) struct HostState {
     pub(super) config: WasiConfigVariables,
     pub(super) memory: MemoryBudget,
     pub(super) log: GuestLog,
+    pub(super) calls: Calls,
 }
 
 impl HostState {
@@ -47,6 +49,15 @@ impl HostState {
         call.output.is_of(&self.log);
         self.outbound.begin(&call.request_id);
         self.memory.begin();
+        self.calls.begin(None);
+    }
+
+    /// From here on the instance works for a call of another service.
+    pub(super) fn begin_call(&mut self, chain: &Arc<Chain>) {
+        self.log.begin(chain.request_id());
+        self.outbound.begin(chain.request_id());
+        self.memory.begin();
+        self.calls.begin(Some(chain.clone()));
     }
 
     /// Whether the guest gathers handles that it never drops, or left a call to another host under way: no request may go on
@@ -71,10 +82,10 @@ impl WasiHttpView for HostState {
 /// A store with its limits in force. `arrange` sets what differs from the bare context: stdin and stdout of a command.
 pub(crate) fn new_store(
     engine: &Engine,
-    service: &ServiceName,
     limits: &Limits,
     sink: &Arc<GuestSink>,
     outbound: &Arc<OutboundClient>,
+    peers: &Arc<Peers>,
     arrange: impl FnOnce(&mut WasiCtxBuilder),
 ) -> Store<HostState> {
     let log = GuestLog::new(sink.clone());
@@ -91,7 +102,7 @@ pub(crate) fn new_store(
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(FIELDS_MAX);
     let state = HostState {
-        service: service.clone(),
+        service: peers.service.clone(),
         table,
         wasi: wasi.build(),
         http,
@@ -99,6 +110,7 @@ pub(crate) fn new_store(
         config: WasiConfigVariables::new(),
         memory: MemoryBudget::new(limits.memory.as_usize(), sink.metrics.instance()),
         log,
+        calls: Calls::new(peers.clone()),
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.memory);

@@ -26,6 +26,7 @@ pub(super) struct Families {
     pub(super) memory: IntGaugeVec,
     pub(super) denied: IntCounterVec,
     pub(super) outbound: IntCounterVec,
+    pub(super) called: IntCounterVec,
     pub(super) lines: IntCounterVec,
     pub(super) lines_cut: IntCounterVec,
     pub(super) connections: IntGauge,
@@ -113,6 +114,11 @@ impl Families {
                 "Requests of guests to other hosts, by how they ended.",
                 &["service", "result"],
             )?,
+            called: made.counters(
+                "hotbay_typed_calls_total",
+                "Calls of functions of a service by other services, by how they ended.",
+                &["service", "result"],
+            )?,
             lines: made.counters("hotbay_guest_lines_total", "Lines that guests wrote.", &["service"])?,
             lines_cut: made.counters(
                 "hotbay_guest_lines_cut_total",
@@ -156,7 +162,7 @@ impl Families {
     }
 
     /// Forgets what is told of this service as a whole.
-    pub(super) fn forget_service(&self, service: &str, limits: &[&str], outcomes: &[&str], results: &[&str]) {
+    pub(super) fn forget_service(&self, service: &str, limits: &[&str], outcomes: &[&str], results: &[&str], calls: &[&str]) {
         for limit in limits {
             let _ = self.refused.remove_label_values(&[service, limit]);
         }
@@ -165,6 +171,9 @@ impl Families {
         }
         for result in results {
             let _ = self.outbound.remove_label_values(&[service, result]);
+        }
+        for result in calls {
+            let _ = self.called.remove_label_values(&[service, result]);
         }
         let _ = self.denied.remove_label_values(&[service, "http"]);
         for counters in [&self.rejects, &self.lines, &self.lines_cut] {

@@ -131,6 +131,29 @@ impl OutboundResult {
     }
 }
 
+/// How a call of a function by another service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallResult {
+    /// It returned.
+    Answered,
+    /// It did not.
+    Failed,
+    /// It was not begun: a limit, a circle.
+    Refused,
+}
+
+impl CallResult {
+    const ALL: [Self; 3] = [Self::Answered, Self::Failed, Self::Refused];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// How a swap ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -161,6 +184,7 @@ pub struct ServiceMetrics {
     refused: [(Limit, IntCounter); Limit::ALL.len()],
     denied_http: IntCounter,
     outbound: [(OutboundResult, IntCounter); OutboundResult::ALL.len()],
+    called: [(CallResult, IntCounter); CallResult::ALL.len()],
     lines: IntCounter,
     lines_cut: IntCounter,
 }
@@ -183,6 +207,10 @@ impl ServiceMetrics {
     /// Counts a request to another host that has ended.
     pub fn asked(&self, result: OutboundResult) {
         count(&self.outbound, result);
+    }
+
+    pub(super) fn called(&self, result: CallResult) {
+        count(&self.called, result);
     }
 
     /// Counts a line that a guest wrote.
@@ -245,6 +273,7 @@ impl Metrics {
             refused: Limit::ALL.map(|limit| (limit, families.refused.with_label_values(&[name, limit.as_str()]))),
             denied_http: families.denied.with_label_values(&[name, "http"]),
             outbound: OutboundResult::ALL.map(|result| (result, families.outbound.with_label_values(&[name, result.as_str()]))),
+            called: CallResult::ALL.map(|result| (result, families.called.with_label_values(&[name, result.as_str()]))),
             lines: families.lines.with_label_values(&[name]),
             lines_cut: families.lines_cut.with_label_values(&[name]),
         });
@@ -374,6 +403,7 @@ impl Metrics {
                     &Limit::ALL.map(Limit::as_str),
                     &Outcome::ALL.map(Outcome::as_str),
                     &OutboundResult::ALL.map(OutboundResult::as_str),
+                    &CallResult::ALL.map(CallResult::as_str),
                 );
             }
             Ended::Revision(service, revision) => {

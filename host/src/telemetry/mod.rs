@@ -22,7 +22,7 @@ mod process;
 mod revision_metrics;
 
 pub use guest_lines::{GuestLevel, GuestLine, GuestLines, GuestStream};
-pub use metrics::{Connected, Limit, METRICS_TYPE, Metrics, OutboundResult, Outcome, ServiceMetrics, Unrouted};
+pub use metrics::{CallResult, Connected, Limit, METRICS_TYPE, Metrics, OutboundResult, Outcome, ServiceMetrics, Unrouted};
 pub use revision_metrics::{FaultKind, InstanceMetrics, RevisionMetrics, Vitals};
 
 use batch::{Batch, Batches};

@@ -1,6 +1,6 @@
 //! What is counted of one revision. Its handles are looked up once, so that a request only adds.
 
-use super::metrics::{Limit, Metrics, ServiceMetrics, count};
+use super::metrics::{CallResult, Limit, Metrics, ServiceMetrics, count};
 use prometheus::{Histogram, IntCounter, core::Metric};
 use std::{
     fmt,
@@ -37,12 +37,14 @@ pub enum FaultKind {
     Protocol,
     /// `limits.response_body`.
     ResponseTooLarge,
+    /// A service that it called failed.
+    Callee,
     /// Something of the host failed while it ran.
     Host,
 }
 
 impl FaultKind {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Trap,
         Self::Memory,
         Self::Cpu,
@@ -52,12 +54,14 @@ impl FaultKind {
         Self::Error,
         Self::Protocol,
         Self::ResponseTooLarge,
+        Self::Callee,
         Self::Host,
     ];
 
-    /// Whether the guest alone can be at fault: a client that does not read lets a stream fall silent too.
+    /// Whether the guest alone can be at fault: a client that does not read lets a stream fall silent too, and whoever is called
+    /// answers for itself.
     fn is_the_guests(self) -> bool {
-        !matches!(self, Self::StreamIdle | Self::Host)
+        !matches!(self, Self::StreamIdle | Self::Callee | Self::Host)
     }
 
     /// The value of the label `fault`.
@@ -72,6 +76,7 @@ impl FaultKind {
             Self::Error => "error",
             Self::Protocol => "protocol",
             Self::ResponseTooLarge => "response_too_large",
+            Self::Callee => "callee",
             Self::Host => "host",
         }
     }
@@ -172,12 +177,23 @@ impl RevisionMetrics {
         self.fault_seen.notify_one();
     }
 
+    /// Counts a call of another service that has ended, or was refused.
+    pub fn called(&self, result: CallResult, fault: Option<FaultKind>) {
+        self.service.called(result);
+        if result != CallResult::Refused {
+            self.requests.fetch_add(1, Relaxed);
+        }
+        if let Some(fault) = fault {
+            self.failed(fault);
+        }
+    }
+
     /// Counts a request that a limit refused.
     pub fn refused(&self, limit: Limit) {
         self.service.refused(limit);
     }
 
-    /// Requests of this revision that have ended.
+    /// Requests of this revision that have ended, and calls of other services.
     pub fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
     }
