@@ -367,6 +367,7 @@ impl Swaps {
 
     pub(super) fn report(&mut self, standing: impl FnOnce() -> Standing) {
         if let Some(report) = self.report.take() {
+            self.waits_no_longer();
             // Whoever waited for the start may have gone.
             let _ = report.send(standing());
             // Whoever waits at the start for what it calls may hope for one less.
