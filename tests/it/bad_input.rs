@@ -259,7 +259,7 @@ async fn settings_that_are_not_understood_name_line_and_nearest_key() {
         ("[[route]]\npath = \"/a\"\n[[route]]\npath = \"/a\"\n", vec!["/a"], ""),
         ("no toml at all\n", vec!["line 1"], ""),
         ("[grants]\nhttps = []\n", vec!["line 2", "unknown key `https`"], "`http`"),
-        ("[grants]\ncalls = [\"stock\"]\n", vec!["line 2", "unknown key `calls`"], "does not have it yet"),
+        ("[grants]\ntcp = [\"db:5432\"]\n", vec!["line 2", "unknown key `tcp`"], "does not have it yet"),
         ("[grants]\nhttp = [\"api.example.com\"]\n", vec!["line 2", "api.example.com", "neither http nor https"], "README"),
         ("[grants]\nhttp = [\n\"https://a.example\",\n\"http://a.example/x\"]\n", vec!["http://a.example/x", "whole origin"], ""),
         ("[grants]\nhttp = [\"http://user@a.example\"]\n", vec!["line 2", "user before the host"], ""),

@@ -39,3 +39,4 @@ mod structure;
 mod swap;
 mod swap_under_load;
 mod traffic;
+mod typed_calls;
