@@ -1,7 +1,7 @@
 //! Calls of a function of another service: which revision gets one, who pays for it, and how it ends.
 //!
 //! Caller and callee keep stores of their own; values are copied between them. A guest without the component model's async support
-//! is polled where its caller is. One with it gets a task of its own, since two event loops of wasmtime do not nest.
+//! is polled where its caller is. One with it gets a task of its own: wasmtime panics where one event loop polls another.
 
 use super::{fault::Fault, links::Links, loader::Reject, revision::Revision, running::Meter, store::HostState};
 use crate::{config::ServiceName, telemetry::CallResult};

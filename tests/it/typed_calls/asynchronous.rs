@@ -10,20 +10,21 @@ fn adds(interface: &str, ty: &'static str, more: u32) -> Text {
     Text { exports: vec![(interface.to_owned(), ty)], ..Text::adds("", more) }
 }
 
-/// The fixture `counting3`, a service that exports the async function and one that exports the plain one.
+/// The fixture `counting3`, a service that exports the async function and one that exports the plain one, both with an event loop.
 async fn both(later: &Text, settings: &str) -> Host {
     Host::builder()
         .service("counting3", &guests::fixture("counting3"))
         .settings("counting3", "[grants]\ncalls = [\"later\", \"plain\"]\n")
         .service("later", &later.wasm())
         .settings("later", settings)
-        .service("plain", &adds(COUNTER, "u32", 10).wasm())
+        // The other function gives it an event loop, whatever is called.
+        .service("plain", &adds(COUNTER, "u32", 10).and("shop:both/other@0.1.0", "async").wasm())
         .dev()
         .start()
         .await
 }
 
-/// Guards `apart` in host/src/runtime/typed_call.rs: without a task of its own such a call would be an event loop within another.
+/// Each kind of call that an event loop is on either side of.
 #[tokio::test]
 async fn async_functions_are_called_side_by_side_and_plain_ones_from_async_guests() {
     for settings in ["", REUSE] {
