@@ -4,8 +4,9 @@ use super::{
     engine::{Engines, Flavour},
     lifecycle,
     links::{Links, is_of_services},
+    loader::Reject,
     store::HostState,
-    typed_call::add_calls,
+    typed_call::{Providers, add_calls},
 };
 use crate::{
     capabilities::{add_logging, knows_logging},
@@ -165,8 +166,14 @@ impl Linkers {
         Ok(Self { sync: base(engines, Flavour::Sync)?, r#async })
     }
 
-    /// Resolves the imports of `component`. Whether the services that it calls are there is not asked here.
-    pub(crate) fn link(&self, component: &Component, flavour: Flavour, grants: &Grants) -> Result<Assembly, LinkError> {
+    /// Resolves the imports of `component`; those of other services by what `providers` says of them, where there are any.
+    pub(crate) fn link(
+        &self,
+        component: &Component,
+        flavour: Flavour,
+        grants: &Grants,
+        providers: Option<&dyn Providers>,
+    ) -> Result<Assembly, Reject> {
         let linker = match flavour {
             Flavour::Sync => &self.sync,
             Flavour::Async => &self.r#async,
@@ -177,16 +184,11 @@ impl Linkers {
             reason,
             remedy: "build it against wit/service.wit, unchanged, or leave the export out".to_owned(),
         })?;
-        let links = Links::of(component, grants.calls());
-        if let Some((function, obstacle)) = links.obstacle() {
-            return Err(LinkError {
-                reason: format!(
-                    "it calls `{function}` of another service, whose type holds {obstacle}, which cannot leave its store"
-                ),
-                remedy:
-                    "let the interface speak of values alone: a key or a name in place of a resource, a list in place of a stream"
-                        .to_owned(),
-            });
+        let links = Arc::new(Links::of(component, grants.calls()));
+        may_call(&links)?;
+        // Before it is warmed, since its start may call.
+        if let Some(providers) = providers {
+            providers.check_imports(&links)?;
         }
         let of_its_own;
         let linker = if links.imports.is_empty() {
@@ -205,9 +207,19 @@ impl Linkers {
             Kind::Command => Command3::new(pre).map(Linked::Command3),
             Kind::Library => Ok(Linked::Library(pre)),
         };
-        let assembly = |linked| Assembly { kind, linked, links: Arc::new(links), flavour };
-        linked.map(assembly).map_err(|error| mismatch("an export", &error))
+        let assembly = |linked| Assembly { kind, linked, links, flavour };
+        linked.map(assembly).map_err(|error| mismatch("an export", &error).into())
     }
+}
+
+/// Whether what is imported of other services can be called across stores at all.
+fn may_call(links: &Links) -> Result<(), LinkError> {
+    let Some((function, obstacle)) = links.obstacle() else { return Ok(()) };
+    Err(LinkError {
+        reason: format!("it calls `{function}` of another service, whose type holds {obstacle}, which cannot leave its store"),
+        remedy: "let the interface speak of values alone: a key or a name in place of a resource, a list in place of a stream"
+            .to_owned(),
+    })
 }
 
 fn base(engines: &Engines, flavour: Flavour) -> wasmtime::Result<Linker<HostState>> {

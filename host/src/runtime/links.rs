@@ -77,7 +77,7 @@ mod tests {
     use wasmtime::Engine;
 
     fn links(text: &str) -> Links {
-        Links::of(&Component::new(&Engine::default(), text).unwrap(), &[])
+        Links::of(&Component::new(&Engine::default(), wat::parse_str(text).unwrap()).unwrap(), &[])
     }
 
     const IMPORTS: &str = r#"(component

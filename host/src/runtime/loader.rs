@@ -18,6 +18,7 @@ use crate::{
     capabilities::Network,
     config::{CompileConfig, PoolConfig, ServiceName, Settings},
 };
+use futures::future::BoxFuture;
 use std::{
     fs::File,
     io,
@@ -25,6 +26,7 @@ use std::{
     path::Path,
     sync::{Arc, Weak},
 };
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 use wasmtime::component::Component;
 
@@ -145,12 +147,10 @@ impl Loader {
         enter(Stage::Compiling);
         let (component, flavour) = self.component(build).await?;
         enter(Stage::Linking);
-        let assembly = self.linkers.link(&component, flavour, &settings.grants)?;
+        let providers = self.surroundings.providers.upgrade();
+        let assembly = self.linkers.link(&component, flavour, &settings.grants, providers.as_deref())?;
+        drop(providers);
         probeable(assembly.kind, &settings)?;
-        // Before it is warmed, since its start may call.
-        if let Some(providers) = self.surroundings.providers.upgrade() {
-            providers.check_imports(&assembly.links)?;
-        }
         let (revision, drained) = self.revision(service, build, settings, &component, assembly);
         // The revision's own is the last, and is let go off the async threads.
         drop(component);
@@ -170,7 +170,7 @@ impl Loader {
             build.binary().map_err(Unfit::clone)?;
             let (component, flavour) = self.component(build).await?;
             seen.surface = Surface::of(&component);
-            let assembly = self.linkers.link(&component, flavour, &settings.grants)?;
+            let assembly = self.linkers.link(&component, flavour, &settings.grants, Some(&ByItself))?;
             seen.kind = Some(assembly.kind);
             probeable(assembly.kind, &settings)?;
             let (revision, _) = self.revision(service, build, settings, &component, assembly);
@@ -319,6 +319,36 @@ async fn warm(revision: &Arc<Revision>) -> Result<(), Reject> {
 }
 
 const POOL_REMEDY: &str = "raise pool.instances in hotbay.toml; hotbay tries again by itself";
+
+/// A host without a bay, where a call finds nobody.
+pub fn nobody() -> Weak<dyn Providers> {
+    Weak::<ByItself>::new()
+}
+
+/// What can be said of a build without a bay around it: that others export what it calls is believed, where it is granted any.
+struct ByItself;
+
+impl Providers for ByItself {
+    fn provider(&self, _: &ServiceName) -> Option<Arc<Revision>> {
+        None
+    }
+
+    fn queue(&self, _: Arc<Revision>) -> BoxFuture<'static, Result<OwnedSemaphorePermit, &'static str>> {
+        Box::pin(async { Err("there is no bay") })
+    }
+
+    fn check_imports(&self, links: &Arc<Links>) -> Result<(), Reject> {
+        match links.imports.keys().next() {
+            Some(interface) if links.granted.is_empty() => Err(Reject::of_links(
+                links,
+                format!("it imports `{interface}` of another service, and is granted no calls"),
+                "name the service that exports it in `calls` of [grants] in its settings, or compose its component into this one \
+                 (wac plug)",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
 
 /// A build that cannot even be started.
 impl From<Cold> for Reject {

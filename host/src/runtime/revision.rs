@@ -427,7 +427,7 @@ impl Revision {
         let surroundings = Surroundings {
             observers: Observers { metrics: Arc::new(Metrics::new().unwrap()), lines: GuestLines::new() },
             network: Network::new(crate::config::OutboundConfig::default()).unwrap(),
-            providers: super::typed_call::nobody(),
+            providers: super::loader::nobody(),
         };
         Self::new(service.clone(), Digest::of(&[n]), settings, &component, assembly, &surroundings).0
     }

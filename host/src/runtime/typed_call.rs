@@ -37,23 +37,6 @@ pub trait Providers: Send + Sync {
     fn check_imports(&self, links: &Arc<Links>) -> Result<(), Reject>;
 }
 
-/// A host without services: a call finds nobody.
-pub fn nobody() -> Weak<dyn Providers> {
-    struct Nobody;
-    impl Providers for Nobody {
-        fn provider(&self, _: &ServiceName) -> Option<Arc<Revision>> {
-            None
-        }
-        fn queue(&self, _: Arc<Revision>) -> BoxFuture<'static, Result<OwnedSemaphorePermit, &'static str>> {
-            Box::pin(async { Err("there is nobody") })
-        }
-        fn check_imports(&self, _: &Arc<Links>) -> Result<(), Reject> {
-            Ok(())
-        }
-    }
-    Weak::<Nobody>::new()
-}
-
 /// A function of a provider; looked up once a revision.
 pub(crate) struct Callable {
     pub(super) index: ComponentExportIndex,
