@@ -137,10 +137,12 @@ impl Host {
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
         let network = Network::new(config.outbound.clone())?;
         let registry = Arc::new(Registry::new());
-        let calls = dispatch::Calls::new(registry.clone(), config.calls.depth.0, config.dev);
-        let reach = Reach { network, services: Some(Arc::new(calls)) };
-        let pools = (&config.budgets, &config.pool);
-        let loader = Loader::new(Some(&config.state_dir()), pools, config.compile.clone(), observers.clone(), reach);
+        let calls = Arc::new(dispatch::Calls::new(registry.clone(), config.calls.depth.0, config.dev));
+        // Weakly, since what is loaded goes into the registry.
+        let providers = Arc::downgrade(&calls);
+        let (state, pools, compile) = (config.state_dir(), (&config.budgets, &config.pool), config.compile.clone());
+        let reach = Reach { network, services: Some(calls) };
+        let loader = Loader::new(Some(&state), pools, compile, observers.clone(), reach, providers);
         let loader = loader.map_err(|error| RunError::Engine(format!("{error:#}")))?;
         Ok(Self { config, registry, loader: Arc::new(loader), observers })
     }

@@ -385,11 +385,11 @@ async fn the_graph_shows_who_may_and_who_did() {
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     let rows: Vec<Vec<_>> = ended.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
     let wanted = [
-        &["CALLER", "->", "CALLEE", "CALLS", "FAILED"][..],
-        &["fetcher", "->", "other", "0", "0", "missing"],
-        &["fetcher", "->", "stock", "4", "1"],
-        &["fetcher3", "->", "other", "0", "0", "missing"],
-        &["fetcher3", "->", "stock", "0", "0"],
+        &["CALLER", "->", "CALLEE", "HTTP", "FAILED", "WIT", "FAILED"][..],
+        &["fetcher", "->", "other", "0", "0", "0", "0", "missing"],
+        &["fetcher", "->", "stock", "4", "1", "0", "0"],
+        &["fetcher3", "->", "other", "0", "0", "0", "0", "missing"],
+        &["fetcher3", "->", "stock", "0", "0", "0", "0"],
     ];
     assert_eq!(rows, wanted, "{}", ended.stdout);
     let graph: Value = serde_json::from_str(&ask(&host, ["ps", "--graph", "--json"]).await.stdout).expect("JSON");

@@ -53,4 +53,5 @@ mod torture_17_clients;
 mod torture_18_smuggling;
 mod torture_19_headers;
 mod traffic;
+mod typed_calls;
 mod wasm_features;

@@ -6,7 +6,7 @@ mod calls;
 mod logging;
 mod outbound;
 
-pub use calls::{Called, Due, Errand, Link, NoService, ServiceCall, ServiceCaller, Trace};
+pub use calls::{Called, Due, Errand, Link, NoService, ServiceCall, ServiceCaller, Tangle, Trace};
 pub(crate) use logging::{add_logging, knows_logging};
 pub use outbound::{Network, NetworkError, Reach};
 pub(crate) use outbound::{OutboundClient, OutboundHttp};

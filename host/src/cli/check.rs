@@ -6,7 +6,7 @@ use hotbay::{
     RunError,
     config::{BayFile, BudgetConfig, CompileConfig, Count, OutboundConfig, PoolConfig, ServiceName, Settings},
     deploy::{UNREADABLE_REMEDY, read_build, read_settings_at},
-    runtime::{Binary, Build, Inspection, Kind, Loader, Network, Observers, Reach, Reject},
+    runtime::{Binary, Build, Inspection, Kind, Loader, Network, Observers, Reach, Reject, nobody},
     telemetry::{GuestLines, Metrics},
 };
 use serde::Serialize;
@@ -55,7 +55,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
         let network = Network::new(OutboundConfig::default()).map_err(|error| error.to_string())?;
         let (pools, reach) = ((&BudgetConfig::default(), &pool), Reach { network, services: None });
-        let loader = Loader::new(None, pools, CompileConfig::default(), observers, reach)
+        let loader = Loader::new(None, pools, CompileConfig::default(), observers, reach, nobody())
             .map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
         let loader = Arc::new(loader);
         let mut reports = Vec::new();

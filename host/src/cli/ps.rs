@@ -122,17 +122,22 @@ fn picture(calls: &[Edge]) -> String {
     }
     let width = |of: fn(&Edge) -> &String, head: &str| calls.iter().map(|edge| of(edge).len()).max().unwrap_or(0).max(head.len());
     let (callers, callees) = (width(|edge| &edge.caller, "CALLER"), width(|edge| &edge.callee, "CALLEE"));
-    let row = |caller: &str, callee: &str, calls: &str, failed: &str, note: &str| {
-        format!("{caller:callers$} -> {callee:callees$}  {calls:>9}  {failed:>6}  {note}").trim_end().to_owned() + "\n"
+    let row = |caller: &str, callee: &str, http: [&str; 2], wit: [&str; 2], note: &str| {
+        let ([calls, failed], [typed, typed_failed]) = (http, wit);
+        let counts = format!("{calls:>9}  {failed:>6}  {typed:>9}  {typed_failed:>6}");
+        format!("{caller:callers$} -> {callee:callees$}  {counts}  {note}").trim_end().to_owned() + "\n"
     };
-    let mut text = row("CALLER", "CALLEE", "CALLS", "FAILED", "");
-    for Edge { caller, callee, granted, callee_state, calls, failed } in calls {
-        let note = match (granted, callee_state.as_str()) {
-            (false, _) => "no longer granted",
-            (true, "serving") => "",
-            (true, state) => state,
+    let mut text = row("CALLER", "CALLEE", ["HTTP", "FAILED"], ["WIT", "FAILED"], "");
+    for edge in calls {
+        let state = match (edge.granted, edge.callee_state.as_str()) {
+            (false, _) => Some("no longer granted"),
+            (true, "serving") => None,
+            (true, state) => Some(state),
         };
-        text += &row(caller, callee, &calls.to_string(), &failed.to_string(), note);
+        let notes: Vec<_> = edge.interfaces.iter().map(String::as_str).chain(state).collect();
+        let [calls, failed, typed, typed_failed] =
+            [edge.calls, edge.failed, edge.typed_calls, edge.typed_failed].map(|count| count.to_string());
+        text += &row(&edge.caller, &edge.callee, [&calls, &failed], [&typed, &typed_failed], &notes.join(", "));
     }
     text
 }

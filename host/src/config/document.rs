@@ -67,7 +67,7 @@ fn reason_and_remedy(message: &str) -> (String, String) {
     match quoted.split_first() {
         Some((key, known)) if message.starts_with("unknown field") => {
             let reason = format!("unknown key `{key}`");
-            if NOT_YET.contains(key) || (*known == ["http", "calls"] && NOT_YET_GRANTED.contains(key)) {
+            if NOT_YET.contains(key) || (known.first() == Some(&"http") && NOT_YET_GRANTED.contains(key)) {
                 return (reason, format!("take `{key}` out: hotbay {} does not have it yet", env!("CARGO_PKG_VERSION")));
             }
             let nearest = known

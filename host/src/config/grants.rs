@@ -31,7 +31,7 @@ impl Grants {
         self.http.iter().any(|grant| grant.covers(origin))
     }
 
-    /// The services that may be called, whether they are there or not.
+    /// The services that it may call, by HTTP or by WIT, whether they are there or not; in the order in which they are listed.
     pub fn calls(&self) -> &[ServiceName] {
         &self.calls
     }
@@ -201,6 +201,15 @@ mod tests {
             let error = toml::from_str::<Grants>(&format!("calls = [{bad}]")).unwrap_err();
             assert!(error.message().contains(reason), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn calls_are_granted_by_the_names_of_services() {
+        let grants: Grants = toml::from_str("calls = ['stock', 'pricing']").unwrap();
+        assert_eq!(grants.calls().iter().map(ServiceName::as_str).collect::<Vec<_>>(), ["stock", "pricing"]);
+        assert_eq!(grants.listed(), ["calls stock", "calls pricing"]);
+        let error = toml::from_str::<Grants>("calls = ['Stock']").unwrap_err();
+        assert!(error.message().contains("service name `Stock`"), "{error}");
     }
 
     #[test]

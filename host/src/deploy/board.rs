@@ -3,7 +3,7 @@
 use super::history::Came;
 use crate::{
     config::{Limits, Traffic},
-    runtime::{Kind, Revision},
+    runtime::{Kind, Links, Revision},
     telemetry::RevisionMetrics,
 };
 use std::{
@@ -78,6 +78,8 @@ pub struct Serving {
     pub grants: Vec<String>,
     /// The services that it may call, whether they are there or not.
     pub calls: Vec<String>,
+    /// The interfaces of services that it imports and exports.
+    pub links: Arc<Links>,
     /// The way in which it came to serve.
     pub came: Came,
     /// Why it serves, where it is not what lies in the bay.
@@ -192,6 +194,7 @@ impl Board {
             routes,
             grants: revision.settings().grants.listed(),
             calls: revision.settings().grants.calls().iter().map(ToString::to_string).collect(),
+            links: revision.links().clone(),
             came,
             reason: reason.map(str::to_owned),
             published_at: SystemTime::now(),

@@ -1,19 +1,22 @@
 //! Calls from service to service: one more request of the callee, found by its name and not by its routes. No socket between.
+//! And what the runtime asks for calls of functions.
 
-use super::{Observed, Problem, Record, Refusal, head_length, pick, run};
+use super::{Observed, Overloaded, Problem, Record, Refusal, admit, head_length, pick, run};
 use crate::{
     config::ServiceName,
     hop_by_hop,
     registry::{REVISION, Registry},
     runtime::{
-        BodyError, Call, Called, Due, Errand, Fault, GuestBody, Link, NoService, Output, RequestBody, Revision, ServiceCall,
-        ServiceCaller,
+        BodyError, Call, Called, Due, Errand, Fault, GuestBody, Link, Links, NoService, Output, Providers, Reject, RequestBody,
+        Revision, ServiceCall, ServiceCaller,
     },
 };
+use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use std::{sync::Arc, time::Instant};
+use tokio::sync::OwnedSemaphorePermit;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -38,6 +41,25 @@ impl ServiceCaller for Calls {
     fn call(&self, call: ServiceCall) -> Called {
         let shared = self.0.clone();
         Box::pin(async move { shared.answer(call).await })
+    }
+}
+
+/// Calls of functions find their revision and their permit as requests do.
+impl Providers for Calls {
+    fn provider(&self, service: &ServiceName) -> Option<Arc<Revision>> {
+        self.0.registry.table().provider(service).cloned()
+    }
+
+    fn queue(&self, revision: Arc<Revision>) -> BoxFuture<'static, Result<OwnedSemaphorePermit, &'static str>> {
+        Box::pin(async move { admit(&revision).await.map_err(|Overloaded(reason)| reason) })
+    }
+
+    fn depth(&self) -> u32 {
+        self.0.depth
+    }
+
+    fn check_imports(&self, links: &Arc<Links>) -> Result<(), Reject> {
+        self.0.registry.check_imports(links)
     }
 }
 
@@ -88,12 +110,7 @@ impl Shared {
     /// Makes the caller one of those who wait, unless that closes a circle or goes too deep.
     fn linked(&self, caller: &ServiceName, callee: &ServiceName, errand: &mut Errand) -> Result<(), Refusal> {
         let link = Link::new(caller.clone(), errand.chain.take());
-        if link.has(callee) {
-            return Err(Refusal::Circle(format!("{link} → {callee}")));
-        }
-        if link.depth() > self.depth {
-            return Err(Refusal::TooDeep { chain: format!("{link} → {callee}"), depth: self.depth });
-        }
+        link.may_call(callee, self.depth)?;
         errand.chain = Some(link);
         Ok(())
     }

@@ -11,7 +11,7 @@ pub(crate) use problem::Problem;
 use crate::{
     config::ServiceName,
     registry::{Found, REVISION, Registry, Serving},
-    runtime::{BodyError, Call, Fault, GuestBody, Revision, Trace, bounded, invoke},
+    runtime::{BodyError, Call, Fault, GuestBody, Revision, Tangle, Trace, bounded, invoke},
     telemetry::Limit,
 };
 use bytes::Bytes;
@@ -49,17 +49,9 @@ pub(crate) enum Refusal {
     /// All permits taken, and the queue full or the wait too long.
     #[error("the service is at its limit: {0}")]
     Overloaded(&'static str),
-    /// The callee waits for the call already.
-    #[error("the call would close a circle: {0}")]
-    Circle(String),
-    /// More calls one behind the other than may be.
-    #[error("more than {depth} calls one behind the other (calls.depth): {chain}")]
-    TooDeep {
-        /// The services, the first caller first.
-        chain: String,
-        /// How many may be.
-        depth: u32,
-    },
+    /// The call that makes the request closes a circle, or goes too deep.
+    #[error(transparent)]
+    Tangled(#[from] Tangle),
     /// Nobody waits any more for what was called.
     #[error("the deadline of its caller is over")]
     CallerDeadline,
@@ -160,8 +152,17 @@ where
     }
 }
 
+/// Why there was no permit.
+struct Overloaded(&'static str);
+
+impl From<Overloaded> for Refusal {
+    fn from(Overloaded(reason): Overloaded) -> Self {
+        Self::Overloaded(reason)
+    }
+}
+
 /// A permit of the service: at once, or after a wait in a bounded, fair queue.
-async fn admit(revision: &Revision) -> Result<OwnedSemaphorePermit, Refusal> {
+async fn admit(revision: &Revision) -> Result<OwnedSemaphorePermit, Overloaded> {
     if let Ok(permit) = revision.permits().clone().try_acquire_owned() {
         return Ok(permit);
     }
@@ -169,13 +170,13 @@ async fn admit(revision: &Revision) -> Result<OwnedSemaphorePermit, Refusal> {
     let limits = &revision.settings().limits;
     let Some(_place) = QueuePlace::take(revision) else {
         revision.metrics().refused(Limit::Queue);
-        return Err(Refusal::Overloaded("all permits (limits.concurrency) are taken and the queue (limits.queue) is full"));
+        return Err(Overloaded("all permits (limits.concurrency) are taken and the queue (limits.queue) is full"));
     };
     match tokio::time::timeout(limits.queue_wait.0, revision.permits().clone().acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),
         _ => {
             revision.metrics().refused(Limit::QueueWait);
-            Err(Refusal::Overloaded("no permit was free within limits.queue_wait"))
+            Err(Overloaded("no permit was free within limits.queue_wait"))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Refusal;
 use crate::{
-    runtime::{Fault, Report},
+    runtime::{CallFailure, Fault, Report, Tangle},
     telemetry::Limit,
 };
 use bytes::Bytes;
@@ -17,6 +17,9 @@ struct Body<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<&'a str>,
+    /// The service that it called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<&'a str>,
     request_id: &'a str,
     /// The services that call each other, where that is what is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,11 +49,13 @@ pub(crate) struct Problem<'a> {
     report: Option<&'a Report>,
     allow: Option<&'a str>,
     chain: Option<&'a str>,
+    provider: Option<&'a str>,
 }
 
 impl<'a> Problem<'a> {
     pub(crate) fn new(status: StatusCode, title: &'static str, detail: &'static str, remedy: &'static str) -> Self {
-        Self { status, title, detail, remedy, reason: String::new(), report: None, allow: None, chain: None }
+        let (report, allow, chain, provider) = (None, None, None, None);
+        Self { status, title, detail, remedy, reason: String::new(), report, allow, chain, provider }
     }
 
     /// What the log says, and with `--dev` the client.
@@ -70,8 +75,8 @@ impl<'a> Problem<'a> {
             backtrace: self.report.map_or(&[], |report| &report.frames),
             output: self.report.map_or(&[], |report| &report.output),
         });
-        let (status, chain) = (self.status.as_u16(), self.chain);
-        let body = Body { title: self.title, status, detail: self.detail, service, request_id, chain, dev };
+        let Self { status, title, detail, chain, provider, .. } = *self;
+        let body = Body { title, status: status.as_u16(), detail, service, provider, request_id, chain, dev };
         // Text and numbers always become JSON.
         let json = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = Response::new(Bytes::from(json));
@@ -116,16 +121,7 @@ impl<'a> From<&'a Refusal> for Problem<'a> {
                 "The service is at its limit.",
                 "raise limits.concurrency, limits.queue or limits.queue_wait in its settings",
             ),
-            Refusal::Circle(chain) => Self::chain(
-                chain,
-                "The call would close a circle of services that wait for each other.",
-                "let one of the services do without its call",
-            ),
-            Refusal::TooDeep { chain, .. } => Self::chain(
-                chain,
-                "More services wait for each other than may.",
-                "let fewer services call each other, or raise calls.depth in hotbay.toml",
-            ),
+            Refusal::Tangled(tangle) => Self::tangled(tangle),
             Refusal::CallerDeadline => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "Gateway timeout",
@@ -155,7 +151,19 @@ impl<'a> Problem<'a> {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail, remedy)
     }
 
-    fn chain(chain: &'a str, detail: &'static str, remedy: &'static str) -> Self {
+    fn tangled(tangle: &'a Tangle) -> Self {
+        let (chain, detail, remedy) = match tangle {
+            Tangle::Circle(chain) => (
+                chain,
+                "The call would close a circle of services that wait for each other.",
+                "let one of the services do without its call",
+            ),
+            Tangle::TooDeep { chain, .. } => (
+                chain,
+                "More services wait for each other than may.",
+                "let fewer services call each other, or raise calls.depth in hotbay.toml",
+            ),
+        };
         Self { chain: Some(chain), ..Self::new(StatusCode::LOOP_DETECTED, "Loop detected", detail, remedy) }
     }
 
@@ -190,6 +198,15 @@ impl<'a> Problem<'a> {
                 ((StatusCode::BAD_REQUEST, "Bad request"), "The service cannot take this request.", "mend the request")
             }
             Fault::Full(limit) => return Self::unavailable("The host is at its limit.", full_remedy(*limit)),
+            Fault::Callee(error) => {
+                const REMEDY: &str = "the log says what the service that it calls failed by";
+                let problem = match &error.failure {
+                    CallFailure::Unavailable => Self::unavailable("A service that it calls is not available.", REMEDY),
+                    CallFailure::Tangled(tangle) => Self::tangled(tangle),
+                    CallFailure::Failed => Self::new(INTERNAL.0, INTERNAL.1, "A service that it calls failed.", REMEDY),
+                };
+                return Self { provider: Some(&error.provider), ..problem };
+            }
             Fault::Retired => return Self::unavailable("The revision was retired.", "try again"),
         };
         Self { report, ..Self::new(status, title, detail, remedy) }

@@ -125,7 +125,7 @@ pub(super) async fn exchange(
                     record.service = Some(name.clone());
                 }
                 Refusal::Fault(fault) => record.fault = fault.kind(),
-                Refusal::Overloaded(_) | Refusal::Circle(_) | Refusal::TooDeep { .. } | Refusal::CallerDeadline => {}
+                Refusal::Overloaded(_) | Refusal::Tangled(_) | Refusal::CallerDeadline => {}
             }
             refuse(&edge, (&refusal).into(), refusal.to_string(), record, id_header)
         }

@@ -1,7 +1,10 @@
 //! The one immutable snapshot that maps requests to revisions.
 
 use super::Serving;
-use crate::config::{HostPattern, Methods, RouteSpec, ServiceName, without_port};
+use crate::{
+    config::{HostPattern, Methods, RouteSpec, ServiceName, without_port},
+    runtime::Revision,
+};
 use http::Method;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -35,9 +38,17 @@ pub struct RouteTable {
     exact: HashMap<String, PathTable>,
     wildcard: HashMap<String, PathTable>,
     any: PathTable,
-    /// For calls from service to service, which know names and no routes.
-    services: HashMap<ServiceName, Serving>,
+    named: Named,
     loading: bool,
+}
+
+/// For calls from service to service, which know names and no routes.
+#[derive(Default)]
+pub(super) struct Named {
+    /// Who takes HTTP.
+    pub(super) services: HashMap<ServiceName, Serving>,
+    /// Who exports functions to other services.
+    pub(super) providers: HashMap<ServiceName, Arc<Revision>>,
 }
 
 #[derive(Default)]
@@ -49,7 +60,7 @@ impl RouteTable {
             exact: HashMap::new(),
             wildcard: HashMap::new(),
             any: PathTable::default(),
-            services: HashMap::new(),
+            named: Named::default(),
             loading: true,
         }
     }
@@ -60,18 +71,14 @@ impl RouteTable {
     }
 
     /// Builds the table; the routes have been checked for collisions.
-    pub(super) fn build<'a>(
-        routes: impl Iterator<Item = (&'a Serving, &'a RouteSpec)>,
-        services: HashMap<ServiceName, Serving>,
-        loading: bool,
-    ) -> Self {
+    pub(super) fn build<'a>(routes: impl Iterator<Item = (&'a Serving, &'a RouteSpec)>, named: Named, loading: bool) -> Self {
         // One pattern may stand in several routes that differ in their methods; matchit takes each pattern once.
         let mut grouped: BTreeMap<(&HostPattern, &str), Vec<Target>> = BTreeMap::new();
         for (serving, route) in routes {
             let target = Target { serving: serving.clone(), strip: route.strip.clone(), methods: route.methods.clone() };
             grouped.entry((&route.host, route.path.normal())).or_default().push(target);
         }
-        let mut table = Self { loading, services, ..Self::empty() };
+        let mut table = Self { named, loading, ..Self::empty() };
         for ((host, path), targets) in grouped {
             let paths = match host {
                 HostPattern::Any => &mut table.any,
@@ -88,7 +95,12 @@ impl RouteTable {
 
     /// Who serves the service `name`, if there is one.
     pub fn service(&self, name: &ServiceName) -> Option<&Serving> {
-        self.services.get(name)
+        self.named.services.get(name)
+    }
+
+    /// The revision that gets calls of functions of the service `name`, if it exports any to other services.
+    pub fn provider(&self, name: &ServiceName) -> Option<&Arc<Revision>> {
+        self.named.providers.get(name)
     }
 
     /// Finds the target of a request. `host` may carry a port. The most particular host that has a route for the path decides;
@@ -126,7 +138,7 @@ impl RouteTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ServiceName, Settings};
+    use crate::config::Settings;
 
     fn services(list: &[(&str, &str)]) -> Vec<(Serving, Vec<RouteSpec>)> {
         let service = |(name, settings): &(&str, &str)| {
@@ -138,11 +150,8 @@ mod tests {
     }
 
     fn table(services: &[(Serving, Vec<RouteSpec>)]) -> RouteTable {
-        RouteTable::build(
-            services.iter().flat_map(|(serving, routes)| routes.iter().map(move |route| (serving, route))),
-            HashMap::new(),
-            false,
-        )
+        let routes = services.iter().flat_map(|(serving, routes)| routes.iter().map(move |route| (serving, route)));
+        RouteTable::build(routes, Named::default(), false)
     }
 
     fn hit(table: &RouteTable, host: &str, path: &str, method: Method) -> String {

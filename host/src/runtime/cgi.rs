@@ -54,8 +54,8 @@ pub(super) async fn drive(
     let environment = environment(&parts, &call)?;
     let (written, output) = mpsc::channel(WRITES_MAX);
     let (engine, limits, sink) = (&revision.code.engine, &revision.settings().limits, revision.sink());
-    let outside = (revision.account(), revision.outbound());
-    let store = new_store(engine, revision.service(), limits, sink, outside, |wasi| {
+    let outside = (revision.account(), revision.outbound(), revision.peers());
+    let store = new_store(engine, limits, sink, outside, |wasi| {
         wasi.envs(&environment).arg(revision.service().as_str());
         wasi.stdin(AsyncStdinStream::new(Stdin::new(body)));
         wasi.stdout(AsyncStdoutStream::new(WRITE_MAX, Stdout { sender: PollSender::new(written) }));

@@ -1,6 +1,6 @@
 //! The names of all metrics: what each is called, counts and is labelled by. `docs/metrics.md` explains them.
 
-use super::labels::{Capability, Limit, OutboundResult, Outcome, Renewal};
+use super::labels::{CallResult, Capability, Limit, OutboundResult, Outcome, Renewal};
 use prometheus::{
     Counter, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result,
 };
@@ -31,6 +31,7 @@ pub(super) struct Families {
     pub(super) denied: IntCounterVec,
     pub(super) outbound: IntCounterVec,
     pub(super) calls: IntCounterVec,
+    pub(super) typed_calls: IntCounterVec,
     pub(super) renewed: IntCounterVec,
     pub(super) lines: IntCounterVec,
     pub(super) lines_cut: IntCounterVec,
@@ -129,8 +130,13 @@ impl Families {
             )?,
             calls: made.counters(
                 "hotbay_calls_total",
-                "Calls from service to service, by the class of the status that the caller got.",
+                "HTTP calls from service to service, by the class of the status that the caller got.",
                 &["caller", "callee", "code_class"],
+            )?,
+            typed_calls: made.counters(
+                "hotbay_typed_calls_total",
+                "Calls of functions of one service by another, by how they ended.",
+                &["caller", "callee", "result"],
             )?,
             renewed: made.counters(
                 "hotbay_instances_renewed_total",
@@ -190,6 +196,9 @@ impl Families {
     pub(super) fn forget_calls(&self, caller: &str, callee: &str, classes: &[&str]) {
         for class in classes {
             let _ = self.calls.remove_label_values(&[caller, callee, class]);
+        }
+        for result in CallResult::ALL.map(CallResult::as_str) {
+            let _ = self.typed_calls.remove_label_values(&[caller, callee, result]);
         }
     }
 

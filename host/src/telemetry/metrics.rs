@@ -6,7 +6,7 @@
 use super::{
     call_metrics::CallMetrics,
     families::Families,
-    labels::{Capability, Limit, OutboundResult, Outcome, Renewal, Unrouted},
+    labels::{CallResult, Capability, Limit, OutboundResult, Outcome, Renewal, Unrouted},
     process,
     revision_metrics::{CLASSES, FaultKind, RevisionMetrics, Vitals},
 };
@@ -340,7 +340,9 @@ impl Metrics {
         }
         alive.ended.retain(|ended| *ended != Ended::Calls(labels.0.clone(), labels.1.clone()));
         let by_class = CLASSES.map(|class| self.families.calls.with_label_values(&[caller, callee, class]));
-        let made = Arc::new(CallMetrics::new(self.clone(), &labels, by_class));
+        let typed = &self.families.typed_calls;
+        let by_result = CallResult::ALL.map(|result| (result, typed.with_label_values(&[caller, callee, result.as_str()])));
+        let made = Arc::new(CallMetrics::new(self.clone(), &labels, by_class, by_result));
         alive.calls.insert(labels, Arc::downgrade(&made));
         made
     }

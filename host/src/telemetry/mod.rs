@@ -29,7 +29,7 @@ mod revision_metrics;
 
 pub use call_metrics::CallMetrics;
 pub use guest_lines::{GuestLevel, GuestLine, GuestLines, GuestStream};
-pub use labels::{Capability, Limit, OutboundResult, Outcome, Renewal, Unrouted};
+pub use labels::{CallResult, Capability, Limit, OutboundResult, Outcome, Renewal, Unrouted};
 pub use metrics::{Budgeted, Connected, ConnectionsFull, METRICS_TYPE, Metrics, ServiceMetrics};
 pub use revision_metrics::{FaultKind, InstanceMetrics, RevisionMetrics, Vitals};
 

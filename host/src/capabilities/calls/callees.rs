@@ -4,7 +4,7 @@ use super::{Errand, ServiceCall, ServiceCaller, answer::Answer};
 use crate::{
     config::{Grants, Host, INTERNAL, Origin, ServiceName},
     hop_by_hop,
-    telemetry::{CallMetrics, ServiceMetrics, new_request_id},
+    telemetry::{CallMetrics, ServiceMetrics},
 };
 use http::{
     HeaderName, HeaderValue, Request, Response, Uri, Version, header,
@@ -93,7 +93,7 @@ impl Callees {
         let mut tally = Tally { metrics: callee.metrics.clone(), status: None };
         let options = options.unwrap_or_default();
         let called = self.services.as_ref().map(|services| {
-            let errand = identified(errand);
+            let errand = errand.identified();
             let request = addressed(request, callee, &errand);
             services.call(ServiceCall { caller: self.caller.clone(), callee: callee.service.clone(), request, errand })
         });
@@ -132,14 +132,6 @@ impl Task {
         };
         answered.map_err(|super::NoService| Unanswered::Missing)
     }
-}
-
-/// What a guest does at its start belongs to no request; its calls have an id all the same.
-fn identified(mut errand: Errand) -> Errand {
-    if errand.request_id.is_empty() {
-        errand.request_id = new_request_id();
-    }
-    errand
 }
 
 /// The request as the callee gets it: the path as the caller wrote it, and the name by which it was called for a host.

@@ -1,6 +1,6 @@
 //! What a request hands on to the calls that its guest makes: its id, who waits for it and how long, its trace.
 
-use crate::config::ServiceName;
+use crate::{config::ServiceName, telemetry::new_request_id};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::{
     fmt,
@@ -40,6 +40,20 @@ impl Errand {
         Self { request_id, peer, local, chain: None, due: None, trace: Trace::default() }
     }
 
+    /// What the calls of the guest of `service` take along, which now is one of those who wait.
+    pub(crate) fn onward(mut self, service: &ServiceName) -> Self {
+        self.chain = Some(Link::new(service.clone(), self.chain));
+        self.identified()
+    }
+
+    /// What a guest does at its start belongs to no request; its calls have an id all the same.
+    pub(super) fn identified(mut self) -> Self {
+        if self.request_id.is_empty() {
+            self.request_id = new_request_id();
+        }
+        self
+    }
+
     /// What a guest does at its start, of which nobody knows a request.
     pub(crate) fn nobodys() -> Self {
         let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -62,14 +76,19 @@ impl Link {
         Arc::new(Self { service, before, depth })
     }
 
-    /// Calls one behind the other, this one included.
-    pub fn depth(&self) -> u32 {
-        self.depth
-    }
-
-    /// Whether `service` waits already.
-    pub fn has(&self, service: &ServiceName) -> bool {
-        self.links().any(|link| link.service == *service)
+    /// Whether the service at its end may call `callee`; `depth` is how many calls may be one behind the other (`calls.depth`).
+    ///
+    /// # Errors
+    /// Where nobody would ever get an answer, or the chain grows too long.
+    pub fn may_call(&self, callee: &ServiceName, depth: u32) -> Result<(), Tangle> {
+        let chain = || format!("{self} → {callee}");
+        if self.links().any(|link| link.service == *callee) {
+            return Err(Tangle::Circle(chain()));
+        }
+        if self.depth > depth {
+            return Err(Tangle::TooDeep { chain: chain(), depth });
+        }
+        Ok(())
     }
 
     /// The nearest first.
@@ -87,6 +106,22 @@ impl fmt::Display for Link {
         }
         Ok(())
     }
+}
+
+/// Why a service may not call another on behalf of those that wait for it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Tangle {
+    /// The callee waits for the call already.
+    #[error("the call would close a circle: {0}")]
+    Circle(String),
+    /// More calls one behind the other than may be.
+    #[error("more than {depth} calls one behind the other (calls.depth): {chain}")]
+    TooDeep {
+        /// The services, the first caller first.
+        chain: String,
+        /// How many may be.
+        depth: u32,
+    },
 }
 
 /// By when a request must have the head of its response.
@@ -158,8 +193,12 @@ mod tests {
     fn a_chain_knows_who_waits_and_how_deep_it_is() {
         let first = Link::new(name("a"), None);
         let second = Link::new(name("b"), Some(first.clone()));
-        assert_eq!((first.depth(), second.depth(), second.to_string().as_str()), (1, 2, "a → b"));
-        assert!(second.has(&name("a")) && second.has(&name("b")) && !first.has(&name("b")));
+        let told = |link: &Link, callee, depth| link.may_call(&name(callee), depth).map_err(|tangle| tangle.to_string());
+        assert_eq!((told(&first, "b", 1), told(&second, "c", 2)), (Ok(()), Ok(())));
+        let circle = |chain| Err(format!("the call would close a circle: {chain}"));
+        assert_eq!(told(&first, "a", 9), circle("a → a"));
+        assert_eq!((told(&second, "a", 9), told(&second, "b", 9)), (circle("a → b → a"), circle("a → b → b")));
+        assert_eq!(told(&second, "c", 1), Err("more than 1 calls one behind the other (calls.depth): a → b → c".to_owned()));
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod callees;
 mod errand;
 
 pub(crate) use callees::{Callee, Callees, Unanswered};
-pub use errand::{Due, Errand, Link, Trace};
+pub use errand::{Due, Errand, Link, Tangle, Trace};
 
 use crate::config::ServiceName;
 use http::{Request, Response};

@@ -14,12 +14,12 @@ pub(crate) use client::OutboundClient;
 pub use client::Reach;
 pub use network::{Network, NetworkError};
 
-use super::calls::{Errand, Unanswered};
+use super::calls::{Due, Errand, Unanswered};
 use asker::Asker;
 use client::Destination;
 use failure::Failure;
 use http::{Request, Response};
-use std::{future::ready, sync::Arc};
+use std::{future::ready, sync::Arc, time::Duration};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 type Transmission = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -60,6 +60,18 @@ impl OutboundHttp {
         self.errand = self.client.callees.any().then(|| errand.clone());
     }
 
+    /// What calls take along.
+    pub(crate) fn errand(&self) -> Errand {
+        self.errand.clone().unwrap_or_else(Errand::nobodys)
+    }
+
+    /// The request that began must be answered within this time.
+    pub(crate) fn is_due(&mut self, within: Duration) {
+        if let Some(errand) = &mut self.errand {
+            errand.due = Some(Due::within(within));
+        }
+    }
+
     /// Whether anything that was asked for is still under way.
     pub(crate) fn is_busy(&self) -> bool {
         self.asker.as_ref().is_some_and(|asker| Arc::strong_count(asker) > 1)
@@ -86,7 +98,7 @@ impl WasiHttpHooks for OutboundHttp {
                 Ok((response, Box::new(ready(Ok(()))) as Transmission))
             }),
             Ok(Destination::Service(callee)) => {
-                let errand = self.errand.clone().unwrap_or_else(Errand::nobodys);
+                let errand = self.errand();
                 let called = client.callees.call(&callee, request, options, errand, self.apart, asker.clone());
                 Box::new(async move {
                     let response = called.await.map_err(|unanswered| match unanswered {
