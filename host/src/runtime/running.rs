@@ -199,3 +199,30 @@ impl Future for Running {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::lane::Lane, *};
+    use futures::task::noop_waker;
+    use std::future::poll_fn;
+
+    fn compute(time: Duration) {
+        let begun = thread_time();
+        while thread_time().saturating_sub(begun) < time {}
+    }
+
+    #[test]
+    fn who_calls_one_that_computes_goes_to_the_lane_and_does_not_pay_for_it() {
+        let mut callee = Meter::new(Span(Duration::from_mins(1)));
+        let guest = poll_fn(move |_| {
+            callee.poll(|| {
+                compute(2 * LONG);
+                Poll::Pending
+            })
+        });
+        let line = Lane::without_threads(1).line();
+        let mut caller = Running::new(Box::pin(guest), Span(LONG), &line);
+        assert!(!caller.advance(&mut Context::from_waker(&noop_waker())), "what its callee computes is the callee's");
+        assert!(caller.is_on_lane(), "the thread was kept all the same");
+    }
+}
