@@ -72,21 +72,21 @@ run: guests build ## Build everything and serve the example services: LISTEN=, B
 
 # Tests print figures and nothing else, so what they print is shown.
 .PHONY: test
-test: fixtures fault-points build promtool ## Build everything and run every test
+test: fixtures fault-points build test-tools ## Build everything and run every test
 	@status=0; \
 	cargo test $(NATIVE) --no-fail-fast -- --show-output 2>&1 | tee target/test.log || status=$$?; \
 	printf '\nEvery test runner and how it ended:\n'; \
 	grep -E '^ +(Running|Doc-tests) |^test result: |^error: ' target/test.log || true; \
 	exit $$status
 
-# The test of the metrics is skipped, and says so, where it cannot be had.
-.PHONY: promtool
-promtool: setup
+# A test whose tool cannot be had is skipped and says so.
+.PHONY: test-tools
+test-tools: setup
 	@.ci/setup test
 
 .PHONY: swaps
 swaps: fixtures build ## Swap under full load, for long: SWAPS=
-	SWAPS=$(SWAPS) cargo test $(NATIVE) --test it -- swap_under_load leaks --show-output
+	SWAPS=$(SWAPS) cargo test $(NATIVE) --test it -- torture_03_swaps --show-output
 
 .PHONY: soak
 soak: fixtures build ## Serve for minutes beside services that do harm, with swaps: SOAK= seconds

@@ -13,7 +13,7 @@ use tokio::{
 const REUSE: &str = "[instances]\npolicy = \"reuse\"\n";
 const ELSEWHERE: &str = "# kept as it is\n[[route]]\npath = \"/elsewhere\"\n";
 
-fn builder() -> Builder {
+pub(crate) fn builder() -> Builder {
     Host::builder().own_state().service("probe", &guests::revision("probe", 1))
 }
 
@@ -34,7 +34,7 @@ fn assert_problem(answer: &Response, status: u16, named: &[&str]) -> Value {
 }
 
 #[track_caller]
-fn assert_done(answer: &Response, outcome: &str) -> Value {
+pub(crate) fn assert_done(answer: &Response, outcome: &str) -> Value {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let body = answer.json();
     assert_eq!(body["outcome"], outcome, "{body}");
@@ -42,14 +42,14 @@ fn assert_done(answer: &Response, outcome: &str) -> Value {
 }
 
 /// The files of the bay, and what is in them.
-fn files(bay: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(bay: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(bay).expect("a bay").map(|entry| entry.expect("an entry"));
     let files = files.filter(|entry| entry.path().is_file());
     files.map(|entry| (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).expect("a file"))).collect()
 }
 
 /// What is left of uploads.
-fn uploads(host: &Host) -> usize {
+pub(crate) fn uploads(host: &Host) -> usize {
     fs::read_dir(host.state().join("uploads")).map_or(0, Iterator::count)
 }
 
@@ -137,7 +137,7 @@ async fn a_bad_body_is_told_why_and_leaves_the_bay_untouched() {
 }
 
 /// A call in parts: its head with this length, and what is sent of the body.
-async fn begun(admin: &Admin, length: u64, body: &[u8]) -> TcpStream {
+pub(crate) async fn begun(admin: &Admin, length: u64, body: &[u8]) -> TcpStream {
     let mut socket = TcpStream::connect(admin.address()).await.expect("a connection");
     let head = format!(
         "PUT /v1/services/probe HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-length: {length}\r\n\r\n",
@@ -149,48 +149,10 @@ async fn begun(admin: &Admin, length: u64, body: &[u8]) -> TcpStream {
     socket
 }
 
-async fn answer(mut socket: TcpStream) -> String {
+pub(crate) async fn answer(mut socket: TcpStream) -> String {
     let mut answer = vec![0; 4096];
     let read = tokio::time::timeout(PATIENCE, socket.read(&mut answer)).await.expect("an answer in time").unwrap_or(0);
     String::from_utf8_lossy(&answer[..read]).into_owned()
-}
-
-#[tokio::test]
-async fn a_body_that_is_too_large_or_cut_in_the_middle_leaves_nothing() {
-    let host = builder().start().await;
-    let admin = host.admin();
-    let (before, mark, good) = (files(host.bay()), host.mark(), guests::revision("probe", 2));
-    let told = answer(begun(&admin, (256 << 20) + 1, b"").await).await;
-    assert!(told.starts_with("HTTP/1.1 413") && told.contains("256 MiB"), "{told}");
-    // One that does not say its length is counted on its way in.
-    let (request, body) = admin.request("PUT", "/v1/services/probe").writing();
-    let sending = async {
-        let mut body = body;
-        let piece = bytes::Bytes::from(vec![0; 1 << 20]);
-        for _ in 0..300 {
-            if body.send_data(piece.clone()).await.is_err() {
-                break;
-            }
-        }
-    };
-    // A client that goes on sending may lose the answer with its connection.
-    let (told, ()) = tokio::join!(request.try_send(), sending);
-    assert!(told.is_err() || told.is_ok_and(|told| told.status == 413));
-    let length = good.len() as u64;
-    for cut in [0, 1, good.len() / 2, good.len() - 1] {
-        drop(begun(&admin, length, &good[..cut]).await);
-        let mut half = begun(&admin, length, &good[..cut]).await;
-        half.shutdown().await.expect("the end of what is sent");
-        let told = answer(half).await;
-        assert!(told.is_empty() || told.starts_with("HTTP/1.1 400"), "{told}");
-    }
-    // Whatever was cut has been seen by then: places are given back, more than there are.
-    for outcome in ["published"].into_iter().chain(["unchanged"; 9]) {
-        assert_done(&admin.put("/v1/services/other", good.clone()).await, outcome);
-    }
-    let mut after = files(host.bay());
-    after.remove("other.wasm");
-    assert_eq!((after, host.since(mark).states("probe"), uploads(&host)), (before, Vec::new(), 0), "{}", host.told());
 }
 
 /// Guards that `Swaps::put_as` in host/src/deploy/carry_out.rs writes after the build has been loaded.

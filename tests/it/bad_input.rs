@@ -5,16 +5,16 @@ use hotbay_tests::{
     Event, Host, How, guests,
     host::{finish, hotbay},
 };
-use std::{fs, os::unix::ffi::OsStrExt};
+use std::fs;
 
 /// A host with a good `probe` and a `neighbour`.
-async fn two() -> Host {
+pub(crate) async fn two() -> Host {
     let wasm = guests::fixture("probe");
     Host::builder().service("probe", &wasm).service("neighbour", &wasm).start().await
 }
 
 /// Both services serve what they served before.
-async fn assert_unharmed(host: &Host, after: &str) {
+pub(crate) async fn assert_unharmed(host: &Host, after: &str) {
     for name in ["probe", "neighbour"] {
         let answer = host.get(&format!("/{name}/marker")).await;
         assert_eq!(
@@ -187,53 +187,6 @@ async fn hundreds_of_flipped_bits_harm_nobody() {
     assert!(host.is_alive());
     assert!(rejected > 20, "{rejected} were rejected and {served} served: were they flipped?");
     println!("{rejected} were rejected, {served} served");
-}
-
-/// Guards `ServiceName::parse` in host/src/config/name.rs.
-#[tokio::test]
-async fn names_that_are_not_allowed_are_told() {
-    let host = two().await;
-    let wasm = guests::fixture("probe");
-    let long = format!("{}.wasm", "a".repeat(64));
-    let longest = format!("{}.wasm", "a".repeat(250));
-    for (file, named) in [
-        ("Orders.wasm", "'O'"),
-        ("a_b.wasm", "'_'"),
-        ("a b.wasm", "' '"),
-        ("..x.toml", ""),
-        ("%2e%2e.wasm", "'%'"),
-        ("a.b.wasm", "'.'"),
-        ("n\u{e4}me.wasm", "U+00E4"),
-        // A Cyrillic `о`, which looks like a Latin one.
-        ("\u{43e}rders.wasm", "U+043E"),
-        ("-a.wasm", "hyphen"),
-        ("a-.toml", "hyphen"),
-        (&long, "64 bytes"),
-        (&longest, "250 bytes"),
-        ("a@b.toml", "settings of a labelled revision"),
-    ] {
-        fs::write(host.bay().join(file), &wasm).expect("a name that the file system takes");
-        if file.starts_with('.') {
-            continue; // Ignored, as every file that begins with a dot.
-        }
-        let rejected = host.wait_rejected(file).await;
-        assert!(rejected.reason.contains(named), "{file}: {}", rejected.reason);
-        assert!(!rejected.remedy.is_empty(), "{file}");
-    }
-    assert_unharmed(&host, "names").await;
-    assert_eq!(host.get("/Orders").await.status, 404);
-    // Told once, not at every look.
-    host.swap("fence", &guests::revision("probe", 1), How::Rename).await;
-    let told = host.events().into_iter().filter(|event| event.is("Orders.wasm", "rejected")).count();
-    assert_eq!(told, 1);
-}
-
-#[tokio::test]
-async fn a_name_that_is_no_text_is_told() {
-    let host = two().await;
-    let name = std::ffi::OsStr::from_bytes(b"caf\xe9.wasm");
-    fs::write(host.bay().join(name), guests::fixture("probe")).expect("a name that the file system takes");
-    host.log().wait("a reject of the file", |event| event.state == "rejected" && event.service.starts_with("caf")).await;
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! The metrics as the admin listener gives them: right after known requests, and nothing for Prometheus' tool to complain about.
 
-use hotbay_tests::{Host, guests};
+use hotbay_tests::{Host, guests, host::tool};
 use std::{
     io::Write,
-    path::Path,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -60,8 +60,7 @@ async fn what_happened_is_counted() {
 
 /// What Prometheus' own tool says: `.ci/setup test` brings it.
 fn promtool(text: &str) {
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/bin/promtool");
-    let mut child = [Path::new("promtool"), &installed].into_iter().find_map(|tool| {
+    let mut child = ["promtool".into()].into_iter().chain(tool("bin/promtool")).find_map(|tool: PathBuf| {
         let mut command = Command::new(tool);
         command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().ok()
     });

@@ -1,6 +1,6 @@
 //! Which requests reach which service, and what of them and of its answers gets through.
 
-use hotbay_tests::{Host, How, Response, guests};
+use hotbay_tests::{Host, Response, guests};
 use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 
@@ -151,42 +151,6 @@ async fn head_is_get_without_the_body() {
     assert_eq!(connection.send(again).await.body, get.body);
     let missing = host.request("HEAD", "/nowhere").send().await;
     assert_eq!((missing.status, missing.body.len()), (404, 0));
-}
-
-#[tokio::test]
-async fn a_contested_route_stays_with_its_earlier_owner_until_that_is_gone() {
-    let route = "[[route]]\npath = \"/shared/{id}\"\n";
-    let same = "[[route]]\npath = \"/shared/{name}\"\n";
-    let (first, second) = (guests::revision("probe", 1), guests::revision("probe", 2));
-    let host = Host::builder().service("first", &first).settings("first", route).start().await;
-    host.place_settings("second", same);
-    host.place("second", &second, How::Rename);
-    let rejected = host.wait_rejected("second").await;
-    for named in ["/shared/{id}", "/shared/{name}", "first"] {
-        assert!(rejected.reason.contains(named), "{named}: {}", rejected.reason);
-    }
-    assert!(!rejected.remedy.is_empty());
-    assert_eq!(host.get("/shared/7").await.revision(), guests::digest(&first));
-
-    // Half of the routes would be none: a reject takes no route at all.
-    host.remove("first");
-    host.wait_published("second", &guests::digest(&second)).await;
-    assert_eq!(host.get("/shared/7").await.revision(), guests::digest(&second));
-}
-
-#[tokio::test]
-async fn at_the_start_contested_routes_go_by_name() {
-    let route = "[[route]]\npath = \"/shared\"\n";
-    let host = Host::builder()
-        .service("a", &guests::revision("probe", 1))
-        .settings("a", route)
-        .service("b", &guests::revision("probe", 2))
-        .settings("b", route)
-        .start()
-        .await;
-    assert_eq!(host.get("/shared").await.revision(), guests::digest(&guests::revision("probe", 1)));
-    let table = host.table().await;
-    assert!(table.lines().any(|line| line.starts_with("b ") && line.contains("rejected")), "{table}");
 }
 
 /// Guards `strip` in host/src/hop_by_hop.rs.

@@ -1,21 +1,19 @@
 //! What happens to a service when its files change, one swap at a time. Swaps under load are in `swap_under_load`.
 
 use bytes::Bytes;
-use hotbay_tests::{Host, How, PATIENCE, Signal, guests};
+use hotbay_tests::{Host, How, PATIENCE, guests};
 use std::{
     fs,
-    io::Write,
-    os::unix::fs::symlink,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
-async fn probe(n: u32) -> Host {
+pub(crate) async fn probe(n: u32) -> Host {
     Host::builder().service("probe", &guests::revision("probe", n)).start().await
 }
 
 /// Asks once and requires an answer of revision `n`, whole.
-async fn assert_serves(host: &Host, n: u32) {
+pub(crate) async fn assert_serves(host: &Host, n: u32) {
     let answer = host.get("/probe/marker").await;
     let marker = guests::marker(n);
     assert_eq!((answer.status, answer.text()), (200, format!("{marker} /marker {marker}")), "{}", host.told());
@@ -23,7 +21,7 @@ async fn assert_serves(host: &Host, n: u32) {
 }
 
 /// Asks on and on while `during` runs; every answer must be a 200. Returns how many there were.
-async fn without_a_failure<T>(host: &Host, during: impl Future<Output = T>) -> usize {
+pub(crate) async fn without_a_failure<T>(host: &Host, during: impl Future<Output = T>) -> usize {
     let mut connection = host.connect().await;
     let mut during = std::pin::pin!(during);
     let mut answers = 0;
@@ -38,7 +36,7 @@ async fn without_a_failure<T>(host: &Host, during: impl Future<Output = T>) -> u
 }
 
 /// Lets a number of requests pass: a stretch of time in which the host does something, without sleeping.
-async fn some_requests(host: &Host, count: usize) {
+pub(crate) async fn some_requests(host: &Host, count: usize) {
     let mut connection = host.connect().await;
     for _ in 0..count {
         assert_eq!(connection.get("/probe/marker").await.status, 200, "{}", host.told());
@@ -137,30 +135,8 @@ async fn a_removed_service_serves_for_a_second_and_then_is_gone() {
     assert_serves(&host, 2).await;
 }
 
-/// Guards `REMOVAL_GRACE` too: as compilers and `cp` replace files.
-#[tokio::test]
-async fn a_file_that_comes_back_within_a_second_is_a_swap_without_a_404() {
-    let host = probe(1).await;
-    host.remove("probe");
-    some_requests(&host, 100).await;
-    let wasm = guests::revision("probe", 2);
-    let back = host.swap("probe", &wasm, How::Overwrite);
-    assert!(without_a_failure(&host, back).await > 0);
-    assert_serves(&host, 2).await;
-
-    // The same bytes: not even a swap.
-    host.wait_retired("probe", &guests::digest(&guests::revision("probe", 1))).await;
-    let mark = host.mark();
-    host.remove("probe");
-    some_requests(&host, 100).await;
-    host.place("probe", &guests::revision("probe", 2), How::Overwrite);
-    a_full_look(&host).await;
-    assert_eq!(host.since(mark).states("probe"), Vec::<String>::new());
-    assert_serves(&host, 2).await;
-}
-
 /// Waits until the host has read the bay once more: it tells of a name that is not allowed in the same turn.
-async fn a_look(host: &Host) {
+pub(crate) async fn a_look(host: &Host) {
     static LOOKS: AtomicU32 = AtomicU32::new(0);
     let file = format!("Look-{}.wasm", LOOKS.fetch_add(1, Ordering::Relaxed));
     fs::write(host.bay().join(&file), "").expect("a file");
@@ -168,53 +144,11 @@ async fn a_look(host: &Host) {
 }
 
 /// Waits until the host has surely done everything that the bay asked for before: another service has come since.
-async fn a_full_look(host: &Host) {
+pub(crate) async fn a_full_look(host: &Host) {
     static FENCES: AtomicU32 = AtomicU32::new(0);
     a_look(host).await;
     let fence = format!("fence-{}", FENCES.fetch_add(1, Ordering::Relaxed));
     host.swap(&fence, &guests::fixture("library"), How::Rename).await;
-}
-
-/// Guards the wait for half-written files in `Swaps::attempt` (`SETTLED_TRUNCATED`).
-#[tokio::test]
-async fn a_half_written_file_is_waited_for() {
-    let host = probe(1).await;
-    let wasm = guests::revision("probe", 2);
-    let (first, second) = wasm.split_at(wasm.len() / 2);
-    let mut file = fs::File::create(host.build_path("probe")).expect("a file");
-    file.write_all(first).expect("half of it");
-    a_look(&host).await;
-    some_requests(&host, 100).await;
-    let revision = guests::digest(&wasm);
-    // Written once the connection that asks is open, so that the swap cannot be over before the first request.
-    let published = async {
-        file.write_all(second).expect("the rest");
-        host.wait_published("probe", &revision).await
-    };
-    assert!(without_a_failure(&host, published).await > 0);
-    assert_serves(&host, 2).await;
-    assert!(
-        !host.events().iter().any(|event| event.is("probe", "rejected")),
-        "a file that is not whole yet is no error: {}",
-        host.told()
-    );
-}
-
-#[tokio::test]
-async fn a_slow_copy_in_place_is_one_swap() {
-    let host = probe(1).await;
-    let wasm = guests::revision("probe", 2);
-    let mut file = fs::File::create(host.build_path("probe")).expect("a file");
-    for piece in wasm.chunks(wasm.len() / 24) {
-        file.write_all(piece).expect("a piece");
-        some_requests(&host, 10).await;
-    }
-    drop(file);
-    host.wait_published("probe", &guests::digest(&wasm)).await;
-    assert_serves(&host, 2).await;
-    let states = host.log().states("probe");
-    assert_eq!(states.iter().filter(|state| *state == "published").count(), 2, "at the start and now: {states:?}");
-    assert!(!states.iter().any(|state| state == "rejected"), "{states:?}");
 }
 
 #[tokio::test]
@@ -304,25 +238,6 @@ async fn the_newest_of_many_builds_wins() {
     assert!(published < 19, "those between are skipped: {published} publications");
 }
 
-#[tokio::test]
-async fn a_storm_of_touches_ends_in_the_last_state() {
-    let host = probe(1).await;
-    let noise = host.bay().join("noise.tmp");
-    let storm = async {
-        for turn in 0..4000 {
-            fs::write(&noise, "x").expect("a file that is not ours");
-            let now = fs::File::options().append(true).open(host.build_path("probe")).expect("a build");
-            now.set_modified(std::time::SystemTime::now()).expect("a touch");
-            if turn % 50 == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-    };
-    assert!(without_a_failure(&host, storm).await > 0);
-    host.swap("probe", &guests::revision("probe", 2), How::Rename).await;
-    assert_serves(&host, 2).await;
-}
-
 /// Guards the rescan in host/src/deploy/watcher.rs: the watch is on a folder that is gone.
 #[tokio::test]
 async fn the_bay_itself_may_be_replaced() {
@@ -343,39 +258,4 @@ async fn the_bay_itself_may_be_replaced() {
     // And it is watched again.
     host.swap("probe", &guests::revision("probe", 3), How::Rename).await;
     assert_serves(&host, 3).await;
-}
-
-/// As Kubernetes mounts files: the link in the bay stays, what it leads to changes. No event says so; the rescan finds it.
-#[tokio::test]
-async fn a_link_whose_target_is_switched_is_a_swap() {
-    let host = Host::builder().config("rescan = \"200ms\"\n").start().await;
-    for n in [1, 2] {
-        let folder = host.folder().join(format!("release-{n}"));
-        fs::create_dir(&folder).expect("a folder");
-        fs::write(folder.join("probe.wasm"), guests::revision("probe", n)).expect("a build");
-    }
-    let current = host.folder().join("current");
-    symlink(host.folder().join("release-1"), &current).expect("a link");
-    symlink(current.join("probe.wasm"), host.build_path("probe")).expect("a link to a link");
-    host.wait_published("probe", &guests::digest(&guests::revision("probe", 1))).await;
-    symlink(host.folder().join("release-2"), host.folder().join("next")).expect("a link");
-    fs::rename(host.folder().join("next"), &current).expect("the switch");
-    let revision = guests::digest(&guests::revision("probe", 2));
-    let switched = host.wait_published("probe", &revision);
-    assert!(without_a_failure(&host, switched).await > 0);
-    assert_serves(&host, 2).await;
-}
-
-#[tokio::test]
-async fn a_killed_host_serves_what_is_in_its_bay_again() {
-    for state in ["detected", "compiling", "published"] {
-        let mut host = Host::builder().own_state().service("probe", &guests::revision("probe", 1)).start().await;
-        let mark = host.mark();
-        host.place("probe", &guests::revision("probe", 2), How::Rename);
-        host.since(mark).wait_for("probe", state).await;
-        host.signal(Signal::KILL);
-        host.exit_status().await;
-        let host = host.again().start().await;
-        assert_serves(&host, 2).await;
-    }
 }

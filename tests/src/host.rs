@@ -102,6 +102,11 @@ pub fn faulty_binary() -> PathBuf {
     usual
 }
 
+/// What `.ci/setup test` brought for tests, by its path in target/tools. Absent where it could not be had.
+pub fn tool(path: &str) -> Option<PathBuf> {
+    Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools").join(path)).filter(|path| path.is_file())
+}
+
 /// A command of the binary under test, with its output caught and nothing of ours in its environment.
 pub fn hotbay<I: AsRef<str>>(args: impl IntoIterator<Item = I>) -> Command {
     quiet(Command::new(binary()), args)

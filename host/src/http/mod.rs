@@ -39,6 +39,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Shutdown) {
     let protocols = Arc::new(Protocols::new(edge.config()));
     let mut places = Places::new(edge.config().connections.as_usize(), edge.metrics().connections_full());
+    let mut short = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -46,9 +47,15 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Shutdown) {
             accepted = places.accept(&listener) => accepted,
         };
         let (stream, place) = match accepted {
-            Ok(accepted) => accepted,
+            Ok(accepted) => {
+                short = false;
+                accepted
+            }
             Err(error) => {
-                warn!(%error, "a connection could not be accepted");
+                // Told once for each shortage, which fails fifty times a second.
+                if !std::mem::replace(&mut short, true) {
+                    warn!(%error, "a connection could not be accepted; those to come wait");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

@@ -220,8 +220,8 @@ mod tests {
                 Poll::Pending
             })
         });
-        let line = Lane::without_threads(1).line();
-        let mut caller = Running::new(Box::pin(guest), Span(LONG), &line);
+        let lane = Lane::without_threads(1);
+        let mut caller = Running::new(Box::pin(guest), Span(LONG), &lane.line());
         assert!(!caller.advance(&mut Context::from_waker(&noop_waker())), "what its callee computes is the callee's");
         assert!(caller.is_on_lane(), "the thread was kept all the same");
     }

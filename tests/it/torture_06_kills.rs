@@ -1,6 +1,7 @@
-//! kill -9 at each step of a swap and of an order: after the next start the right revision serves, and nothing is left over.
+//! Torture line 6: kill -9 at each step of a swap and of an order: after the next start the right revision serves, and nothing is left over.
 
-use hotbay_tests::{Host, How, guests};
+use crate::swap::assert_serves;
+use hotbay_tests::{Host, How, Signal, guests};
 use std::{
     collections::BTreeSet,
     fs,
@@ -97,5 +98,19 @@ async fn a_kill_at_any_step_of_an_order_leaves_both_files_or_neither() {
         assert!(n == 1 || ["file-written", "file-renamed"].contains(&point), "{point}: the intention was on the disk");
         assert_eq!(host.get("/shop").await.revision(), guests::digest(&build(n)), "{point}");
         is_whole(&host, point).await;
+    }
+}
+
+#[tokio::test]
+async fn a_killed_host_serves_what_is_in_its_bay_again() {
+    for state in ["detected", "compiling", "published"] {
+        let mut host = Host::builder().own_state().service("probe", &guests::revision("probe", 1)).start().await;
+        let mark = host.mark();
+        host.place("probe", &guests::revision("probe", 2), How::Rename);
+        host.since(mark).wait_for("probe", state).await;
+        host.signal(Signal::KILL);
+        host.exit_status().await;
+        let host = host.again().start().await;
+        assert_serves(&host, 2).await;
     }
 }

@@ -1,9 +1,13 @@
-//! The end of the process: what runs finishes, nothing new begins, and the exit code says how it went.
+//! Torture line 23: the end of the process, with streams open and without patience; no descriptor left; a clock that jumps.
 
 use bytes::Bytes;
-use hotbay_tests::{Host, How, PATIENCE, Reply, Signal, guests};
+use hotbay_tests::{Host, How, PATIENCE, Reply, Signal, guests, host::tool};
 use http_body_util::channel::Sender;
-use std::time::{Duration, Instant};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 use tokio::net::TcpStream;
 
 async fn probe() -> Host {
@@ -140,4 +144,88 @@ async fn a_signal_before_everything_is_loaded_ends_too() {
     let mut host = Host::builder().own_state().service("probe", &guests::revision("probe", 3)).start_listening().await;
     host.signal(Signal::TERM);
     assert_eq!(host.exit_status().await.code(), Some(0), "{}", host.told());
+}
+
+/// Guards that the places for connections leave descriptors for all else (`http.connections` by default).
+#[tokio::test]
+async fn a_crowd_leaves_descriptors_for_a_swap() {
+    let builder = Host::builder().own_state().service("probe", &guests::revision("probe", 1));
+    let host = builder.wrapped(["sh", "-c", "ulimit -n 160 && exec \"$0\" \"$@\""]).start().await;
+    let mut there = host.connect().await;
+    assert_eq!(there.get("/probe/marker").await.status, 200);
+    let mut crowd = Vec::new();
+    for _ in 0..320 {
+        crowd.push(host.socket().await);
+    }
+    host.log().wait("that all places are taken", |event| event.fields["limit"] == "http.connections").await;
+    // What is new to the cache has to be compiled by another process.
+    host.swap("probe", &guests::revision("probe", 2), How::Rename).await;
+    assert_eq!(host.admin().get("/v1/services").await.status, 200);
+    assert!(!host.events().iter().any(|event| event.message.contains("could not be accepted")), "{}", host.told());
+}
+
+/// Guards the pause after a failed accept in host/src/http/mod.rs, and that what needs a descriptor can do without for a time.
+#[tokio::test]
+async fn without_a_descriptor_left_it_serves_who_is_there_and_recovers() {
+    let builder = Host::builder().own_state().service("probe", &guests::revision("probe", 1));
+    let mut host = builder.config("rescan = \"200ms\"\n").start().await;
+    let mut there = host.connect().await;
+    assert_eq!(there.get("/probe/marker").await.status, 200);
+    let limited = |to: Option<u64>| {
+        let pid = Pid::from_raw(i32::try_from(host.pid()).expect("a process")).expect("a process");
+        let of = prlimit(Some(pid), Resource::Nofile, Rlimit { current: to, maximum: getrlimit(Resource::Nofile).maximum });
+        of.expect("our own process is limited").current
+    };
+    let usual = limited(Some(host.resources().descriptors as u64));
+    let waiting = tokio::spawn(host.request("GET", "/probe/marker").send());
+    host.log().wait("that nobody more can be accepted", |event| event.message.contains("could not be accepted")).await;
+    host.place("probe", &guests::revision("probe", 2), How::Rename);
+    for _ in 0..200 {
+        assert_eq!(there.get("/probe/marker").await.status, 200, "{}", host.told());
+    }
+    let told = host.events().into_iter().filter(|event| event.message.contains("could not be accepted")).count();
+    assert_eq!(told, 1, "one line about one shortage");
+    limited(usual);
+    assert_eq!(waiting.await.expect("an answer").status, 200);
+    let next = guests::digest(&guests::revision("probe", 2));
+    host.wait_published("probe", &next).await;
+    assert_eq!(host.get("/probe/marker").await.revision(), next);
+    assert!(host.is_alive());
+}
+
+/// A day ahead, a week back: deadlines, queues, swaps and what is kept go by a clock that cannot be set.
+#[tokio::test]
+async fn a_clock_that_jumps_moves_no_deadline() {
+    let Some(library) = tool("lib/libfaketime.so.1") else {
+        return println!("skipped a_clock_that_jumps_moves_no_deadline: there is no libfaketime (.ci/setup test fetches it)");
+    };
+    let reuse = "[limits]\ndeadline = \"1h\"\nqueue_wait = \"1h\"\nconcurrency = 2\n[instances]\npolicy = \"reuse\"\n";
+    let builder = Host::builder().own_state().service("probe", &guests::revision("probe", 1)).settings("probe", reuse);
+    let clock = builder.folder().join("clock");
+    fs::write(&clock, "+0").expect("a clock");
+    let mut host = builder
+        .env("LD_PRELOAD", &library.to_string_lossy())
+        .env("FAKETIME_TIMESTAMP_FILE", &clock.to_string_lossy())
+        .env("FAKETIME_NO_CACHE", "1")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        .env("DONT_FAKE_MONOTONIC", "1")
+        .start()
+        .await;
+    for (n, jump) in (2..).zip(["+1d", "-7d", "+0"]) {
+        let (mut reply, mut body) = running(&host, false).await;
+        fs::write(&clock, jump).expect("the clock jumps");
+        // What runs goes on, what comes is answered, and what is new is seen.
+        body.send_data(Bytes::from_static(b"after")).await.expect("it is still read");
+        assert_eq!(reply.chunk().await.expect("an open body"), Some(Bytes::from_static(b"after")), "{jump}: {}", host.told());
+        assert_eq!(host.get("/probe/sleep?ms=20").await.status, 200, "{jump}: {}", host.told());
+        let next = host.swap("probe", &guests::revision("probe", n), How::Rename).await;
+        assert_eq!(host.get("/probe/marker").await.revision(), next, "{jump}");
+        drop(body);
+        assert_eq!(reply.chunk().await.expect("a whole body"), None, "{jump}");
+    }
+    let history = host.admin().get("/v1/services/probe/history").await;
+    assert_eq!(history.json()["revisions"].as_array().map(Vec::len), Some(4), "{}", history.text());
+    let again = host.stop().await;
+    host = again.start().await;
+    assert_eq!(host.get("/probe/marker").await.status, 200, "{}", host.told());
 }

@@ -1,8 +1,10 @@
-//! What is believed of the files in the bay, when, and what is tried again.
+//! Torture line 2: half-written, slowly copied, renamed over, switched by a link, emptied, taken away and put back: settings too.
 
+use crate::swap::{a_full_look, a_look, assert_serves, probe, some_requests, without_a_failure};
 use hotbay_tests::{Event, Host, How, guests};
 use std::{
     fs,
+    io::Write,
     os::unix::{ffi::OsStrExt, fs::symlink},
     time::{Duration, Instant},
 };
@@ -196,4 +198,89 @@ async fn a_bay_that_comes_back_is_told() {
     fs::rename(&aside, &bay).expect("it comes back");
     host.log().wait("that the bay is back", |event| event.message.contains("can be read again")).await;
     keeps_serving(&host, Duration::from_millis(100)).await;
+}
+
+/// Guards the wait for half-written files in `Swaps::attempt` (`SETTLED_TRUNCATED`).
+#[tokio::test]
+async fn a_half_written_file_is_waited_for() {
+    let host = probe(1).await;
+    let wasm = guests::revision("probe", 2);
+    let (first, second) = wasm.split_at(wasm.len() / 2);
+    let mut file = fs::File::create(host.build_path("probe")).expect("a file");
+    file.write_all(first).expect("half of it");
+    a_look(&host).await;
+    some_requests(&host, 100).await;
+    let revision = guests::digest(&wasm);
+    // Written once the connection that asks is open, so that the swap cannot be over before the first request.
+    let published = async {
+        file.write_all(second).expect("the rest");
+        host.wait_published("probe", &revision).await
+    };
+    assert!(without_a_failure(&host, published).await > 0);
+    assert_serves(&host, 2).await;
+    assert!(
+        !host.events().iter().any(|event| event.is("probe", "rejected")),
+        "a file that is not whole yet is no error: {}",
+        host.told()
+    );
+}
+
+#[tokio::test]
+async fn a_slow_copy_in_place_is_one_swap() {
+    let host = probe(1).await;
+    let wasm = guests::revision("probe", 2);
+    let mut file = fs::File::create(host.build_path("probe")).expect("a file");
+    for piece in wasm.chunks(wasm.len() / 24) {
+        file.write_all(piece).expect("a piece");
+        some_requests(&host, 10).await;
+    }
+    drop(file);
+    host.wait_published("probe", &guests::digest(&wasm)).await;
+    assert_serves(&host, 2).await;
+    let states = host.log().states("probe");
+    assert_eq!(states.iter().filter(|state| *state == "published").count(), 2, "at the start and now: {states:?}");
+    assert!(!states.iter().any(|state| state == "rejected"), "{states:?}");
+}
+
+/// Guards `REMOVAL_GRACE` too: as compilers and `cp` replace files.
+#[tokio::test]
+async fn a_file_that_comes_back_within_a_second_is_a_swap_without_a_404() {
+    let host = probe(1).await;
+    host.remove("probe");
+    some_requests(&host, 100).await;
+    let wasm = guests::revision("probe", 2);
+    let back = host.swap("probe", &wasm, How::Overwrite);
+    assert!(without_a_failure(&host, back).await > 0);
+    assert_serves(&host, 2).await;
+
+    // The same bytes: not even a swap.
+    host.wait_retired("probe", &guests::digest(&guests::revision("probe", 1))).await;
+    let mark = host.mark();
+    host.remove("probe");
+    some_requests(&host, 100).await;
+    host.place("probe", &guests::revision("probe", 2), How::Overwrite);
+    a_full_look(&host).await;
+    assert_eq!(host.since(mark).states("probe"), Vec::<String>::new());
+    assert_serves(&host, 2).await;
+}
+
+/// As Kubernetes mounts files: the link in the bay stays, what it leads to changes. No event says so; the rescan finds it.
+#[tokio::test]
+async fn a_link_whose_target_is_switched_is_a_swap() {
+    let host = Host::builder().config("rescan = \"200ms\"\n").start().await;
+    for n in [1, 2] {
+        let folder = host.folder().join(format!("release-{n}"));
+        fs::create_dir(&folder).expect("a folder");
+        fs::write(folder.join("probe.wasm"), guests::revision("probe", n)).expect("a build");
+    }
+    let current = host.folder().join("current");
+    symlink(host.folder().join("release-1"), &current).expect("a link");
+    symlink(current.join("probe.wasm"), host.build_path("probe")).expect("a link to a link");
+    host.wait_published("probe", &guests::digest(&guests::revision("probe", 1))).await;
+    symlink(host.folder().join("release-2"), host.folder().join("next")).expect("a link");
+    fs::rename(host.folder().join("next"), &current).expect("the switch");
+    let revision = guests::digest(&guests::revision("probe", 2));
+    let switched = host.wait_published("probe", &revision);
+    assert!(without_a_failure(&host, switched).await > 0);
+    assert_serves(&host, 2).await;
 }

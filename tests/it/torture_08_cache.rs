@@ -1,4 +1,4 @@
-//! The compile cache: used again after a restart, and never trusted.
+//! Torture line 8: the compile cache is used again after a restart, and never trusted.
 
 use hotbay_tests::{Builder, Host, How, guests};
 use std::{
@@ -19,7 +19,7 @@ async fn filled() -> (Builder, PathBuf) {
     (host.stop().await, cache)
 }
 
-fn find(cache: &Path, wasm: &[u8], extension: &str) -> PathBuf {
+pub(crate) fn find(cache: &Path, wasm: &[u8], extension: &str) -> PathBuf {
     let digest = guests::digest(wasm);
     let entries = fs::read_dir(cache).expect("a cache folder").map(|entry| entry.expect("an entry").path());
     let is = |path: &PathBuf| {
@@ -34,7 +34,7 @@ fn artifact(cache: &Path) -> PathBuf {
 }
 
 /// Which file it is: one that was compiled again is another, renamed into its place. (The time of a use is its mtime.)
-fn identity(path: &Path) -> u64 {
+pub(crate) fn identity(path: &Path) -> u64 {
     fs::metadata(path).expect("an artifact").ino()
 }
 
@@ -263,27 +263,6 @@ async fn another_hosts_artifact_is_seen() {
     .await;
 }
 
-#[tokio::test]
-async fn a_state_folder_that_cannot_be_used_makes_it_slower_and_not_wrong() {
-    for what in ["a file in its place", "others may write it"] {
-        let builder = Host::builder();
-        let state = builder.folder().join("state");
-        if what.starts_with("a file") {
-            fs::write(&state, "").expect("a file");
-        } else {
-            fs::create_dir(&state).expect("a folder");
-            fs::set_permissions(&state, fs::Permissions::from_mode(0o777)).expect("a mode");
-        }
-        let host = builder.state(&state).service("probe", &guests::fixture("lifecycle")).start().await;
-        let told = host.log().wait(what, |event| event.level == "WARN" && event.message.contains("state folder")).await;
-        assert!(told.message.contains("--state"), "{}", told.message);
-        assert_eq!(host.get("/probe").await.status, 200, "{what}");
-        let next = guests::patched(&guests::fixture("lifecycle"), "stop:fine", "stop:good");
-        host.swap("probe", &next, How::Rename).await;
-        assert_eq!(host.get("/probe").await.revision(), guests::digest(&next), "{what}");
-    }
-}
-
 /// Guards the copy in `Folder::open_checked` and `Folder::keep`: a page that is cut off a mapped file kills whoever reads it.
 #[tokio::test]
 async fn an_artifact_that_is_cut_while_it_serves_harms_nobody() {
@@ -301,41 +280,4 @@ async fn an_artifact_that_is_cut_while_it_serves_harms_nobody() {
         assert!([200, 500].contains(&host.get(target).await.status));
     }
     assert!(host.is_alive());
-}
-
-/// A state folder of 64 KiB: room for the key and for nothing else.
-#[tokio::test]
-async fn a_full_disk_makes_it_slower_and_not_wrong() {
-    let builder = Host::builder().own_state().service("probe", &guests::fixture("probe"));
-    let state = builder.bay_path().join(".hotbay");
-    fs::create_dir(&state).expect("a folder");
-    let script = format!("mount -t tmpfs -o size=64k,mode=0700 tmpfs '{}' && exec \"$0\" \"$@\"", state.display());
-    let probe = std::process::Command::new("unshare").args(["-Urm", "sh", "-c", &script, "true"]).output();
-    if !probe.is_ok_and(|ended| ended.status.success()) {
-        println!("skipped a_full_disk_makes_it_slower_and_not_wrong: this machine lets nobody mount in a namespace of its own");
-        return;
-    }
-    let host = builder.wrapped(["unshare", "-Urm", "sh", "-c", &script]).start().await;
-    let told = host.log().wait("that the disk takes nothing", |event| event.message.contains("disk is full")).await;
-    assert!(told.fields["error"].to_string().contains("No space left"), "{}", told.fields);
-    assert_eq!(host.get("/probe/marker").await.status, 200, "{}", host.told());
-    let next = guests::revision("probe", 1);
-    host.swap("probe", &next, How::Rename).await;
-    assert_eq!(host.get("/probe/marker").await.revision(), guests::digest(&next));
-}
-
-#[tokio::test]
-async fn a_state_folder_that_goes_while_the_host_runs_is_done_without() {
-    let host = Host::builder().own_state().service("probe", &guests::fixture("lifecycle")).start().await;
-    fs::remove_dir_all(host.state()).expect("the state folder goes");
-    let next = guests::patched(&guests::fixture("lifecycle"), "stop:fine", "stop:good");
-    host.swap("probe", &next, How::Rename).await;
-    assert_eq!(host.get("/probe").await.revision(), guests::digest(&next));
-    // It is made anew, its key included: what was kept since is found after a restart.
-    let cache = host.state().join("cache");
-    let again = host.stop().await;
-    let kept = identity(&find(&cache, &next, "cwasm"));
-    let host = again.start().await;
-    assert_eq!(host.get("/probe").await.status, 200);
-    assert_eq!(identity(&find(&cache, &next, "cwasm")), kept, "it was not compiled again");
 }

@@ -1,6 +1,8 @@
-//! Promises 1 and 2: no request fails because of a swap, and each runs wholly on one revision that was in force when it began.
+//! Torture line 3 and promises 1 and 2: no request fails because of a swap, and each runs wholly on one revision that was in force when it began.
 //!
 //! `SWAPS` says how many swaps (300 unless set); the requests grow with them. The figures are printed.
+
+mod leaks;
 
 use anyhow::{Context, Result, ensure};
 use hotbay_tests::{
