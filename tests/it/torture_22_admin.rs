@@ -42,6 +42,8 @@ async fn twenty_services_are_swapped_by_five_clients_while_the_bay_is_touched_by
                 let clear = match answer.status {
                     200 => told["revision"] == guests::digest(&build),
                     503 => !answer.header("retry-after").is_empty(),
+                    // A hand was faster, which is told.
+                    409 => told["detail"].as_str().is_some_and(|detail| detail.starts_with("somebody placed other files")),
                     _ => false,
                 };
                 assert!(clear, "{}: {told}\n{}", answer.status, host.told());
@@ -347,7 +349,13 @@ async fn thousands_of_odd_requests_change_nothing() {
         assert!(answer.status < 500, "request {n} of seed {seed}: {method} {target} is {}\n{}", answer.status, host.told());
     }
     let services = admin.get("/v1/services").await;
-    assert_eq!(services.json()["services"].as_array().map(Vec::len), Some(1), "seed {seed}: {}\n{}", services.text(), host.told());
+    assert_eq!(
+        services.json()["services"].as_array().map(Vec::len),
+        Some(1),
+        "seed {seed}: {}\n{}",
+        services.text(),
+        host.told()
+    );
     assert_eq!(files(host.bay()), before, "seed {seed}");
     assert_eq!(host.get("/probe/marker").await.status, 200);
 }

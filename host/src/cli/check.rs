@@ -6,7 +6,7 @@ use hotbay::{
     RunError,
     config::{BayFile, BudgetConfig, CompileConfig, Count, OutboundConfig, PoolConfig, ServiceName, Settings},
     deploy::{UNREADABLE_REMEDY, read_build, read_settings_at},
-    runtime::{Binary, Build, Inspection, Kind, Loader, Network, Observers, Reject},
+    runtime::{Binary, Build, Inspection, Kind, Loader, Network, Observers, Reach, Reject, nobody},
     telemetry::{GuestLines, Metrics},
 };
 use serde::Serialize;
@@ -38,6 +38,8 @@ struct Report {
     imports: Vec<String>,
     exports: Vec<String>,
     grants: Vec<String>,
+    /// Services that it may call and that do not lie beside it.
+    missing: Vec<String>,
     serves: bool,
     reason: Option<String>,
     remedy: Option<String>,
@@ -52,7 +54,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
         let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()).to_string())?;
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
         let network = Network::new(OutboundConfig::default()).map_err(|error| error.to_string())?;
-        let loader = Loader::new(None, (&BudgetConfig::default(), &pool), CompileConfig::default(), observers, network)
+        let (pools, reach) = ((&BudgetConfig::default(), &pool), Reach { network, services: None });
+        let loader = Loader::new(None, pools, CompileConfig::default(), observers, reach, nobody())
             .map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
         let loader = Arc::new(loader);
         let mut reports = Vec::new();
@@ -75,10 +78,12 @@ async fn check(loader: &Arc<Loader>, file: PathBuf) -> Report {
         Ok((build, _)) => build,
         Err(error) => return Report::unread(file, Reject::new(error.to_string(), UNREADABLE_REMEDY)),
     };
-    let (seen, grants) = match settings(&file) {
+    let (seen, grants, missing) = match settings(&file) {
         Ok((name, settings)) => {
             let grants = settings.grants.listed();
-            (loader.inspect(&name, &build, settings).await, grants)
+            let not_beside = |callee: &&ServiceName| !file.with_file_name(format!("{callee}.wasm")).exists();
+            let missing = settings.grants.calls().iter().filter(not_beside).map(ToString::to_string).collect();
+            (loader.inspect(&name, &build, settings).await, grants, missing)
         }
         // The name or the settings will not do; what is in the file can be told all the same.
         Err(reject) => {
@@ -86,10 +91,10 @@ async fn check(loader: &Arc<Loader>, file: PathBuf) -> Report {
             let settings = Settings::defaults(&name);
             let mut seen = loader.inspect(&name, &build, settings).await;
             seen.reject.get_or_insert(reject);
-            (seen, Vec::new())
+            (seen, Vec::new(), Vec::new())
         }
     };
-    Report::read(file, &build, seen, grants)
+    Report { grants, missing, ..Report::read(file, &build, seen) }
 }
 
 /// The service that the file would be, and its settings.
@@ -125,13 +130,14 @@ impl Report {
             imports: Vec::new(),
             exports: Vec::new(),
             grants: Vec::new(),
+            missing: Vec::new(),
             serves: false,
             reason: Some(reject.reason),
             remedy: Some(reject.remedy),
         }
     }
 
-    fn read(file: PathBuf, build: &Build, seen: Inspection, grants: Vec<String>) -> Self {
+    fn read(file: PathBuf, build: &Build, seen: Inspection) -> Self {
         let (reason, remedy) = seen.reject.map(|reject| (reject.reason, reject.remedy)).unzip();
         Self {
             file,
@@ -142,7 +148,8 @@ impl Report {
             wasi: seen.surface.wasi_versions(),
             imports: seen.surface.imports,
             exports: seen.surface.exports,
-            grants,
+            grants: Vec::new(),
+            missing: Vec::new(),
             serves: reason.is_none(),
             reason,
             remedy,
@@ -161,6 +168,9 @@ impl Report {
         line("imports", list(&self.imports));
         line("exports", list(&self.exports));
         line("grants", list(&self.grants));
+        let missing: Vec<_> =
+            self.missing.iter().map(|name| format!("{name}.wasm: it may be called, and is not beside it")).collect();
+        line("missing", list(&missing));
         line("serves", Some(if self.serves { "yes" } else { "no" }.to_owned()));
         line("reason", self.reason.clone());
         line("remedy", self.remedy.clone());

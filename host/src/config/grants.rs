@@ -1,6 +1,9 @@
 //! `[grants]`: what a service may reach outside itself.
 
-use super::origin::{Host, Origin, OriginError};
+use super::{
+    ServiceName,
+    origin::{Host, Origin, OriginError},
+};
 use serde::Deserialize;
 use std::{fmt, net::IpAddr};
 
@@ -9,6 +12,7 @@ use std::{fmt, net::IpAddr};
 #[serde(deny_unknown_fields, default)]
 pub struct Grants {
     http: Vec<HttpGrant>,
+    calls: Vec<ServiceName>,
 }
 
 /// Hosts below this name are services of this host, and not of the network.
@@ -27,9 +31,15 @@ impl Grants {
         self.http.iter().any(|grant| grant.covers(origin))
     }
 
+    /// The services that it may call, by HTTP or by WIT, whether they are there or not; in the order in which they are listed.
+    pub fn calls(&self) -> &[ServiceName] {
+        &self.calls
+    }
+
     /// Each one as people write it, with its kind in front.
     pub fn listed(&self) -> Vec<String> {
-        self.http.iter().map(|grant| format!("http {grant}")).collect()
+        let http = self.http.iter().map(|grant| format!("http {grant}"));
+        http.chain(self.calls.iter().map(|service| format!("calls {service}"))).collect()
     }
 }
 
@@ -79,7 +89,9 @@ impl TryFrom<String> for HttpGrant {
         let origin = Origin::new(tls, host).map_err(|error| format!("`{shown}` is no grant: {error}; {WRITE}"))?;
         match &origin.host {
             Host::Domain(_) if origin.is_within(INTERNAL) => {
-                return Err(format!("`{shown}` is reserved for calls between services, which are not granted here; take it out"));
+                return Err(format!(
+                    "`{shown}` is a service of this host; grant calls between services by name, as calls = [\"stock\"]"
+                ));
             }
             Host::Domain(name) if wildcard && !name.contains('.') => {
                 return Err(format!(
@@ -185,12 +197,27 @@ mod tests {
             assert!(error.contains(reason), "{bad}: {error}");
         }
         assert!(toml::from_str::<Grants>("udp = []").is_err());
+        for (bad, reason) in [("'Stock'", "'S'"), ("'stock.internal'", "'.'"), ("''", "empty"), ("'*'", "'*'"), ("5", "string")] {
+            let error = toml::from_str::<Grants>(&format!("calls = [{bad}]")).unwrap_err();
+            assert!(error.message().contains(reason), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn calls_are_granted_by_the_names_of_services() {
+        let grants: Grants = toml::from_str("calls = ['stock', 'pricing']").unwrap();
+        assert_eq!(grants.calls().iter().map(ServiceName::as_str).collect::<Vec<_>>(), ["stock", "pricing"]);
+        assert_eq!(grants.listed(), ["calls stock", "calls pricing"]);
+        let error = toml::from_str::<Grants>("calls = ['Stock']").unwrap_err();
+        assert!(error.message().contains("service name `Stock`"), "{error}");
     }
 
     #[test]
     fn grants_are_shown_in_normal_form() {
         let listed =
             grants("'HTTPS://API.example.com:443', 'http://*.bücher.example:80', 'http://0x7f.1:9000'").unwrap().listed();
+        let calls: Grants = toml::from_str("calls = ['stock', 'pricing-2']").unwrap();
+        assert_eq!(calls.listed(), ["calls stock", "calls pricing-2"]);
         assert_eq!(listed, ["http https://api.example.com", "http http://*.xn--bcher-kva.example", "http http://127.0.0.1:9000"]);
     }
 }

@@ -41,6 +41,8 @@ pub struct HostConfig {
     pub history: HistoryConfig,
     /// What guests ask of other hosts.
     pub outbound: OutboundConfig,
+    /// What guests ask of other services.
+    pub calls: CallsConfig,
 }
 
 impl Default for HostConfig {
@@ -60,6 +62,7 @@ impl Default for HostConfig {
             budgets: BudgetConfig::default(),
             history: HistoryConfig::default(),
             outbound: OutboundConfig::default(),
+            calls: CallsConfig::default(),
         }
     }
 }
@@ -206,6 +209,20 @@ pub struct HistoryConfig {
 impl Default for HistoryConfig {
     fn default() -> Self {
         Self { keep: Count(10), size: ByteSize(1 << 30) }
+    }
+}
+
+/// `[calls]`: from service to service.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CallsConfig {
+    /// Calls one behind the other that one request may lead to; 508 above it.
+    pub depth: Count,
+}
+
+impl Default for CallsConfig {
+    fn default() -> Self {
+        Self { depth: Count(8) }
     }
 }
 

@@ -15,7 +15,7 @@ mod units;
 
 pub use document::SettingsError;
 pub use grants::{Grants, HttpGrant, INTERNAL, LOCALHOST};
-pub use host::{BudgetConfig, CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
+pub use host::{BudgetConfig, CallsConfig, CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
 pub use name::{BayFile, BuildName, Label, NameError, ServiceName};
 pub use origin::{Host, Origin, OriginError};
 pub use outbound::OutboundConfig;

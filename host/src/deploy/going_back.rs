@@ -152,7 +152,7 @@ impl Swaps {
         };
         let context = self.context.clone();
         let turn = context.publishing.lock().await;
-        if let Err(conflict) = self.check_routes(&candidate, Some(prepared.revision.kind())) {
+        if let Err(conflict) = self.check(&candidate, &prepared.revision) {
             drop(turn);
             prepared.discard().await;
             return Err(conflict);

@@ -1,5 +1,6 @@
 //! The swap: what is in the bay becomes what is served.
 
+mod awaited;
 mod bay;
 mod board;
 mod candidate;
@@ -27,6 +28,7 @@ use crate::{
     runtime::{Drain, Loader, Reject},
     shutdown::Shutdown,
 };
+use awaited::Waiting;
 use bay::{Bay, BayView, Sighting, parse_settings};
 use context::SwapContext;
 use futures::{FutureExt, StreamExt, future::join_all, stream::FuturesOrdered};
@@ -119,6 +121,7 @@ impl Deployer {
             shutdown,
             drain,
             routes_changed: watch::channel(0).0,
+            waiting: Waiting::default(),
             publishing: tokio::sync::Mutex::new(()),
             orders: orders.clone(),
             in_charge: watch::channel(false).0,

@@ -63,6 +63,8 @@ enum Attempt {
     Again(Duration),
     /// It is served, but so young that it may have changed without its stamp having done so.
     Recheck,
+    /// What it calls may still come: look again when another service has been decided.
+    Awaiting,
     /// The build is not there.
     Gone,
 }
@@ -147,7 +149,8 @@ impl Swaps {
             let vanished = sighting.build.is_some() && matches!(attempt, Attempt::Gone);
             missing = if vanished { (missing * 2).min(WRITING_PAUSE_MAX) } else { WRITING_PAUSE };
             let woken = match attempt {
-                Attempt::Settled => self.changed(&mut routes).await,
+                Attempt::Settled => self.changed(&mut routes, false).await,
+                Attempt::Awaiting => self.changed(&mut routes, true).await,
                 // Reading a large file again and again while it is copied would take a core: half of one at most.
                 Attempt::Again(pause) => self.pause(begun.elapsed().min(WRITING_PAUSE_MAX), pause).await,
                 Attempt::Recheck => self.pause(Duration::ZERO, CLOCK_GRAIN).await,
@@ -203,12 +206,17 @@ impl Swaps {
 
     /// Waits for the next change of the files or an order, of the routes where one of ours is another's, or for the time of a new
     /// attempt.
-    async fn changed(&mut self, routes: &mut watch::Receiver<u64>) -> Woken {
-        let contested = self.rejected.as_ref().is_some_and(|rejected| rejected.contested);
+    async fn changed(&mut self, routes: &mut watch::Receiver<u64>, awaiting: bool) -> Woken {
+        let contested = awaiting || self.rejected.as_ref().is_some_and(|rejected| rejected.contested);
         let retry = self.rejected.as_ref().and_then(|rejected| rejected.retry);
-        tokio::select! {
-            woken = self.wait(retry) => woken,
-            _ = routes.changed(), if contested => Woken::Changed,
+        loop {
+            tokio::select! {
+                woken = self.wait(retry) => return woken,
+                _ = routes.changed(), if contested => {}
+            }
+            if !awaiting || !self.awaits_still() {
+                return Woken::Changed;
+            }
         }
     }
 
@@ -276,6 +284,9 @@ impl Swaps {
             Err(reject) => {
                 if let Some(wait) = stamp.until_aged(settled) {
                     return Attempt::Again(wait);
+                }
+                if self.may_still_come(&reject) {
+                    return Attempt::Awaiting;
                 }
                 (Err(reject), false)
             }
@@ -386,6 +397,10 @@ impl Swaps {
         let due = rejected.retry.is_some_and(|at| at <= Instant::now());
         if rejected.sighting != *sighting || due {
             return false;
+        }
+        if let Some(links) = &rejected.reject.links {
+            // What it waits for has come, or something else is in the way now.
+            return self.check_links(links).is_err_and(|reject| reject.reason == rejected.reject.reason);
         }
         // Whoever lost a route loads again only once it is free.
         !rejected.contested || self.check_routes(candidate, None).is_err()

@@ -9,16 +9,26 @@ use super::{
     digest::Digest,
     engine::{Engines, Flavour, compatibility},
     fault::Fault,
-    linker::{Kind, LinkError, Linked, Linkers, Surface},
+    linker::{Assembly, Kind, LinkError, Linkers, Surface},
+    links::Links,
     probe::{self, Answer, Unready},
-    revision::{Cold, Drain, Observers, Revision},
+    revision::{Cold, Drain, Observers, Revision, Surroundings},
+    typed_call::Providers,
 };
 use crate::{
-    capabilities::Network,
+    capabilities::Reach,
     config::{BudgetConfig, CompileConfig, PoolConfig, ServiceName, Settings},
     telemetry::Limit,
 };
-use std::{fs::File, io, os::fd::AsRawFd, path::Path, sync::Arc};
+use futures::future::BoxFuture;
+use std::{
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    path::Path,
+    sync::{Arc, Weak},
+};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 use wasmtime::component::Component;
 
@@ -46,17 +56,24 @@ pub struct Reject {
     pub remedy: String,
     /// How often the same is worth another attempt: never where the build is at fault, again and again where the host is.
     pub retries: u32,
+    /// What it has to do with other services, where that is the reason: worth another attempt once those are others.
+    pub links: Option<Arc<Links>>,
 }
 
 impl Reject {
     /// The build, its settings or its name is at fault.
     pub fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { reason: reason.into(), remedy: remedy.into(), retries: 0 }
+        Self { reason: reason.into(), remedy: remedy.into(), retries: 0, links: None }
     }
 
     /// The host is at fault: worth another attempt with the same files.
     pub fn transient(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { retries: u32::MAX, ..Self::new(reason, remedy) }
+    }
+
+    /// Another service is in the way, or is missing: worth another attempt with the same files when that changes.
+    pub fn of_links(links: &Arc<Links>, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { links: Some(links.clone()), ..Self::new(reason, remedy) }
     }
 }
 
@@ -91,8 +108,7 @@ pub struct Loader {
     cache: Cache,
     compiler: Compiler,
     budgets: Budgets,
-    observers: Observers,
-    network: Arc<Network>,
+    surroundings: Surroundings,
 }
 
 impl Loader {
@@ -105,7 +121,8 @@ impl Loader {
         (budgets, pool): (&BudgetConfig, &PoolConfig),
         compile: CompileConfig,
         observers: Observers,
-        network: Arc<Network>,
+        reach: Reach,
+        providers: Weak<dyn Providers>,
     ) -> wasmtime::Result<Self> {
         let budgets = Budgets::new(budgets, pool, &observers.metrics)?;
         let engines = Engines::new(pool, budgets.lane().clone())?;
@@ -116,8 +133,7 @@ impl Loader {
             cache: state.map_or_else(Cache::none, |state| Cache::open(state, compile.cache_size.0)),
             compiler: Compiler::new(compile),
             budgets,
-            observers,
-            network,
+            surroundings: Surroundings { observers, reach, providers },
         })
     }
 
@@ -136,9 +152,11 @@ impl Loader {
         enter(Stage::Compiling);
         let (component, flavour) = self.component(service, build).await?;
         enter(Stage::Linking);
-        let linked = self.linkers.link(&component, flavour)?;
-        probeable(linked.0, &settings)?;
-        let (revision, drained) = self.revision(service, build, settings, &component, linked);
+        let providers = self.surroundings.providers.upgrade();
+        let assembly = self.linkers.link(&component, flavour, &settings.grants, providers.as_deref())?;
+        drop(providers);
+        probeable(assembly.kind, &settings)?;
+        let (revision, drained) = self.revision(service, build, settings, &component, assembly);
         // The revision's own is the last, and is let go off the async threads.
         drop(component);
         enter(Stage::Warming);
@@ -162,10 +180,10 @@ impl Loader {
             build.binary().map_err(Unfit::clone)?;
             let (component, flavour) = self.component(service, build).await?;
             seen.surface = Surface::of(&component);
-            let (kind, linked) = self.linkers.link(&component, flavour)?;
-            seen.kind = Some(kind);
-            probeable(kind, &settings)?;
-            let (revision, _) = self.revision(service, build, settings, &component, (kind, linked));
+            let assembly = self.linkers.link(&component, flavour, &settings.grants, Some(&ByItself))?;
+            seen.kind = Some(assembly.kind);
+            probeable(assembly.kind, &settings)?;
+            let (revision, _) = self.revision(service, build, settings, &component, assembly);
             warm(&revision).await
         };
         seen.reject = outcome.await.err();
@@ -178,11 +196,10 @@ impl Loader {
         build: &Build,
         settings: Settings,
         component: &Component,
-        linked: (Kind, Linked),
+        assembly: Assembly,
     ) -> (Arc<Revision>, Drain) {
         let account = self.budgets.account(service.as_str());
-        let host = (&self.observers, &self.network);
-        Revision::new(service.clone(), *build.digest(), settings, component, linked, host, account)
+        Revision::new(service.clone(), *build.digest(), settings, component, assembly, &self.surroundings, account)
     }
 
     /// The component from the cache, or compiled now.
@@ -315,6 +332,40 @@ async fn warm(revision: &Arc<Revision>) -> Result<(), Reject> {
 /// The host has no room now.
 fn full(reason: String, limit: Limit) -> Reject {
     Reject::transient(reason, format!("raise {} in hotbay.toml; hotbay tries again by itself", limit.setting()))
+}
+
+/// A host without a bay, where a call finds nobody.
+pub fn nobody() -> Weak<dyn Providers> {
+    Weak::<ByItself>::new()
+}
+
+/// What can be said of a build without a bay around it: that others export what it calls is believed, where it is granted any.
+struct ByItself;
+
+impl Providers for ByItself {
+    fn provider(&self, _: &ServiceName) -> Option<Arc<Revision>> {
+        None
+    }
+
+    fn queue(&self, _: Arc<Revision>) -> BoxFuture<'static, Result<OwnedSemaphorePermit, &'static str>> {
+        Box::pin(async { Err("there is no bay") })
+    }
+
+    fn depth(&self) -> u32 {
+        0
+    }
+
+    fn check_imports(&self, links: &Arc<Links>) -> Result<(), Reject> {
+        match links.imports.keys().next() {
+            Some(interface) if links.granted.is_empty() => Err(Reject::of_links(
+                links,
+                format!("it imports `{interface}` of another service, and is granted no calls"),
+                "name the service that exports it in `calls` of [grants] in its settings, or compose its component into this one \
+                 (wac plug)",
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A build that cannot even be started.

@@ -20,6 +20,7 @@ mod lanes;
 mod lifecycle;
 mod limiter;
 mod linker;
+mod links;
 mod loader;
 mod probe;
 mod progress;
@@ -29,8 +30,12 @@ mod revision;
 mod running;
 mod stdio;
 mod store;
+mod typed_call;
+mod wit_text;
 
-pub use crate::capabilities::{Network, NetworkError};
+pub use crate::capabilities::{
+    Called, Due, Errand, Link, Network, NetworkError, NoService, Reach, ServiceCall, ServiceCaller, Tangle, Trace,
+};
 pub use artifact::{Binary, Unfit};
 pub use body::GuestBody;
 pub use build::Build;
@@ -41,10 +46,13 @@ pub use engine::{Engines, Flavour};
 pub use fault::{Fault, Report};
 pub(crate) use invoke::invoke;
 pub use linker::{Kind, Surface};
-pub use loader::{Inspection, Loader, Reject, Stage};
+pub use links::{Interface, Links, difference};
+pub use loader::{Inspection, Loader, Reject, Stage, nobody};
 pub(crate) use request::bounded;
 pub use request::{BodyError, Inbound, RequestBody};
 pub use revision::{Drain, Observers, Revision};
 pub use stdio::Output;
+pub use typed_call::{CallError, CallFailure, Providers};
+pub use wit_text::Signature;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use {artifact::identify, cgi::split_head};

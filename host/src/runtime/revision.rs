@@ -3,22 +3,26 @@
 use super::{
     budget::Account,
     digest::Digest,
+    engine::Flavour,
     fault::{Fault, quoted},
     instance::{IdleInstances, Instance},
     lifecycle::LifecycleIndex,
-    linker::{Kind, Linked},
+    linker::{Assembly, Kind, Linked},
+    links::{Interface, Links},
     running::Running,
     stdio::GuestSink,
     store::{HostState, new_store},
+    typed_call::{Callable, Peers, Providers},
 };
 use crate::{
-    capabilities::{Network, OutboundClient},
+    capabilities::{OutboundClient, Reach},
     config::{InstancePolicy, ServiceName, Settings},
     telemetry::{GuestLines, Metrics, RevisionMetrics, Vitals},
 };
 use futures::future::join_all;
 use http::HeaderValue;
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
         Arc, Weak,
@@ -30,7 +34,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wasmtime::{
     Engine, Store,
-    component::{Component, InstancePre},
+    component::{Component, ComponentExportIndex, InstancePre},
 };
 
 /// One immutable loaded build: digest, code ready to be instantiated, settings.
@@ -48,6 +52,8 @@ pub struct Revision {
     sink: Arc<GuestSink>,
     outbound: Arc<OutboundClient>,
     account: Arc<Account>,
+    links: Arc<Links>,
+    peers: Arc<Peers>,
     expired: CancellationToken,
     /// Cancels [`Drain::idle`] when the revision is dropped.
     _gone: DropGuard,
@@ -62,11 +68,22 @@ pub struct Observers {
     pub lines: GuestLines,
 }
 
+/// What the host has for all revisions.
+pub(crate) struct Surroundings {
+    pub(super) observers: Observers,
+    pub(super) reach: Reach,
+    pub(super) providers: Weak<dyn Providers>,
+}
+
 /// The part of a revision whose end costs time: machine code and idle instances.
 pub(super) struct Code {
     pub(super) engine: Engine,
     pub(super) linked: Linked,
     pub(super) lifecycle: Option<LifecycleIndex>,
+    /// Whether its guests have an event loop of their own.
+    is_async: bool,
+    /// Functions that other services may call, by interface and name.
+    exports: HashMap<String, HashMap<String, ComponentExportIndex>>,
     pub(super) idle: Option<IdleInstances>,
 }
 
@@ -83,16 +100,24 @@ impl Revision {
         digest: Digest,
         settings: Settings,
         component: &Component,
-        (kind, linked): (Kind, Linked),
-        (observers, network): (&Observers, &Arc<Network>),
+        Assembly { kind, linked, links, flavour }: Assembly,
+        surroundings: &Surroundings,
         account: Arc<Account>,
     ) -> (Arc<Self>, Drain) {
+        let Surroundings { observers, reach, providers } = surroundings;
         let kept = Arc::new(AtomicUsize::new(0));
         let idle = match settings.instances {
             InstancePolicy::Reuse(bounds) => Some(IdleInstances::new(bounds, kept.clone())),
             InstancePolicy::Fresh => None,
         };
-        let code = Arc::new(Code { engine: component.engine().clone(), linked, lifecycle: LifecycleIndex::of(component), idle });
+        let code = Arc::new(Code {
+            engine: component.engine().clone(),
+            linked,
+            lifecycle: LifecycleIndex::of(component),
+            is_async: flavour == Flavour::Async,
+            exports: exports(component, &links),
+            idle,
+        });
         let (gone, expired) = (CancellationToken::new(), CancellationToken::new());
         if code.idle.is_some() {
             tokio::spawn(shrink(Arc::downgrade(&code), gone.clone()));
@@ -103,10 +128,14 @@ impl Revision {
         let (permits, waiting) = (Arc::new(Semaphore::new(concurrency)), Arc::new(AtomicU32::new(0)));
         let vitals = Vitals { permits: permits.clone(), concurrency, waiting: waiting.clone(), idle: kept, gone: gone.clone() };
         let metrics = observers.metrics.revision(service.as_str(), &short, vitals);
-        let outbound = OutboundClient::new(service.clone(), metrics.service().clone(), settings.grants.clone(), network);
+        let (grants, counted) = (&settings.grants, metrics.service());
+        let outbound = OutboundClient::new(service.clone(), counted.clone(), grants.clone(), reach);
+        let peers = Arc::new(Peers::new(service.clone(), grants, counted, providers.clone()));
         let revision = Self {
             permits,
             outbound,
+            links,
+            peers,
             sink: Arc::new(GuestSink { metrics, lines: observers.lines.clone() }),
             // Hex digits are always a header value.
             header: HeaderValue::from_str(&short).unwrap_or(HeaderValue::from_static("")),
@@ -178,6 +207,27 @@ impl Revision {
         &self.outbound
     }
 
+    /// Which interfaces of services it imports and exports.
+    pub(crate) fn links(&self) -> &Arc<Links> {
+        &self.links
+    }
+
+    /// What it may call of other services.
+    pub(super) fn peers(&self) -> &Arc<Peers> {
+        &self.peers
+    }
+
+    /// Whether other services may call functions of this interface.
+    pub(super) fn exports(&self, interface: &str) -> bool {
+        self.code.exports.contains_key(interface)
+    }
+
+    /// A function that other services may call.
+    pub(super) fn callable(&self, interface: &str, function: &str) -> Option<Callable> {
+        let index = *self.code.exports.get(interface)?.get(function)?;
+        Some(Callable { index, is_async: self.code.is_async })
+    }
+
     /// Ends everything that still runs on this revision.
     pub(crate) fn expired(&self) -> &CancellationToken {
         &self.expired
@@ -185,23 +235,23 @@ impl Revision {
 
     /// A store with this revision's limits.
     pub(super) fn store(&self) -> Result<Store<HostState>, Fault> {
-        let outside = (&self.account, &self.outbound);
-        new_store(&self.code.engine, &self.service, &self.settings.limits, &self.sink, outside, |_| {})
+        let outside = (&self.account, &self.outbound, &self.peers);
+        new_store(&self.code.engine, &self.settings.limits, &self.sink, outside, |_| {})
     }
 
-    /// A fresh instance that takes HTTP requests, in a store of its own.
+    /// A fresh instance, in a store of its own.
     async fn instantiate(&self, mut store: Store<HostState>) -> Result<Instance, Fault> {
-        let Linked::Http(pre, export) = &self.code.linked else {
-            return Err(Fault::Library);
-        };
         let instantiate = async |store: &mut Store<HostState>| {
-            let instance = pre.instantiate_async(&mut *store).await?;
-            let proxy = export.bind(store, &instance)?;
+            let instance = self.code.linked.pre().instantiate_async(&mut *store).await?;
+            let proxy = match &self.code.linked {
+                Linked::Http(_, export) => Some(export.bind(store, &instance)?),
+                _ => None,
+            };
             let lifecycle = self.code.lifecycle.map(|index| index.bind(store, &instance)).transpose()?;
-            wasmtime::Result::<_>::Ok((proxy, lifecycle))
+            wasmtime::Result::<_>::Ok((instance, proxy, lifecycle))
         };
         match instantiate(&mut store).await {
-            Ok((proxy, lifecycle)) => Ok(Instance::new(store, proxy, lifecycle)),
+            Ok((guest, proxy, lifecycle)) => Ok(Instance::new(store, guest, proxy, lifecycle)),
             Err(error) => Err(self.fault(&error, &store)),
         }
     }
@@ -218,6 +268,21 @@ impl Revision {
                 self.start(&mut instance).await?;
                 Ok(instance)
             }
+        }
+    }
+
+    /// Keeps an instance that served well, where the settings say so; else it ends here.
+    pub(super) fn give_back(self: &Arc<Self>, instance: Instance) {
+        if let Some(idle) = &self.code.idle
+            && let Some(ended) = idle.give_back(instance)
+        {
+            // Nobody has a reason to wait for that. The permit goes with it: who stops slowly is not given more to stop.
+            let (lease, revision) = (self.permits.clone().acquire_owned(), self.clone());
+            tokio::spawn(async move {
+                let _lease = lease.await;
+                ended.end().await;
+                drop(revision);
+            });
         }
     }
 
@@ -247,10 +312,9 @@ impl Revision {
         let (place, started) = oneshot::channel();
         let warming = Box::pin(async move {
             match &revision.code.linked {
-                Linked::Http(..) => revision.warm_http(store, place).await,
+                Linked::Http(..) | Linked::Library(_) => revision.warm_kept(store, place).await,
                 Linked::Command2(pre) => revision.warm_bare(store, pre.instance_pre()).await,
                 Linked::Command3(pre) => revision.warm_bare(store, pre.instance_pre()).await,
-                Linked::Library(pre) => revision.warm_bare(store, pre).await,
             }
         });
         let outcome = match tokio::time::timeout(limits.deadline.0, Running::new(warming, limits.cpu, self.account.line())).await
@@ -259,7 +323,7 @@ impl Revision {
             Err(_) => Err(Fault::Deadline(limits.deadline)),
         };
         outcome.map_err(|fault| Cold { fault, output: log.tail() })?;
-        // How it stops is no part of how it starts. What is no HTTP service leaves nothing here.
+        // How it stops is no part of how it starts. A command leaves nothing here.
         if let Ok(instance) = started.await {
             let ended = match &self.code.idle {
                 Some(idle) => idle.keep(instance),
@@ -272,7 +336,7 @@ impl Revision {
         Ok(())
     }
 
-    async fn warm_http(&self, store: Store<HostState>, place: oneshot::Sender<Instance>) -> Result<(), Fault> {
+    async fn warm_kept(&self, store: Store<HostState>, place: oneshot::Sender<Instance>) -> Result<(), Fault> {
         let mut instance = self.instantiate(store).await?;
         self.start(&mut instance).await?;
         // Nobody waits for it any more where the deadline was faster.
@@ -337,6 +401,16 @@ impl Drain {
     }
 }
 
+/// The functions of `component` that other services may call.
+fn exports(component: &Component, links: &Links) -> HashMap<String, HashMap<String, ComponentExportIndex>> {
+    let functions = |(interface, functions): (&String, &Interface)| {
+        let index = component.get_export_index(None, interface.as_str())?;
+        let of = |name: &String| Some((name.clone(), component.get_export_index(Some(&index), name.as_str())?));
+        Some((interface.clone(), functions.keys().filter_map(of).collect()))
+    };
+    links.exports.iter().filter_map(functions).collect()
+}
+
 /// Ends idle instances whose time is over, for as long as the revision lives.
 async fn shrink(code: Weak<Code>, gone: CancellationToken) {
     loop {
@@ -367,11 +441,15 @@ impl Revision {
         let component = Component::new(&engine, b"\0asm\x0d\0\x01\0").unwrap();
         let linked = Linked::Library(wasmtime::component::Linker::new(&engine).instantiate_pre(&component).unwrap());
         let settings = Settings::parse(service, settings).unwrap();
-        let observers = Observers { metrics: Arc::new(Metrics::new().unwrap()), lines: GuestLines::new() };
-        let network = Network::new(crate::config::OutboundConfig::default()).unwrap();
-        let budgets = Budgets::without_threads(&BudgetConfig::default(), &PoolConfig::default(), &observers.metrics);
-        let account = budgets.account(service.as_str());
-        let host = (&observers, &network);
-        Self::new(service.clone(), Digest::of(&[n]), settings, &component, (Kind::Http02, linked), host, account).0
+        let assembly = Assembly { kind: Kind::Http02, linked, links: Arc::default(), flavour: Flavour::Sync };
+        let network = crate::capabilities::Network::new(crate::config::OutboundConfig::default()).unwrap();
+        let surroundings = Surroundings {
+            observers: Observers { metrics: Arc::new(Metrics::new().unwrap()), lines: GuestLines::new() },
+            reach: Reach { network, services: None },
+            providers: super::loader::nobody(),
+        };
+        let pools = (BudgetConfig::default(), PoolConfig::default());
+        let account = Budgets::without_threads(&pools.0, &pools.1, &surroundings.observers.metrics).account(service.as_str());
+        Self::new(service.clone(), Digest::of(&[n]), settings, &component, assembly, &surroundings, account).0
     }
 }
