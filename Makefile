@@ -108,6 +108,11 @@ bench: guests wasmtime ## Measure against native code and `wasmtime serve`: CPU 
 	cargo build $(NATIVE) --bins
 	@target/release/bench --wasmtime target/tools/bin/wasmtime $(ARGS)
 
+.PHONY: call-cost
+call-cost: guests fixtures ## Measure a call from service to service: CPU time, against a loopback socket
+	cargo build $(NATIVE) --bins
+	@target/release/call_cost $(ARGS)
+
 .PHONY: fairness
 fairness: guests ## Measure what a neighbour pays while one service spins and another is flooded: p99, quiet and loaded
 	cargo build $(NATIVE) --bins

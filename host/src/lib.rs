@@ -30,7 +30,7 @@ use deploy::{Board, Deployer, Events, Parts, Standing, history::History};
 use futures::FutureExt;
 use handover::{Offered, Post, Predecessor, TakeOverError};
 use registry::Registry;
-use runtime::{KeyValue, Loader, Network, NetworkError, Observers, SecretFolder, Sources};
+use runtime::{KeyValue, Loader, Network, NetworkError, Observers, Reach, SecretFolder, Sources};
 use shutdown::Shutdown;
 use std::{
     fs, io,
@@ -122,6 +122,7 @@ fn bay_remedy(bay: &str, error: &io::Error) -> String {
 /// A host that could be started: its settings hold on this machine.
 pub struct Host {
     config: HostConfig,
+    registry: Arc<Registry>,
     loader: Arc<Loader>,
     keyvalue: Arc<KeyValue>,
     observers: Observers,
@@ -138,13 +139,16 @@ impl Host {
         let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()))?;
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
         let network = Network::new(config.outbound.clone())?;
-        let state = config.state_dir();
+        let registry = Arc::new(Registry::new());
+        let calls = Arc::new(dispatch::Calls::new(registry.clone(), config.calls.depth.0, config.dev));
+        // Weakly, since what is loaded goes into the registry.
+        let providers = Arc::downgrade(&calls);
+        let (state, pools, compile) = (config.state_dir(), (&config.budgets, &config.pool), config.compile.clone());
         let keyvalue = KeyValue::new(&state, &config.keyvalue, &network, SecretFolder::new(config.secrets_dir()));
-        let sources = Sources { network, keyvalue: keyvalue.clone() };
-        let pools = (&config.budgets, &config.pool);
-        let loader = Loader::new(Some(&state), pools, config.compile.clone(), observers.clone(), sources);
+        let sources = Sources { reach: Reach { network, services: Some(calls) }, keyvalue: keyvalue.clone() };
+        let loader = Loader::new(Some(&state), pools, compile, observers.clone(), sources, providers);
         let loader = loader.map_err(|error| RunError::Engine(format!("{error:#}")))?;
-        Ok(Self { config, loader: Arc::new(loader), keyvalue, observers })
+        Ok(Self { config, registry, loader: Arc::new(loader), keyvalue, observers })
     }
 
     /// Serves the bay until the shutdown has begun and what ran has finished, at most for the drain deadline.
@@ -163,10 +167,9 @@ impl Host {
         listening: impl FnOnce() + Send,
         started: impl FnOnce(&[(String, Standing)]) + Send + 'static,
     ) -> Result<(), RunError> {
-        let Self { config, loader, keyvalue, observers } = self;
+        let Self { config, registry, loader, keyvalue, observers } = self;
         let metrics = observers.metrics;
         tokio::spawn(loader.clone().try_compiler());
-        let registry = Arc::new(Registry::new());
         let (board, events) = (Arc::new(Board::new()), Arc::new(Events::new(metrics.clone())));
         let history = Arc::new(History::open(&config.state_dir(), &config.bay, config.history.clone(), predecessor.is_some()));
         let parts = Parts {

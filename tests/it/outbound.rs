@@ -24,31 +24,31 @@ async fn configured(settings: &str, outbound: &str) -> Host {
     builder.start().await
 }
 
-const FETCHERS: [&str; 2] = ["fetcher", "fetcher3"];
+pub(crate) const FETCHERS: [&str; 2] = ["fetcher", "fetcher3"];
 
 /// A request that makes `service` ask `authority`.
-fn asking(host: &Host, service: &str, authority: &str) -> Request {
+pub(crate) fn asking(host: &Host, service: &str, authority: &str) -> Request {
     host.request("GET", &format!("/{service}/get")).header("x-authority", authority)
 }
 
 /// What the guest says of the answer.
-async fn asked(host: &Host, service: &str, authority: &str) -> Value {
+pub(crate) async fn asked(host: &Host, service: &str, authority: &str) -> Value {
     said(asking(host, service, authority)).await
 }
 
-async fn said(request: Request) -> Value {
+pub(crate) async fn said(request: Request) -> Value {
     let answer = request.send().await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.json()
 }
 
 #[track_caller]
-fn assert_error(said: &Value, error: &str) {
+pub(crate) fn assert_error(said: &Value, error: &str) {
     assert!(said["error"].as_str().is_some_and(|told| told.contains(error)), "{error}: {said}");
 }
 
 /// The value of a counter, of all its series that have these labels.
-async fn counted(host: &Host, metric: &str, labels: &[&str]) -> f64 {
+pub(crate) async fn counted(host: &Host, metric: &str, labels: &[&str]) -> f64 {
     let text = host.admin().get("/metrics").await.text();
     let lines = text.lines().filter(|line| line.starts_with(metric) && labels.iter().all(|label| line.contains(label)));
     lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()

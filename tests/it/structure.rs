@@ -11,7 +11,7 @@ use std::{
 const MODULES: [(&str, &[&str]); 15] = [
     ("admin", &["deploy", "registry", "runtime", "config", "shutdown", "state", "telemetry"]),
     ("http", &["dispatch", "registry", "runtime", "config", "hop_by_hop", "shutdown", "telemetry"]),
-    ("dispatch", &["registry", "runtime", "config", "telemetry"]),
+    ("dispatch", &["registry", "runtime", "config", "hop_by_hop", "telemetry"]),
     ("deploy", &["registry", "runtime", "config", "fault_point", "shutdown", "state", "telemetry"]),
     ("handover", &["shutdown", "state"]),
     ("registry", &["runtime", "config"]),

@@ -145,10 +145,23 @@ pub async fn run<C>(load: &Load, until: &Arc<Until>, check: C) -> Tally
 where
     C: Fn(&Answer<'_>) -> Result<()> + Clone + Send + 'static,
 {
+    run_with(load, "", until, check).await
+}
+
+/// As [`run`], with more lines in the head of each request: `x-name: value\r\n`.
+///
+/// # Panics
+/// Where `check` does.
+pub async fn run_with<C>(load: &Load, head: &str, until: &Arc<Until>, check: C) -> Tally
+where
+    C: Fn(&Answer<'_>) -> Result<()> + Clone + Send + 'static,
+{
+    let mut request = get(load.address, &load.path, load.connections);
+    request.splice(request.len() - 2..request.len() - 2, head.bytes());
     let begun = Instant::now();
     let mut clients = JoinSet::new();
     for _ in 0..load.clients {
-        clients.spawn(client(load.clone(), until.clone(), check.clone()));
+        clients.spawn(client(load.clone(), request.clone(), until.clone(), check.clone()));
     }
     let tallies = clients.join_all().await;
     let mut sum = tallies.into_iter().fold(Tally::default(), Tally::and);
@@ -156,8 +169,7 @@ where
     sum
 }
 
-async fn client(load: Load, until: Arc<Until>, check: impl Fn(&Answer<'_>) -> Result<()>) -> Tally {
-    let request = get(load.address, &load.path, load.connections);
+async fn client(load: Load, request: Vec<u8>, until: Arc<Until>, check: impl Fn(&Answer<'_>) -> Result<()>) -> Tally {
     let mut tally = Tally::default();
     let mut kept = None;
     let mut body = Vec::new();

@@ -6,6 +6,7 @@ mod changes;
 mod content_digest;
 mod events;
 mod gate;
+mod graph;
 mod health;
 mod history;
 mod logs;
@@ -21,6 +22,7 @@ mod upload;
 pub use address::{Address, FILE as ADDRESS_FILE, read as addresses};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use content_digest::Expected;
+pub use graph::{Edge, Graph};
 pub use health::{Deviation, Health, Readiness};
 pub use history::{Ended, Past, PastList};
 pub use order::{Outcome, Step};

@@ -1,6 +1,6 @@
 //! The routes of the API, and the page that describes them: one list for both, so that they cannot part.
 
-use super::{Admin, backup, changes, events, gate, health, history, logs, metrics, problem::Problem, services};
+use super::{Admin, backup, changes, events, gate, graph, health, history, logs, metrics, problem::Problem, services};
 use axum::{
     Router,
     body::Bytes,
@@ -47,6 +47,7 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::metrics))
         .routes(routes!(services::list))
+        .routes(routes!(graph::graph))
         .routes(routes!(services::one, changes::deploy, changes::remove))
         .routes(routes!(changes::put_settings, changes::delete_settings))
         .routes(routes!(changes::rollback))

@@ -3,7 +3,7 @@
 use super::{Admin, problem::Problem};
 use crate::{
     config::Limits,
-    deploy::{self, Status},
+    deploy::{self, Phase, Status},
     telemetry::{FaultKind, Limit, RevisionMetrics, micros},
 };
 use axum::{
@@ -39,6 +39,9 @@ pub struct Service {
     pub rejected: Option<Rejected>,
     /// Revisions that finish what they have.
     pub draining: Vec<Draining>,
+    /// Services that it may call and that are not in the bay.
+    #[serde(default)]
+    pub missing: Vec<String>,
 }
 
 /// A revision that gets new requests.
@@ -52,7 +55,7 @@ pub struct Revision {
     pub kind: String,
     /// Where it answers.
     pub routes: Vec<String>,
-    /// What it may reach outside itself: `http https://api.example.com`.
+    /// What it may reach outside itself: `http https://api.example.com`, `calls stock`.
     #[serde(default)]
     pub grants: Vec<String>,
     /// The way in which it came to serve: `bay`, or what was done instead.
@@ -115,8 +118,8 @@ pub struct Draining {
 #[utoipa::path(get, path = "/v1/services", tag = "services", responses((status = 200, body = ServiceList)))]
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<ServiceList> {
     let all = admin.board.all();
-    let shares: Vec<Option<u32>> = all.keys().map(|name| share(name, &all)).collect();
-    let services = all.into_iter().zip(shares).map(|((name, status), share)| Service::of(name, status, share));
+    let seen: Vec<_> = all.iter().map(|(name, status)| (share(name, &all), missing(status, &all))).collect();
+    let services = all.into_iter().zip(seen).map(|((name, status), seen)| Service::of(name, status, seen));
     Json(ServiceList { services: services.collect() })
 }
 
@@ -132,9 +135,20 @@ pub(super) async fn one(
 ) -> Result<Json<Service>, Problem> {
     let Path(name) = name?;
     let mut all = admin.board.all();
-    let share = share(&name, &all);
+    let seen = (share(&name, &all), all.get(&name).map(|status| missing(status, &all)).unwrap_or_default());
     let status = all.remove(&name).ok_or_else(|| Problem::unknown("service", &name, all.into_keys()))?;
-    Ok(Json(Service::of(name, status, share)))
+    Ok(Json(Service::of(name, status, seen)))
+}
+
+/// Those of the services that it may call that are not in the bay.
+fn missing(status: &Status, all: &BTreeMap<String, Status>) -> Vec<String> {
+    let calls = status.serving.iter().flat_map(|serving| &serving.calls);
+    calls.filter(|callee| !is_there(callee, all)).cloned().collect()
+}
+
+/// Whether there is a service of this name in the bay, however it stands.
+pub(super) fn is_there(name: &str, all: &BTreeMap<String, Status>) -> bool {
+    all.get(name).is_some_and(|status| status.phase() != Phase::Draining)
 }
 
 /// The share of `name`, a service or NAME@LABEL, where there is anything to share.
@@ -153,9 +167,10 @@ fn share(name: &str, all: &BTreeMap<String, Status>) -> Option<u32> {
 }
 
 impl Service {
-    fn of(name: String, status: Status, share: Option<u32>) -> Self {
+    fn of(name: String, status: Status, (share, missing): (Option<u32>, Vec<String>)) -> Self {
         Self {
             share,
+            missing,
             name,
             state: status.phase().as_str().to_owned(),
             since: rfc3339(status.since),

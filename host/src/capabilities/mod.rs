@@ -1,14 +1,17 @@
-//! What a guest may reach outside itself, one file a family of imports. Outbound HTTP, keys and secrets are there where the settings
-//! grant them, and the service's own log always; each other family answers with its own error.
+//! What a guest may reach outside itself, one file a family of imports. Outbound HTTP goes where the settings grant it, to other
+//! hosts and to other services of this one; keys and secrets are there where they grant them, and the service's own log always; each
+//! other family answers with its own error.
 
+mod calls;
 mod keyvalue;
 mod logging;
 mod outbound;
 mod secrets;
 
+pub use calls::{Called, Due, Errand, Link, NoService, ServiceCall, ServiceCaller, Tangle, Trace};
 pub use keyvalue::{KeyValue, KeyValueFailure};
 pub(crate) use keyvalue::{KeyValueAccess, KeyValueView, Space, VERSION as KEYVALUE_VERSION, add_keyvalue};
 pub(crate) use logging::{add_logging, knows_logging};
-pub use outbound::{Network, NetworkError};
+pub use outbound::{Network, NetworkError, Reach};
 pub(crate) use outbound::{OutboundClient, OutboundHttp};
 pub use secrets::{SecretError, SecretFolder, Secrets, SecretsSeen};

@@ -6,7 +6,10 @@ use hotbay::{
     RunError,
     config::{BayFile, BudgetConfig, CompileConfig, Count, HostConfig, OutboundConfig, PoolConfig, ServiceName, Settings},
     deploy::{UNREADABLE_REMEDY, read_build, read_settings_at},
-    runtime::{Binary, Build, Inspection, KeyValue, Kind, Loader, Network, Observers, Reject, SecretFolder, Secrets, Sources},
+    runtime::{
+        Binary, Build, Inspection, KeyValue, Kind, Loader, Network, Observers, Reach, Reject, SecretFolder, Secrets, Sources,
+        nobody,
+    },
     telemetry::{GuestLines, Metrics},
 };
 use serde::Serialize;
@@ -41,6 +44,8 @@ struct Report {
     imports: Vec<String>,
     exports: Vec<String>,
     grants: Vec<String>,
+    /// Services that it may call and that do not lie beside it.
+    missing: Vec<String>,
     serves: bool,
     reason: Option<String>,
     remedy: Option<String>,
@@ -56,8 +61,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
         let network = Network::new(OutboundConfig::default()).map_err(|error| error.to_string())?;
         // In memory: a start that keeps something keeps nothing.
-        let sources = Sources { network, keyvalue: KeyValue::in_memory() };
-        let loader = Loader::new(None, (&BudgetConfig::default(), &pool), CompileConfig::default(), observers, sources)
+        let sources = Sources { reach: Reach { network, services: None }, keyvalue: KeyValue::in_memory() };
+        let pools = (&BudgetConfig::default(), &pool);
+        let loader = Loader::new(None, pools, CompileConfig::default(), observers, sources, nobody())
             .map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
         let loader = Arc::new(loader);
         let mut reports = Vec::new();
@@ -80,16 +86,18 @@ async fn check(loader: &Arc<Loader>, file: PathBuf, secrets: Option<&Path>) -> R
         Ok((build, _)) => build,
         Err(error) => return Report::unread(file, Reject::new(error.to_string(), UNREADABLE_REMEDY)),
     };
-    let (seen, grants) = match settings(&file) {
+    let (seen, grants, missing) = match settings(&file) {
         Ok((name, settings)) => {
             let grants = settings.grants.listed();
-            let (secrets, missing) = match read_secrets(&file, secrets, &settings) {
+            let not_beside = |callee: &&ServiceName| !file.with_file_name(format!("{callee}.wasm")).exists();
+            let missing = settings.grants.calls().iter().filter(not_beside).map(ToString::to_string).collect();
+            let (secrets, unread) = match read_secrets(&file, secrets, &settings) {
                 Ok(secrets) => (secrets, None),
                 Err(reject) => (Secrets::default(), Some(reject)),
             };
             let mut seen = loader.inspect(&name, &build, (settings, secrets)).await;
-            seen.reject = missing.or(seen.reject);
-            (seen, grants)
+            seen.reject = unread.or(seen.reject);
+            (seen, grants, missing)
         }
         // The name or the settings will not do; what is in the file can be told all the same.
         Err(reject) => {
@@ -97,10 +105,10 @@ async fn check(loader: &Arc<Loader>, file: PathBuf, secrets: Option<&Path>) -> R
             let settings = Settings::defaults(&name);
             let mut seen = loader.inspect(&name, &build, (settings, Secrets::default())).await;
             seen.reject.get_or_insert(reject);
-            (seen, Vec::new())
+            (seen, Vec::new(), Vec::new())
         }
     };
-    Report::read(file, &build, seen, grants)
+    Report { grants, missing, ..Report::read(file, &build, seen) }
 }
 
 /// The service that the file would be, and its settings.
@@ -143,13 +151,14 @@ impl Report {
             imports: Vec::new(),
             exports: Vec::new(),
             grants: Vec::new(),
+            missing: Vec::new(),
             serves: false,
             reason: Some(reject.reason),
             remedy: Some(reject.remedy),
         }
     }
 
-    fn read(file: PathBuf, build: &Build, seen: Inspection, grants: Vec<String>) -> Self {
+    fn read(file: PathBuf, build: &Build, seen: Inspection) -> Self {
         let (reason, remedy) = seen.reject.map(|reject| (reject.reason, reject.remedy)).unzip();
         Self {
             file,
@@ -160,7 +169,8 @@ impl Report {
             wasi: seen.surface.wasi_versions(),
             imports: seen.surface.imports,
             exports: seen.surface.exports,
-            grants,
+            grants: Vec::new(),
+            missing: Vec::new(),
             serves: reason.is_none(),
             reason,
             remedy,
@@ -179,6 +189,9 @@ impl Report {
         line("imports", list(&self.imports));
         line("exports", list(&self.exports));
         line("grants", list(&self.grants));
+        let missing: Vec<_> =
+            self.missing.iter().map(|name| format!("{name}.wasm: it may be called, and is not beside it")).collect();
+        line("missing", list(&missing));
         line("serves", Some(if self.serves { "yes" } else { "no" }.to_owned()));
         line("reason", self.reason.clone());
         line("remedy", self.remedy.clone());

@@ -5,13 +5,16 @@ use super::{
     output::{age, print, took},
 };
 use clap::Parser;
-use hotbay::admin::{LimitState, Rejected, Service, ServiceList};
+use hotbay::admin::{Edge, Graph, LimitState, Rejected, Service, ServiceList};
 use std::process::ExitCode;
 
 #[derive(Parser)]
 pub(super) struct Args {
     /// One service, with everything that is known of it
     name: Option<String>,
+    /// Which service may call which, and which did
+    #[arg(long, conflicts_with = "name")]
+    graph: bool,
     /// Print the API's JSON as it comes
     #[arg(long)]
     json: bool,
@@ -23,6 +26,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let client = args.which.client()?;
     let (json, text) = match &args.name {
+        None if args.graph => client.get::<Graph>("/v1/graph").map(|(json, graph)| (json, picture(&graph.calls)))?,
         Some(name) => {
             let (json, one) = client.get::<Service>(&format!("/v1/services/{}", segment(name)))?;
             let text =
@@ -97,12 +101,43 @@ fn table(services: &[Service]) -> String {
         if let Some(reason) = service.serving.as_ref().and_then(|serving| serving.reason.as_ref()) {
             text += &format!("{:indent$}because   {reason}\n", "", indent = width + 2);
         }
+        if !service.missing.is_empty() {
+            let missing = service.missing.join(", ");
+            text += &format!("{:indent$}missing   {missing}: it may be called, and is not in the bay\n", "", indent = width + 2);
+        }
         if let Some(rejected) = &service.rejected {
             text += &reject(rejected, width + 2);
         }
     }
     if services.is_empty() {
         text += "no service yet: put a NAME.wasm into the bay\n";
+    }
+    text
+}
+
+/// A line for each pair of services.
+fn picture(calls: &[Edge]) -> String {
+    if calls.is_empty() {
+        return "no service may call another: grant it in NAME.toml, as [grants] calls = [\"stock\"]\n".to_owned();
+    }
+    let width = |of: fn(&Edge) -> &String, head: &str| calls.iter().map(|edge| of(edge).len()).max().unwrap_or(0).max(head.len());
+    let (callers, callees) = (width(|edge| &edge.caller, "CALLER"), width(|edge| &edge.callee, "CALLEE"));
+    let row = |caller: &str, callee: &str, http: [&str; 2], wit: [&str; 2], note: &str| {
+        let ([calls, failed], [typed, typed_failed]) = (http, wit);
+        let counts = format!("{calls:>9}  {failed:>6}  {typed:>9}  {typed_failed:>6}");
+        format!("{caller:callers$} -> {callee:callees$}  {counts}  {note}").trim_end().to_owned() + "\n"
+    };
+    let mut text = row("CALLER", "CALLEE", ["HTTP", "FAILED"], ["WIT", "FAILED"], "");
+    for edge in calls {
+        let state = match (edge.granted, edge.callee_state.as_str()) {
+            (false, _) => Some("no longer granted"),
+            (true, "serving") => None,
+            (true, state) => Some(state),
+        };
+        let notes: Vec<_> = edge.interfaces.iter().map(String::as_str).chain(state).collect();
+        let [calls, failed, typed, typed_failed] =
+            [edge.calls, edge.failed, edge.typed_calls, edge.typed_failed].map(|count| count.to_string());
+        text += &row(&edge.caller, &edge.callee, [&calls, &failed], [&typed, &typed_failed], &notes.join(", "));
     }
     text
 }
@@ -127,6 +162,9 @@ fn details(service: &Service) -> String {
         serving.reason.iter().for_each(|reason| line("because", reason));
         serving.routes.iter().for_each(|route| line("route", route));
         serving.grants.iter().for_each(|grant| line("grant", grant));
+    }
+    for missing in &service.missing {
+        line("missing", &format!("{missing}: it may be called, and is not in the bay"));
     }
     for draining in &service.draining {
         line("draining", &format!("{}, since {}", draining.revision, draining.since));

@@ -6,7 +6,7 @@ use std::fmt;
 /// Sections of DESIGN that later versions bring; named so that nobody believes they hold already.
 const NOT_YET: [&str; 1] = ["cron"];
 /// Likewise keys of `[grants]`.
-const NOT_YET_GRANTED: [&str; 2] = ["calls", "tcp"];
+const NOT_YET_GRANTED: [&str; 1] = ["tcp"];
 
 /// Settings that are not understood: where, what and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]

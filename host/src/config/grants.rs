@@ -1,6 +1,7 @@
 //! `[grants]`: what a service may reach outside itself.
 
 use super::{
+    ServiceName,
     granted_name::{BucketName, ConfigKey, EnvName, SecretName},
     http_grant::HttpGrant,
     origin::Origin,
@@ -17,12 +18,14 @@ pub struct Grants {
     env: BTreeMap<EnvName, String>,
     config: BTreeMap<ConfigKey, String>,
     secrets: BTreeSet<SecretName>,
+    calls: Vec<ServiceName>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Raw {
     http: Vec<HttpGrant>,
+    calls: Vec<ServiceName>,
     keyvalue: BTreeSet<BucketName>,
     env: BTreeMap<EnvName, String>,
     config: BTreeMap<ConfigKey, String>,
@@ -33,7 +36,7 @@ impl TryFrom<Raw> for Grants {
     type Error = String;
 
     fn try_from(raw: Raw) -> Result<Self, String> {
-        let Raw { http, keyvalue, env, config, secrets } = raw;
+        let Raw { http, calls, keyvalue, env, config, secrets } = raw;
         if let Some((name, _)) = env.iter().find(|(_, value)| value.contains('\0')) {
             return Err(format!("the value of `env.{name}` holds a NUL, which an environment variable cannot"));
         }
@@ -43,7 +46,7 @@ impl TryFrom<Raw> for Grants {
                 "`{both}` is in `config` and in `secrets`, and a service reads both by that name; rename one of them"
             ));
         }
-        Ok(Self { http, keyvalue, env, config, secrets })
+        Ok(Self { http, calls, keyvalue, env, config, secrets })
     }
 }
 
@@ -56,6 +59,11 @@ impl Grants {
     /// Whether outbound HTTP to `origin` is granted. Of a name this says nothing of the addresses behind it.
     pub fn allow_http(&self, origin: &Origin) -> bool {
         self.http.iter().any(|grant| grant.covers(origin))
+    }
+
+    /// The services that it may call, by HTTP or by WIT, whether they are there or not; in the order in which they are listed.
+    pub fn calls(&self) -> &[ServiceName] {
+        &self.calls
     }
 
     /// The buckets that it may open.
@@ -81,11 +89,12 @@ impl Grants {
     /// Each one as people write it, with its kind in front. Of variables, settings and secrets only the names.
     pub fn listed(&self) -> Vec<String> {
         let http = self.http.iter().map(|grant| format!("http {grant}"));
+        let calls = self.calls.iter().map(|service| format!("calls {service}"));
         let keyvalue = self.keyvalue.iter().map(|bucket| format!("keyvalue {bucket}"));
         let env = self.env.keys().map(|name| format!("env {name}"));
         let config = self.config.keys().map(|key| format!("config {key}"));
         let secrets = self.secrets.iter().map(|secret| format!("secret {secret}"));
-        http.chain(keyvalue).chain(env).chain(config).chain(secrets).collect()
+        http.chain(calls).chain(keyvalue).chain(env).chain(config).chain(secrets).collect()
     }
 }
 
@@ -160,12 +169,27 @@ mod tests {
             assert!(error.contains(reason), "{bad}: {error}");
         }
         assert!(toml::from_str::<Grants>("udp = []").is_err());
+        for (bad, reason) in [("'Stock'", "'S'"), ("'stock.internal'", "'.'"), ("''", "empty"), ("'*'", "'*'"), ("5", "string")] {
+            let error = toml::from_str::<Grants>(&format!("calls = [{bad}]")).unwrap_err();
+            assert!(error.message().contains(reason), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn calls_are_granted_by_the_names_of_services() {
+        let grants: Grants = toml::from_str("calls = ['stock', 'pricing']").unwrap();
+        assert_eq!(grants.calls().iter().map(ServiceName::as_str).collect::<Vec<_>>(), ["stock", "pricing"]);
+        assert_eq!(grants.listed(), ["calls stock", "calls pricing"]);
+        let error = toml::from_str::<Grants>("calls = ['Stock']").unwrap_err();
+        assert!(error.message().contains("service name `Stock`"), "{error}");
     }
 
     #[test]
     fn grants_are_shown_in_normal_form() {
         let listed =
             grants("'HTTPS://API.example.com:443', 'http://*.bücher.example:80', 'http://0x7f.1:9000'").unwrap().listed();
+        let calls: Grants = toml::from_str("calls = ['stock', 'pricing-2']").unwrap();
+        assert_eq!(calls.listed(), ["calls stock", "calls pricing-2"]);
         assert_eq!(listed, ["http https://api.example.com", "http http://*.xn--bcher-kva.example", "http http://127.0.0.1:9000"]);
     }
 

@@ -47,6 +47,8 @@ pub struct HostConfig {
     pub outbound: OutboundConfig,
     /// What services keep.
     pub keyvalue: KeyValueConfig,
+    /// What guests ask of other services.
+    pub calls: CallsConfig,
 }
 
 impl Default for HostConfig {
@@ -68,6 +70,7 @@ impl Default for HostConfig {
             history: HistoryConfig::default(),
             outbound: OutboundConfig::default(),
             keyvalue: KeyValueConfig::default(),
+            calls: CallsConfig::default(),
         }
     }
 }
@@ -229,6 +232,20 @@ pub struct HistoryConfig {
 impl Default for HistoryConfig {
     fn default() -> Self {
         Self { keep: Count(10), size: ByteSize(1 << 30) }
+    }
+}
+
+/// `[calls]`: from service to service.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CallsConfig {
+    /// Calls one behind the other that one request may lead to; 508 above it.
+    pub depth: Count,
+}
+
+impl Default for CallsConfig {
+    fn default() -> Self {
+        Self { depth: Count(8) }
     }
 }
 

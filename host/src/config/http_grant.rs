@@ -56,7 +56,9 @@ impl TryFrom<String> for HttpGrant {
         let origin = Origin::new(tls, host).map_err(|error| format!("`{shown}` is no grant: {error}; {WRITE}"))?;
         match &origin.host {
             Host::Domain(_) if origin.is_within(INTERNAL) => {
-                return Err(format!("`{shown}` is reserved for calls between services, which are not granted here; take it out"));
+                return Err(format!(
+                    "`{shown}` is a service of this host; grant calls between services by name, as calls = [\"stock\"]"
+                ));
             }
             Host::Domain(name) if wildcard && !name.contains('.') => {
                 return Err(format!(

@@ -19,7 +19,7 @@ mod units;
 pub use document::SettingsError;
 pub use granted_name::{BucketName, ConfigKey, EnvName, SecretName};
 pub use grants::Grants;
-pub use host::{BudgetConfig, CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
+pub use host::{BudgetConfig, CallsConfig, CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
 pub use http_grant::{HttpGrant, INTERNAL, LOCALHOST};
 pub use keyvalue::{KeyValueConfig, RedisAddress};
 pub use name::{BayFile, BuildName, Label, NameError, ServiceName};

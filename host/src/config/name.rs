@@ -1,13 +1,23 @@
 //! What a file in the bay is called and which service it belongs to.
 
+use serde::Deserialize;
 use std::{fmt, sync::Arc};
 
 /// The longest service name, the limit of a DNS label (RFC 1035 §2.3.4), since `NAME.localhost` is a host name.
 const NAME_MAX: usize = 63;
 
 /// The name of a service: `[a-z0-9-]`, 1 to 63 characters, no hyphen at either end. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct ServiceName(Arc<str>);
+
+impl TryFrom<String> for ServiceName {
+    type Error = NameError;
+
+    fn try_from(name: String) -> Result<Self, NameError> {
+        Self::parse(&name)
+    }
+}
 
 impl ServiceName {
     /// Checks `name` against the rules above.

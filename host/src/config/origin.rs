@@ -75,7 +75,8 @@ impl Origin {
         Ok(Self { tls, host: normal(host)?, port })
     }
 
-    fn usual_port(tls: bool) -> u16 {
+    /// The port of a scheme.
+    pub fn usual_port(tls: bool) -> u16 {
         if tls { 443 } else { 80 }
     }
 

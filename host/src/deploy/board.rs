@@ -3,7 +3,7 @@
 use super::history::Came;
 use crate::{
     config::{Limits, Traffic},
-    runtime::{Kind, Revision},
+    runtime::{Kind, Links, Revision},
     telemetry::RevisionMetrics,
 };
 use std::{
@@ -76,6 +76,10 @@ pub struct Serving {
     pub routes: Vec<String>,
     /// What it may reach outside itself.
     pub grants: Vec<String>,
+    /// The services that it may call, whether they are there or not.
+    pub calls: Vec<String>,
+    /// The interfaces of services that it imports and exports.
+    pub links: Arc<Links>,
     /// The way in which it came to serve.
     pub came: Came,
     /// Why it serves, where it is not what lies in the bay.
@@ -189,6 +193,8 @@ impl Board {
             kind: revision.kind(),
             routes,
             grants: revision.settings().grants.listed(),
+            calls: revision.settings().grants.calls().iter().map(ToString::to_string).collect(),
+            links: revision.links().clone(),
             came,
             reason: reason.map(str::to_owned),
             published_at: SystemTime::now(),

@@ -94,7 +94,7 @@ impl Swaps {
         let before_it = (self.current.is_none() && self.past_of(&candidate).await.is_young).then(Counts::default);
         let context = self.context.clone();
         let turn = context.publishing.lock().await;
-        let placed = match self.check_routes(&candidate, Some(prepared.revision.kind())) {
+        let placed = match self.check(&candidate, &prepared.revision) {
             Ok(()) => self.place(&candidate, &written, staged, before).await,
             Err(conflict) => Err(self.order_rejected(&candidate, conflict)),
         };

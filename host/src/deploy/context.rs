@@ -1,6 +1,7 @@
 //! What the swaps of all services share, and what is put right before the first of them.
 
 use super::{
+    awaited::Waiting,
     bay::{Bay, Stamps, Written},
     board::Board,
     event::Events,
@@ -35,6 +36,8 @@ pub(super) struct SwapContext {
     pub(super) secrets: SecretFolder,
     /// How the files of the secrets were seen last: whoever is granted one looks again.
     pub(super) secrets_seen: watch::Sender<SecretsSeen>,
+    /// Who waits at the start for what it calls.
+    pub(super) waiting: Waiting,
     /// Held from the check of the routes until the publication, so that no file is placed whose routes another has taken meanwhile.
     pub(super) publishing: Mutex<()>,
     /// Where an order goes whose task has ended.

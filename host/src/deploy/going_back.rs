@@ -3,8 +3,9 @@
 use super::{
     candidate::{Candidate, Identity},
     history::{Came, End, Entry, Files, good},
+    prepared::Prepared,
     publication::{Current, Rejected, Standing},
-    swap::{Prepared, Swaps},
+    swap::Swaps,
     verdict::Counts,
 };
 use crate::runtime::{Reject, Secrets};
@@ -184,7 +185,7 @@ impl Swaps {
         };
         let context = self.context.clone();
         let turn = context.publishing.lock().await;
-        if let Err(conflict) = self.check_routes(&candidate, Some(prepared.revision.kind())) {
+        if let Err(conflict) = self.check(&candidate, &prepared.revision) {
             drop(turn);
             prepared.discard().await;
             return Err(conflict);

@@ -1,5 +1,6 @@
 //! The swap: what is in the bay becomes what is served.
 
+mod awaited;
 mod bay;
 mod board;
 mod candidate;
@@ -10,6 +11,7 @@ mod event;
 mod going_back;
 pub mod history;
 mod orders;
+mod prepared;
 mod publication;
 mod swap;
 mod verdict;
@@ -27,6 +29,7 @@ use crate::{
     runtime::{Drain, Loader, Reject, SecretFolder},
     shutdown::Shutdown,
 };
+use awaited::Waiting;
 use bay::{Bay, BayView, Sighting, parse_settings};
 use context::SwapContext;
 use futures::{FutureExt, StreamExt, future::join_all, stream::FuturesOrdered};
@@ -124,6 +127,7 @@ impl Deployer {
             // Before any of them is read, so that no change falls between.
             secrets_seen: watch::channel(secrets.seen()).0,
             secrets,
+            waiting: Waiting::default(),
             publishing: tokio::sync::Mutex::new(()),
             orders: orders.clone(),
             in_charge: watch::channel(false).0,

@@ -5,13 +5,14 @@ use super::{
     candidate::Candidate,
     event::State,
     history::{Came, End, Files, History, Publication},
-    swap::{Prepared, Swaps},
+    prepared::Prepared,
+    swap::Swaps,
     verdict::{Counts, Lately, Watch},
 };
 use crate::{
     config::{BuildName, RouteSpec, Settings},
     fault_point,
-    runtime::{Build, Drain, Kind, Reject, Revision, Secrets},
+    runtime::{Build, Drain, Kind, Links, Reject, Revision, Secrets},
 };
 use std::{
     io,
@@ -97,6 +98,7 @@ pub(super) struct Rejected {
     pub(super) reject: Reject,
     /// The secrets that it would have had, as they were; none where nothing was read.
     pub(super) secrets: Option<Result<Secrets, String>>,
+    /// Whether another service is in the way, or is missing.
     pub(super) contested: bool,
     /// How often the same was tried again, and when to do so next; never where the build itself is at fault.
     pub(super) tries: u32,
@@ -126,7 +128,7 @@ impl Swaps {
     /// measured by where nothing serves before it.
     ///
     /// # Errors
-    /// Another service owns one of its routes; nothing has changed.
+    /// Another service owns one of its routes, or they do not agree on an interface; nothing has changed.
     pub(super) fn publish(
         &mut self,
         prepared: Prepared,
@@ -138,9 +140,9 @@ impl Swaps {
         let Prepared { revision, drain, .. } = prepared;
         let registry = &self.context.registry;
         let published = match &self.name.label {
-            None => registry.publish(revision.clone()).map_err(Reject::from),
+            None => registry.publish(revision.clone()),
             // It answers on the routes of the main revision.
-            Some(label) => registry.publish_labelled(label, revision.clone()).map(|()| false),
+            Some(label) => registry.publish_labelled(label, revision.clone()).map(|()| !revision.links().is_empty()),
         };
         let routes_changed = match published {
             Ok(routes_changed) => routes_changed,
@@ -287,6 +289,7 @@ impl Swaps {
             self.routes_changed(changed);
         }
         let secrets = candidate.map(Candidate::secrets_seen);
+        let contested = contested || reject.links.is_some();
         self.rejected = Some(Rejected { sighting, reject, secrets, contested, tries, retry, went_back_from: None });
     }
 
@@ -297,6 +300,18 @@ impl Swaps {
             Some(_) => Ok(()),
             None => self.context.registry.check(&self.name.service, &candidate.routes(&self.name)).map_err(Reject::from),
         }
+    }
+
+    /// Whether `revision` of it could be published at this moment.
+    pub(super) fn check(&self, candidate: &Candidate, revision: &Revision) -> Result<(), Reject> {
+        self.check_routes(candidate, Some(revision.kind()))?;
+        self.check_links(revision.links())
+    }
+
+    /// Whether the other services would agree to these interfaces at this moment.
+    pub(super) fn check_links(&self, links: &Arc<Links>) -> Result<(), Reject> {
+        let main = self.name.label.is_none().then_some(&self.name.service);
+        self.context.registry.check_links(main, links)
     }
 
     /// Publishes its shares; the revisions stay as they are.
@@ -332,10 +347,8 @@ impl Swaps {
         self.context.board.removed(&self.name.to_string());
         let changed = match &self.name.label {
             None => self.context.registry.remove(&self.name.service),
-            Some(label) => {
-                self.context.registry.remove_label(&self.name.service, label);
-                false
-            }
+            // Whoever waits for services to agree may wait no longer.
+            Some(label) => self.context.registry.remove_label(&self.name.service, label),
         };
         if let Some(old) = self.current.take() {
             let (files, counts) = (old.files.clone(), old.counts());
@@ -354,7 +367,7 @@ impl Swaps {
         self.routes_changed(changed);
     }
 
-    fn routes_changed(&self, changed: bool) {
+    pub(super) fn routes_changed(&self, changed: bool) {
         if changed {
             self.context.routes_changed.send_modify(|count| *count += 1);
         }
@@ -382,8 +395,11 @@ impl Swaps {
 
     pub(super) fn report(&mut self, standing: impl FnOnce() -> Standing) {
         if let Some(report) = self.report.take() {
+            self.waits_no_longer();
             // Whoever waited for the start may have gone.
             let _ = report.send(standing());
+            // Whoever waits at the start for what it calls may hope for one less.
+            self.routes_changed(true);
         }
     }
 }

@@ -5,7 +5,6 @@ use super::{
     bay::{Contents, Sighting, Stamp, UNREADABLE_REMEDY},
     candidate::Candidate,
     context::SwapContext,
-    event::State,
     history::{Came, End},
     orders::Order,
     publication::{Current, Rejected, Standing},
@@ -13,8 +12,7 @@ use super::{
 };
 use crate::{
     config::BuildName,
-    fault_point,
-    runtime::{Build, Drain, Reject, Revision, SecretsSeen, Stage},
+    runtime::{Build, Drain, Reject, SecretsSeen},
     telemetry::ServiceMetrics,
 };
 use bytes::Bytes;
@@ -66,6 +64,8 @@ enum Attempt {
     Again(Duration),
     /// It is served, but so young that it may have changed without its stamp having done so.
     Recheck,
+    /// What it calls may still come: look again when another service has been decided.
+    Awaiting,
     /// The build is not there.
     Gone,
 }
@@ -154,8 +154,9 @@ impl Swaps {
             let woken = match attempt {
                 Attempt::Settled => {
                     self.renew_secrets().await;
-                    self.changed(&mut routes, &mut secrets).await
+                    self.changed(&mut routes, &mut secrets, false).await
                 }
+                Attempt::Awaiting => self.changed(&mut routes, &mut secrets, true).await,
                 // Reading a large file again and again while it is copied would take a core: half of one at most.
                 Attempt::Again(pause) => self.pause(begun.elapsed().min(WRITING_PAUSE_MAX), pause).await,
                 Attempt::Recheck => self.pause(Duration::ZERO, CLOCK_GRAIN).await,
@@ -211,15 +212,25 @@ impl Swaps {
 
     /// Waits for the next change of the files or an order, of the routes where one of ours is another's, of the secrets where some
     /// are granted, or for the time of a new attempt.
-    async fn changed(&mut self, routes: &mut watch::Receiver<u64>, secrets: &mut watch::Receiver<SecretsSeen>) -> Woken {
-        let contested = self.rejected.as_ref().is_some_and(|rejected| rejected.contested);
+    async fn changed(
+        &mut self,
+        routes: &mut watch::Receiver<u64>,
+        secrets: &mut watch::Receiver<SecretsSeen>,
+        awaiting: bool,
+    ) -> Woken {
+        let contested = awaiting || self.rejected.as_ref().is_some_and(|rejected| rejected.contested);
         let retry = self.rejected.as_ref().and_then(|rejected| rejected.retry);
         let serves_secrets = self.current.as_ref().is_some_and(|now| !now.revision.settings().grants.secrets().is_empty());
         let has_secrets = self.has_secrets || serves_secrets;
-        tokio::select! {
-            woken = self.wait(retry) => woken,
-            _ = routes.changed(), if contested => Woken::Changed,
-            _ = secrets.changed(), if has_secrets => Woken::Changed,
+        loop {
+            tokio::select! {
+                woken = self.wait(retry) => return woken,
+                _ = routes.changed(), if contested => {}
+                _ = secrets.changed(), if has_secrets => return Woken::Changed,
+            }
+            if !awaiting || !self.awaits_still() {
+                return Woken::Changed;
+            }
         }
     }
 
@@ -296,6 +307,9 @@ impl Swaps {
             Err(reject) => {
                 if let Some(wait) = stamp.until_aged(settled) {
                     return Attempt::Again(wait);
+                }
+                if self.may_still_come(&reject) {
+                    return Attempt::Awaiting;
                 }
                 (Err(reject), false)
             }
@@ -417,39 +431,12 @@ impl Swaps {
         if rejected.sighting != *sighting || due || rejected.had_other_secrets(candidate) {
             return false;
         }
+        if let Some(links) = &rejected.reject.links {
+            // What it waits for has come, or something else is in the way now.
+            return self.check_links(links).is_err_and(|reject| reject.reason == rejected.reject.reason);
+        }
         // Whoever lost a route loads again only once it is free.
         !rejected.contested || self.check_routes(candidate, None).is_err()
-    }
-
-    /// Everything up to the publication: nothing of it can be seen from outside. Each step is told when it has ended.
-    pub(super) async fn prepare(&self, candidate: &Candidate) -> Result<Prepared, Reject> {
-        let Candidate { build, settings, secrets, detected, .. } = candidate;
-        let revision = build.digest().short();
-        fault_point::reached("reading");
-        self.context.events.state(&self.name, Some(&revision), State::Detected, Duration::ZERO);
-        self.context.events.state(&self.name, Some(&revision), State::Reading, detected.elapsed());
-        let (settings, secrets) = (settings.clone()?, secrets.clone()?);
-        let mut steps = Steps { swaps: self, revision: &revision, now: None, ended: Vec::new() };
-        let (revision, drain) =
-            self.context.loader.load(&self.name.service, build, (settings, secrets), |stage| steps.enter(Some(stage))).await?;
-        steps.enter(None);
-        Ok(Prepared { revision, drain, steps: steps.ended })
-    }
-}
-
-/// A revision that is ready to be published.
-pub(super) struct Prepared {
-    pub(super) revision: Arc<Revision>,
-    pub(super) drain: Drain,
-    /// How long each step of its loading took.
-    pub(super) steps: Vec<(State, Duration)>,
-}
-
-impl Prepared {
-    /// Lets it go, off the async threads: nobody has seen it.
-    pub(super) async fn discard(self) {
-        drop(self.revision);
-        self.drain.retire().await;
     }
 }
 
@@ -458,30 +445,5 @@ async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Tells each step of the loading when it has ended, with its time.
-struct Steps<'a> {
-    swaps: &'a Swaps,
-    revision: &'a str,
-    now: Option<(Stage, Instant)>,
-    ended: Vec<(State, Duration)>,
-}
-
-impl Steps<'_> {
-    fn enter(&mut self, stage: Option<Stage>) {
-        if let Some((ended, begun)) = self.now.take() {
-            let state = match ended {
-                Stage::Compiling => State::Compiling,
-                Stage::Linking => State::Linking,
-                Stage::Warming => State::Warming,
-            };
-            let took = begun.elapsed();
-            fault_point::reached(state.as_str());
-            self.swaps.context.events.state(&self.swaps.name, Some(self.revision), state, took);
-            self.ended.push((state, took));
-        }
-        self.now = stage.map(|stage| (stage, Instant::now()));
     }
 }

@@ -1,20 +1,19 @@
 //! One request and its response: checked, forwarded, dispatched, observed.
 
 use super::{
+    bad_request::BadRequest,
     forward::{self, Client},
-    observe::{Observed, Record},
-    problem::{BadRequest, Problem},
-    watch::Activity,
+    watch::{Active, Activity},
 };
 use crate::{
     config::{HttpConfig, ServiceName},
-    dispatch::{Dispatched, Refusal, dispatch},
+    dispatch::{Dispatched, Observed, Problem, Record, Refusal, dispatch, head_length},
     hop_by_hop,
     registry::{REVISION, Registry},
-    runtime::{Call, Output},
-    telemetry::{Metrics, Unrouted},
+    runtime::{Call, Errand, Output},
+    telemetry::{Metrics, Unrouted, new_request_id},
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, uri::Scheme};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header, uri::Scheme};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Instant};
@@ -66,10 +65,10 @@ pub(super) async fn exchange(
     edge: Arc<Edge>,
     connection: Arc<ConnectionInfo>,
     mut request: Request<Incoming>,
-) -> Result<Response<Observed>, Infallible> {
+) -> Result<Response<Observed<Active>>, Infallible> {
     let request_id = match forward::usable_id(request.headers()) {
         Some(id) => id.to_owned(),
-        None => new_id(),
+        None => new_request_id(),
     };
     let id_header = HeaderValue::from_str(&request_id).unwrap_or(HeaderValue::from_static("-"));
     let mut record = Record {
@@ -77,6 +76,7 @@ pub(super) async fn exchange(
         service: None,
         revision: None,
         request_id,
+        caller: None,
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
         status: None,
@@ -85,7 +85,7 @@ pub(super) async fn exchange(
         ended: false,
         metrics: None,
         fault: None,
-        active: connection.activity.request(),
+        watch: connection.activity.request(),
     };
     let host = match check(&edge, &connection, &mut request) {
         Ok(host) => host,
@@ -97,9 +97,7 @@ pub(super) async fn exchange(
     hop_by_hop::strip(request.headers_mut());
     forward::set_forwarded(request.headers_mut(), &connection.client, &host, &id_header);
     let call = Call {
-        request_id: record.request_id.clone(),
-        peer: connection.peer,
-        local: connection.local,
+        errand: Errand::new(record.request_id.clone(), connection.peer, connection.local),
         prefix: None,
         output: Output::default(),
     };
@@ -127,14 +125,20 @@ pub(super) async fn exchange(
                     record.service = Some(name.clone());
                 }
                 Refusal::Fault(fault) => record.fault = fault.kind(),
-                Refusal::Overloaded(_) => {}
+                Refusal::Overloaded(_) | Refusal::Tangled(_) | Refusal::CallerDeadline => {}
             }
             refuse(&edge, (&refusal).into(), refusal.to_string(), record, id_header)
         }
     })
 }
 
-fn refuse(edge: &Edge, problem: Problem<'_>, reason: String, mut record: Record, id: HeaderValue) -> Response<Observed> {
+fn refuse(
+    edge: &Edge,
+    problem: Problem<'_>,
+    reason: String,
+    mut record: Record<Active>,
+    id: HeaderValue,
+) -> Response<Observed<Active>> {
     record.status = Some(problem.status());
     record.reason = Some(reason);
     let service = record.service.as_ref().map(ServiceName::as_str);
@@ -145,23 +149,13 @@ fn refuse(edge: &Edge, problem: Problem<'_>, reason: String, mut record: Record,
 }
 
 /// The headers that every response carries.
-fn finish(edge: &Edge, headers: &mut HeaderMap, record: &Record, id: HeaderValue) {
+fn finish(edge: &Edge, headers: &mut HeaderMap, record: &Record<Active>, id: HeaderValue) {
     headers.insert(forward::REQUEST_ID, id);
     match &record.revision {
         Some(revision) if edge.config.revision_header => headers.insert(REVISION, revision.clone()),
         // Only the host speaks of revisions.
         _ => headers.remove(REVISION),
     };
-}
-
-/// A response to HEAD has no body to tell its length, so the length is said where it is known (RFC 9110 §9.3.2).
-fn head_length<B: http_body::Body>(method: &Method, response: &mut Response<B>) {
-    if method == Method::HEAD
-        && !response.headers().contains_key(header::CONTENT_LENGTH)
-        && let Some(len) = response.body().size_hint().exact().filter(|len| *len > 0)
-    {
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(len));
-    }
 }
 
 /// Refuses what no service should see, and returns the host that the request is for.
@@ -202,9 +196,4 @@ fn host(request: &Request<Incoming>) -> Option<&str> {
     let named = request.uri().authority().map(|authority| authority.as_str()).or(header)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']');
     (!more && !named.is_empty() && named.len() <= 255 && named.bytes().all(plain)).then_some(named)
-}
-
-/// 128 random bits in hex. Ids need not be secret, so a fast generator serves.
-fn new_id() -> String {
-    format!("{:032x}", fastrand::u128(..))
 }

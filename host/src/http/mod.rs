@@ -1,10 +1,9 @@
 //! The public edge: connections in, HTTP/1.1 and HTTP/2 with prior knowledge (h2c), responses out.
 
+mod bad_request;
 mod exchange;
 mod forward;
-mod observe;
 mod places;
-mod problem;
 mod watch;
 
 pub use exchange::Edge;

@@ -1,6 +1,7 @@
 //! Clients that neither ask nor take: seen from outside of the protocol, since HTTP/2 knows no timer for the rest between two
 //! requests, for a head that never ends or for a window that never opens.
 
+use crate::dispatch::Watch;
 use socket2::SockRef;
 use std::{
     io,
@@ -84,9 +85,9 @@ pub(super) struct Active {
     owed: bool,
 }
 
-impl Active {
-    /// The client asked for more of the response; `owed` says whether it has to wait for it.
-    pub(super) fn polled(&mut self, owed: bool) {
+impl Watch for Active {
+    /// While a response is owed, it is not the client's turn.
+    fn polled(&mut self, owed: bool) {
         self.activity.note();
         if owed != self.owed {
             self.owed = owed;

@@ -1,10 +1,12 @@
 //! The services and the route table: the only writer of routes.
 
 mod entry;
+mod links;
 mod split;
 mod table;
 
 pub use split::{REVISION, Split};
+use table::Named;
 pub use table::{Found, RouteTable, Target};
 
 use crate::{
@@ -14,7 +16,7 @@ use crate::{
 use arc_swap::{ArcSwap, Guard};
 use entry::{Entry, Main};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -34,6 +36,8 @@ pub struct Registry {
     table: ArcSwap<RouteTable>,
     services: Mutex<BTreeMap<ServiceName, Entry>>,
 }
+
+type Services = BTreeMap<ServiceName, Entry>;
 
 /// Another service owns a route already.
 #[derive(Debug, thiserror::Error)]
@@ -77,11 +81,12 @@ impl Registry {
         self.table.load()
     }
 
-    /// Publishes `revision`: from the return on, new requests run on it. Returns whether routes were claimed or freed by it.
+    /// Publishes `revision`: from the return on, new requests run on it. Returns whether routes were claimed or freed by it, or
+    /// interfaces of services are others.
     ///
     /// # Errors
-    /// [`Conflict`]: nothing has changed.
-    pub fn publish(&self, revision: Arc<Revision>) -> Result<bool, Conflict> {
+    /// A route is another's, or the services would not agree on an interface: nothing has changed.
+    pub fn publish(&self, revision: Arc<Revision>) -> Result<bool, Reject> {
         let mut services = self.services();
         let routes: Arc<[RouteSpec]> = match revision.kind() {
             Kind::Library => Arc::default(),
@@ -89,8 +94,14 @@ impl Registry {
         };
         let name = revision.service().clone();
         collision(&services, &name, &routes)?;
+        links::imports(&services, revision.links())?;
+        links::dependents(&services, &name, revision.links())?;
         let entry = services.entry(name.clone()).or_insert_with(|| Entry::absent(&name));
-        let changed = entry.routes != routes;
+        let links_before = match &entry.main {
+            Main::Up(before) => before.links().clone(),
+            Main::Down | Main::Absent => Arc::default(),
+        };
+        let changed = entry.routes != routes || links_before != *revision.links();
         entry.traffic = revision.settings().traffic.clone();
         entry.main = Main::Up(revision);
         entry.routes = routes;
@@ -103,42 +114,45 @@ impl Registry {
     /// label, and what asks for it, on the routes of the main revision. Without a main revision it waits for one.
     ///
     /// # Errors
-    /// A library has no requests of which it could have a share.
+    /// A library has no requests of which it could have a share, and a service that it calls may be missing.
     pub fn publish_labelled(&self, label: &Label, revision: Arc<Revision>) -> Result<(), Reject> {
         if revision.kind() == Kind::Library {
             let reason = format!("`{}@{label}` is a library, which has no requests to share", revision.service());
             return Err(Reject::new(reason, "deploy it without a label, as NAME.wasm"));
         }
         let name = revision.service().clone();
-        self.change(&name, |entry| entry.labelled.insert(label.clone(), revision));
+        let mut services = self.services();
+        links::imports(&services, revision.links())?;
+        self.change(&mut services, &name, |entry| entry.labelled.insert(label.clone(), revision));
         Ok(())
     }
 
     /// Takes the revision under `label` out: its share goes to the main one. Returns whether there was one.
     pub fn remove_label(&self, name: &ServiceName, label: &Label) -> bool {
-        let there = self.services().get(name).is_some_and(|entry| entry.labelled.contains_key(label));
-        there && self.change(name, |entry| entry.labelled.remove(label)).is_some()
+        let mut services = self.services();
+        let there = services.get(name).is_some_and(|entry| entry.labelled.contains_key(label));
+        there && self.change(&mut services, name, |entry| entry.labelled.remove(label)).is_some()
     }
 
     /// Shares the traffic of a service out anew; its revisions stay as they are. Returns whether that is a change.
     pub fn set_traffic(&self, name: &ServiceName, traffic: &Traffic) -> bool {
-        let differs = self.services().get(name).is_some_and(|entry| entry.traffic != *traffic);
+        let mut services = self.services();
+        let differs = services.get(name).is_some_and(|entry| entry.traffic != *traffic);
         if differs {
-            self.change(name, |entry| entry.traffic = traffic.clone());
+            self.change(&mut services, name, |entry| entry.traffic = traffic.clone());
         }
         differs
     }
 
     /// Changes what does not touch routes, and publishes it.
-    fn change<T>(&self, name: &ServiceName, change: impl FnOnce(&mut Entry) -> T) -> T {
-        let mut services = self.services();
+    fn change<T>(&self, services: &mut Services, name: &ServiceName, change: impl FnOnce(&mut Entry) -> T) -> T {
         let entry = services.entry(name.clone()).or_insert_with(|| Entry::absent(name));
         let changed = change(entry);
         entry.settle(name);
         if matches!(entry.main, Main::Absent) && entry.labelled.is_empty() {
             services.remove(name);
         }
-        self.store(&services);
+        self.store(services);
         changed
     }
 
@@ -191,14 +205,16 @@ impl Registry {
     }
 
     /// Takes the main revision and its routes out. Labelled ones get no more requests, and do so again once there is a main one.
-    /// Returns whether that freed routes.
+    /// Returns whether that freed routes, or took interfaces of services away.
     pub fn remove(&self, name: &ServiceName) -> bool {
-        if !self.knows(name) {
+        let mut services = self.services();
+        if services.get(name).is_none_or(|entry| matches!(entry.main, Main::Absent)) {
             return false;
         }
-        self.change(name, |entry| {
-            entry.main = Main::Absent;
-            !std::mem::take(&mut entry.routes).is_empty()
+        self.change(&mut services, name, |entry| {
+            let before = std::mem::replace(&mut entry.main, Main::Absent);
+            let had_links = matches!(before, Main::Up(revision) if !revision.links().is_empty());
+            !std::mem::take(&mut entry.routes).is_empty() || had_links
         })
     }
 
@@ -227,12 +243,16 @@ impl Registry {
     /// From now on a request without a route is a 404: everything that was in the bay at the start has been decided.
     pub fn loaded(&self) {
         let services = self.services();
-        self.table.store(Arc::new(RouteTable::build(routes(&services), false)));
+        self.store_as(&services, false);
     }
 
-    fn store(&self, services: &BTreeMap<ServiceName, Entry>) {
-        let loading = self.table.load().is_loading();
-        self.table.store(Arc::new(RouteTable::build(routes(services), loading)));
+    fn store(&self, services: &Services) {
+        self.store_as(services, self.table.load().is_loading());
+    }
+
+    fn store_as(&self, services: &Services, loading: bool) {
+        let named = Named { services: by_name(services), providers: providers(services) };
+        self.table.store(Arc::new(RouteTable::build(routes(services), named, loading)));
     }
 
     /// The lock is held while a table is built, so that no publish is lost to another; readers never take it.
@@ -247,8 +267,23 @@ impl Default for Registry {
     }
 }
 
-fn routes(services: &BTreeMap<ServiceName, Entry>) -> impl Iterator<Item = (&Serving, &RouteSpec)> {
+/// The revisions that other services may call: the labelled ones have a share of requests and not of calls.
+fn providers(services: &Services) -> HashMap<ServiceName, Arc<Revision>> {
+    let exporting = services.iter().filter_map(|(name, entry)| match &entry.main {
+        Main::Up(revision) if !revision.links().exports.is_empty() => Some((name.clone(), revision.clone())),
+        _ => None,
+    });
+    exporting.collect()
+}
+
+fn routes(services: &Services) -> impl Iterator<Item = (&Serving, &RouteSpec)> {
     services.values().flat_map(|entry| entry.routes.iter().map(|route| (&entry.serving, route)))
+}
+
+/// Without a main revision or a place for one, a service is not there: nobody asks for the labelled ones.
+fn by_name(services: &Services) -> HashMap<ServiceName, Serving> {
+    let there = services.iter().filter(|(_, entry)| !matches!(entry.main, Main::Absent));
+    there.map(|(name, entry)| (name.clone(), entry.serving.clone())).collect()
 }
 
 fn collision(services: &BTreeMap<ServiceName, Entry>, name: &ServiceName, mine: &[RouteSpec]) -> Result<(), Conflict> {

@@ -1,7 +1,10 @@
 //! The one immutable snapshot that maps requests to revisions.
 
 use super::Serving;
-use crate::config::{HostPattern, Methods, RouteSpec, without_port};
+use crate::{
+    config::{HostPattern, Methods, RouteSpec, ServiceName, without_port},
+    runtime::Revision,
+};
 use http::Method;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -35,7 +38,17 @@ pub struct RouteTable {
     exact: HashMap<String, PathTable>,
     wildcard: HashMap<String, PathTable>,
     any: PathTable,
+    named: Named,
     loading: bool,
+}
+
+/// For calls from service to service, which know names and no routes.
+#[derive(Default)]
+pub(super) struct Named {
+    /// Who takes HTTP.
+    pub(super) services: HashMap<ServiceName, Serving>,
+    /// Who exports functions to other services.
+    pub(super) providers: HashMap<ServiceName, Arc<Revision>>,
 }
 
 #[derive(Default)]
@@ -43,22 +56,29 @@ struct PathTable(matchit::Router<Vec<Target>>);
 
 impl RouteTable {
     pub(super) fn empty() -> Self {
-        Self { exact: HashMap::new(), wildcard: HashMap::new(), any: PathTable::default(), loading: true }
+        Self {
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+            any: PathTable::default(),
+            named: Named::default(),
+            loading: true,
+        }
     }
 
-    pub(super) fn is_loading(&self) -> bool {
+    /// Whether what is not there may still come.
+    pub fn is_loading(&self) -> bool {
         self.loading
     }
 
     /// Builds the table; the routes have been checked for collisions.
-    pub(super) fn build<'a>(routes: impl Iterator<Item = (&'a Serving, &'a RouteSpec)>, loading: bool) -> Self {
+    pub(super) fn build<'a>(routes: impl Iterator<Item = (&'a Serving, &'a RouteSpec)>, named: Named, loading: bool) -> Self {
         // One pattern may stand in several routes that differ in their methods; matchit takes each pattern once.
         let mut grouped: BTreeMap<(&HostPattern, &str), Vec<Target>> = BTreeMap::new();
         for (serving, route) in routes {
             let target = Target { serving: serving.clone(), strip: route.strip.clone(), methods: route.methods.clone() };
             grouped.entry((&route.host, route.path.normal())).or_default().push(target);
         }
-        let mut table = Self { loading, ..Self::empty() };
+        let mut table = Self { named, loading, ..Self::empty() };
         for ((host, path), targets) in grouped {
             let paths = match host {
                 HostPattern::Any => &mut table.any,
@@ -71,6 +91,16 @@ impl RouteTable {
             }
         }
         table
+    }
+
+    /// Who serves the service `name`, if there is one.
+    pub fn service(&self, name: &ServiceName) -> Option<&Serving> {
+        self.named.services.get(name)
+    }
+
+    /// The revision that gets calls of functions of the service `name`, if it exports any to other services.
+    pub fn provider(&self, name: &ServiceName) -> Option<&Arc<Revision>> {
+        self.named.providers.get(name)
     }
 
     /// Finds the target of a request. `host` may carry a port. The most particular host that has a route for the path decides;
@@ -108,7 +138,7 @@ impl RouteTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ServiceName, Settings};
+    use crate::config::Settings;
 
     fn services(list: &[(&str, &str)]) -> Vec<(Serving, Vec<RouteSpec>)> {
         let service = |(name, settings): &(&str, &str)| {
@@ -120,7 +150,8 @@ mod tests {
     }
 
     fn table(services: &[(Serving, Vec<RouteSpec>)]) -> RouteTable {
-        RouteTable::build(services.iter().flat_map(|(serving, routes)| routes.iter().map(move |route| (serving, route))), false)
+        let routes = services.iter().flat_map(|(serving, routes)| routes.iter().map(move |route| (serving, route)));
+        RouteTable::build(routes, Named::default(), false)
     }
 
     fn hit(table: &RouteTable, host: &str, path: &str, method: Method) -> String {

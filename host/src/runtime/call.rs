@@ -1,17 +1,14 @@
 //! What the edge tells the runtime about one request beside the request itself.
 
 use super::stdio::Output;
-use std::{net::SocketAddr, sync::Arc};
+use crate::capabilities::Errand;
+use std::sync::Arc;
 
 /// One request's circumstances.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// `x-request-id`.
-    pub request_id: String,
-    /// The client.
-    pub peer: SocketAddr,
-    /// The address that the client reached.
-    pub local: SocketAddr,
+    /// Its id, its client, and what else it hands on to the calls of its guest.
+    pub errand: Errand,
     /// What was taken off the path before the guest sees it: `SCRIPT_NAME` of a command.
     pub prefix: Option<Arc<str>>,
     /// Where the guest's output can be read afterwards.

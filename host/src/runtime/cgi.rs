@@ -77,8 +77,8 @@ pub(super) async fn drive(
     let environment = environment(&parts, &call)?;
     let (written, output) = mpsc::channel(WRITES_MAX);
     let (engine, limits, sink) = (&revision.code.engine, &revision.settings().limits, revision.sink());
-    let outside = (revision.account(), revision.granted());
-    let store = new_store(engine, revision.service(), limits, sink, outside, |wasi| {
+    let outside = (revision.account(), revision.granted(), revision.peers());
+    let store = new_store(engine, limits, sink, outside, |wasi| {
         wasi.envs(&environment).arg(revision.service().as_str());
         wasi.stdin(AsyncStdinStream::new(Stdin::new(body)));
         wasi.stdout(AsyncStdoutStream::new(WRITE_MAX, Stdout { sender: PollSender::new(written) }));
@@ -207,13 +207,13 @@ fn environment(parts: &Parts, call: &Call) -> Result<Vec<(String, String)>, Faul
         ("SERVER_SOFTWARE", concat!("hotbay/", env!("CARGO_PKG_VERSION")).to_owned()),
         ("SERVER_PROTOCOL", format!("{:?}", parts.version)),
         ("SERVER_NAME", without_port(host).to_owned()),
-        ("SERVER_PORT", call.local.port().to_string()),
+        ("SERVER_PORT", call.errand.local.port().to_string()),
         ("REQUEST_METHOD", parts.method.to_string()),
         ("SCRIPT_NAME", call.prefix.as_deref().unwrap_or_default().to_owned()),
         ("PATH_INFO", path.into_owned()),
         ("QUERY_STRING", parts.uri.query().unwrap_or_default().to_owned()),
-        ("REMOTE_ADDR", call.peer.ip().to_string()),
-        ("REMOTE_PORT", call.peer.port().to_string()),
+        ("REMOTE_ADDR", call.errand.peer.ip().to_string()),
+        ("REMOTE_PORT", call.errand.peer.port().to_string()),
     ];
     variables.extend(text(header::CONTENT_LENGTH).map(|value| ("CONTENT_LENGTH", value.to_owned())));
     variables.extend(text(header::CONTENT_TYPE).map(|value| ("CONTENT_TYPE", value.to_owned())));

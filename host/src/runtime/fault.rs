@@ -1,6 +1,6 @@
 //! How a request ended that the guest did not answer well.
 
-use super::{limiter::Refused, store::HostState};
+use super::{limiter::Refused, store::HostState, typed_call::CallError};
 use crate::{
     config::{ByteSize, Limits, Span},
     telemetry::{FaultKind, Limit},
@@ -61,6 +61,9 @@ pub enum Fault {
     /// A library has no HTTP side.
     #[error("this service is a library; it answers no HTTP")]
     Library,
+    /// A service that it called failed.
+    #[error("{0}")]
+    Callee(CallError),
     /// Something of the host.
     #[error("the host failed: {0}")]
     Host(String),
@@ -90,6 +93,7 @@ impl Fault {
             Self::Refused(_) => Some(FaultKind::Error),
             Self::Protocol(_) => Some(FaultKind::Protocol),
             Self::ResponseTooLarge(_) => Some(FaultKind::ResponseBody),
+            Self::Callee(_) => Some(FaultKind::Callee),
             Self::Host(_) => Some(FaultKind::Host),
             Self::RequestTooLarge(_) | Self::BadRequest(_) | Self::Full(_) | Self::Retired | Self::Library => None,
         }
@@ -101,6 +105,9 @@ impl Fault {
         if error.is::<PoolConcurrencyLimitError>() {
             guest.memory.account().refused(Limit::Pool);
             return Self::Full(Limit::Pool);
+        }
+        if let Some(error) = error.downcast_ref::<CallError>() {
+            return Self::Callee(error.clone());
         }
         match guest.memory.refused() {
             None => Self::Trap(Report::of(error, guest.log.tail())),

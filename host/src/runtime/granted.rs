@@ -1,7 +1,7 @@
 //! What the guests of one revision may reach outside themselves, made once for all of its instances.
 
 use crate::{
-    capabilities::{KeyValue, Network, OutboundClient, Secrets, Space},
+    capabilities::{KeyValue, OutboundClient, Reach, Secrets, Space},
     config::{Grants, ServiceName},
     telemetry::ServiceMetrics,
 };
@@ -11,8 +11,8 @@ use wasmtime_wasi_config::WasiConfigVariables;
 /// What the host has to grant from. One a host.
 #[derive(Clone)]
 pub struct Sources {
-    /// The way to other hosts.
-    pub network: Arc<Network>,
+    /// The way to other hosts, and to other services of this one.
+    pub reach: Reach,
     /// What services keep.
     pub keyvalue: Arc<KeyValue>,
 }
@@ -38,7 +38,7 @@ impl Granted {
     ) -> Arc<Self> {
         let config = grants.config().iter().map(|(key, value)| (key.as_str(), value.as_str())).chain(secrets.iter()).collect();
         Arc::new(Self {
-            outbound: OutboundClient::new(service.clone(), metrics.clone(), grants.clone(), &sources.network),
+            outbound: OutboundClient::new(service.clone(), metrics.clone(), grants.clone(), &sources.reach),
             keyvalue: Arc::new(Space::new(sources.keyvalue.clone(), service, metrics.clone(), grants.keyvalue())),
             config,
             environment: grants.env().iter().map(|(name, value)| (name.to_string(), value.clone())).collect(),

@@ -17,13 +17,15 @@ use std::{
     time::{Duration, Instant},
 };
 use tracing::warn;
-use wasmtime::Store;
+use wasmtime::{Store, component};
 use wasmtime_wasi_http::handler::Proxy;
 
-/// A guest that can take one request at a time.
+/// A guest that can take one request, or one call, at a time.
 pub(crate) struct Instance {
     pub(crate) store: Store<HostState>,
-    pub(crate) proxy: Proxy,
+    pub(crate) guest: component::Instance,
+    /// What takes HTTP requests, if it does.
+    pub(crate) proxy: Option<Proxy>,
     pub(crate) lifecycle: Option<Lifecycle>,
     served: u32,
     begun: Instant,
@@ -33,9 +35,14 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    pub(crate) fn new(store: Store<HostState>, proxy: Proxy, lifecycle: Option<Lifecycle>) -> Self {
+    pub(crate) fn new(
+        store: Store<HostState>,
+        guest: component::Instance,
+        proxy: Option<Proxy>,
+        lifecycle: Option<Lifecycle>,
+    ) -> Self {
         let now = Instant::now();
-        Self { store, proxy, lifecycle, served: 0, begun: now, idle_since: now, settled: None }
+        Self { store, guest, proxy, lifecycle, served: 0, begun: now, idle_since: now, settled: None }
     }
 
     /// Why it is time for a new one after this request, if it is.

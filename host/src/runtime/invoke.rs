@@ -16,7 +16,7 @@ use super::{
     revision::Revision,
     running::{GuestCall, Head, Running},
 };
-use crate::config::ByteSize;
+use crate::{capabilities::Due, config::ByteSize};
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use http::{Method, Request, Response, StatusCode, header};
@@ -45,12 +45,15 @@ pub(crate) async fn invoke<L: Send + 'static>(
     revision: Arc<Revision>,
     request: Request<WasiBody>,
     inbound: &Inbound,
-    call: Call,
+    mut call: Call,
     lease: L,
 ) -> Result<Response<GuestBody>, Fault> {
     let limits = revision.settings().limits;
     let bodiless = request.method() == Method::HEAD;
     let expired = revision.expired().clone();
+    // From here on it is this request that its calls are for.
+    call.errand.due = (!revision.settings().grants.calls().is_empty()).then(|| Due::within(limits.deadline.0));
+    let due = call.errand.due.clone();
     let (sender, receiver) = oneshot::channel();
     let guest: GuestCall = match &revision.code.linked {
         Linked::Http(..) => Box::pin(proxy::drive(revision.clone(), request, call, sender)),
@@ -65,6 +68,9 @@ pub(crate) async fn invoke<L: Send + 'static>(
         }
         () = expired.cancelled() => return Err(Fault::Retired),
     };
+    if let Some(due) = due {
+        due.meet();
+    }
     let (parts, mut body) = final_response(head)?.into_parts();
     let gathered = gather(&mut running, &mut body).await;
     match (running.take_outcome(), gathered) {

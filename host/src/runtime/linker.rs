@@ -3,11 +3,17 @@
 use super::{
     engine::{Engines, Flavour},
     lifecycle,
+    links::{Links, is_of_services},
+    loader::Reject,
     store::HostState,
+    typed_call::{Providers, add_calls},
 };
-use crate::capabilities::{KEYVALUE_VERSION, add_keyvalue, add_logging, knows_logging};
+use crate::{
+    capabilities::{KEYVALUE_VERSION, add_keyvalue, add_logging, knows_logging},
+    config::Grants,
+};
 use serde::Serialize;
-use std::fmt;
+use std::{fmt, sync::Arc};
 use wasmtime::Store;
 use wasmtime::component::{Component, Instance, InstancePre, Linker, types::ComponentItem};
 use wasmtime_wasi::p2::bindings::CommandPre as Command2;
@@ -111,6 +117,25 @@ pub(crate) enum Linked {
     Library(InstancePre<HostState>),
 }
 
+impl Linked {
+    /// What instances are made of.
+    pub(crate) fn pre(&self) -> &InstancePre<HostState> {
+        match self {
+            Self::Http(pre, _) | Self::Library(pre) => pre,
+            Self::Command2(pre) => pre.instance_pre(),
+            Self::Command3(pre) => pre.instance_pre(),
+        }
+    }
+}
+
+/// What the linking of a component comes to.
+pub(crate) struct Assembly {
+    pub(crate) kind: Kind,
+    pub(crate) linked: Linked,
+    pub(crate) links: Arc<Links>,
+    pub(crate) flavour: Flavour,
+}
+
 /// Where the HTTP export is in a component; looked up once a revision.
 pub(crate) enum ProxyExport {
     P2(ProxyIndices),
@@ -141,8 +166,14 @@ impl Linkers {
         Ok(Self { sync: base(engines, Flavour::Sync)?, r#async })
     }
 
-    /// Resolves the imports of `component`.
-    pub(crate) fn link(&self, component: &Component, flavour: Flavour) -> Result<(Kind, Linked), LinkError> {
+    /// Resolves the imports of `component`; those of other services by what `providers` says of them, where there are any.
+    pub(crate) fn link(
+        &self,
+        component: &Component,
+        flavour: Flavour,
+        grants: &Grants,
+        providers: Option<&dyn Providers>,
+    ) -> Result<Assembly, Reject> {
         let linker = match flavour {
             Flavour::Sync => &self.sync,
             Flavour::Async => &self.r#async,
@@ -153,6 +184,21 @@ impl Linkers {
             reason,
             remedy: "build it against wit/service.wit, unchanged, or leave the export out".to_owned(),
         })?;
+        let links = Arc::new(Links::of(component, grants.calls()));
+        may_call(&links)?;
+        // Before it is warmed, since its start may call.
+        if let Some(providers) = providers {
+            providers.check_imports(&links)?;
+        }
+        let of_its_own;
+        let linker = if links.imports.is_empty() {
+            linker
+        } else {
+            let mut with_calls = linker.clone();
+            add_calls(&mut with_calls, &links).map_err(|error| mismatch("an import", &error))?;
+            of_its_own = with_calls;
+            &of_its_own
+        };
         let pre = linker.instantiate_pre(component).map_err(|error| mismatch("an import", &error))?;
         let linked = match kind {
             Kind::Http02 => ProxyIndices::new(&pre).map(|export| Linked::Http(pre, ProxyExport::P2(export))),
@@ -161,8 +207,19 @@ impl Linkers {
             Kind::Command => Command3::new(pre).map(Linked::Command3),
             Kind::Library => Ok(Linked::Library(pre)),
         };
-        linked.map(|linked| (kind, linked)).map_err(|error| mismatch("an export", &error))
+        let assembly = |linked| Assembly { kind, linked, links, flavour };
+        linked.map(assembly).map_err(|error| mismatch("an export", &error).into())
     }
+}
+
+/// Whether what is imported of other services can be called across stores at all.
+fn may_call(links: &Links) -> Result<(), LinkError> {
+    let Some((function, obstacle)) = links.obstacle() else { return Ok(()) };
+    Err(LinkError {
+        reason: format!("it calls `{function}` of another service, whose type holds {obstacle}, which cannot leave its store"),
+        remedy: "let the interface speak of values alone: a key or a name in place of a resource, a list in place of a stream"
+            .to_owned(),
+    })
 }
 
 fn base(engines: &Engines, flavour: Flavour) -> wasmtime::Result<Linker<HostState>> {
@@ -187,6 +244,10 @@ fn refuse_unknown_imports(component: &Component) -> Result<(), LinkError> {
         let package = path.split('/').next().unwrap_or(path);
         // A component may import types by themselves; they need nothing from the host.
         if matches!(item.ty, ComponentItem::Type(_)) {
+            continue;
+        }
+        // Whether a service has it is seen when all that are there are known.
+        if matches!(item.ty, ComponentItem::ComponentInstance(_)) && is_of_services(name) {
             continue;
         }
         let remedy = if package == "wasi:logging" {

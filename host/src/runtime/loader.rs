@@ -11,16 +11,26 @@ use super::{
     engine::{Engines, Flavour, compatibility},
     fault::Fault,
     granted::Sources,
-    linker::{Kind, LinkError, Linked, Linkers, Surface},
+    linker::{Assembly, Kind, LinkError, Linkers, Surface},
+    links::Links,
     probe::{self, Answer, Unready},
-    revision::{Cold, Drain, Observers, Revision},
+    revision::{Cold, Drain, Observers, Revision, Surroundings},
+    typed_call::Providers,
 };
 use crate::{
     capabilities::{SecretError, Secrets},
     config::{BudgetConfig, CompileConfig, PoolConfig, ServiceName, Settings},
     telemetry::Limit,
 };
-use std::{fs::File, io, os::fd::AsRawFd, path::Path, sync::Arc};
+use futures::future::BoxFuture;
+use std::{
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    path::Path,
+    sync::{Arc, Weak},
+};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 use wasmtime::component::Component;
 
@@ -48,17 +58,24 @@ pub struct Reject {
     pub remedy: String,
     /// How often the same is worth another attempt: never where the build is at fault, again and again where the host is.
     pub retries: u32,
+    /// What it has to do with other services, where that is the reason: worth another attempt once those are others.
+    pub links: Option<Arc<Links>>,
 }
 
 impl Reject {
     /// The build, its settings or its name is at fault.
     pub fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { reason: reason.into(), remedy: remedy.into(), retries: 0 }
+        Self { reason: reason.into(), remedy: remedy.into(), retries: 0, links: None }
     }
 
     /// The host is at fault: worth another attempt with the same files.
     pub fn transient(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { retries: u32::MAX, ..Self::new(reason, remedy) }
+    }
+
+    /// Another service is in the way, or is missing: worth another attempt with the same files when that changes.
+    pub fn of_links(links: &Arc<Links>, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { links: Some(links.clone()), ..Self::new(reason, remedy) }
     }
 }
 
@@ -99,8 +116,7 @@ pub struct Loader {
     cache: Cache,
     compiler: Compiler,
     budgets: Budgets,
-    observers: Observers,
-    sources: Sources,
+    surroundings: Surroundings,
 }
 
 impl Loader {
@@ -114,6 +130,7 @@ impl Loader {
         compile: CompileConfig,
         observers: Observers,
         sources: Sources,
+        providers: Weak<dyn Providers>,
     ) -> wasmtime::Result<Self> {
         let budgets = Budgets::new(budgets, pool, &observers.metrics)?;
         let engines = Engines::new(pool, budgets.lane().clone())?;
@@ -124,8 +141,7 @@ impl Loader {
             cache: state.map_or_else(Cache::none, |state| Cache::open(state, compile.cache_size.0)),
             compiler: Compiler::new(compile),
             budgets,
-            observers,
-            sources,
+            surroundings: Surroundings { observers, sources, providers },
         })
     }
 
@@ -144,9 +160,11 @@ impl Loader {
         enter(Stage::Compiling);
         let (component, flavour) = self.component(service, build).await?;
         enter(Stage::Linking);
-        let linked = self.linkers.link(&component, flavour)?;
-        suits(linked.0, &settings)?;
-        let (revision, drained) = self.revision(service, build, (settings, secrets), &component, linked);
+        let providers = self.surroundings.providers.upgrade();
+        let assembly = self.linkers.link(&component, flavour, &settings.grants, providers.as_deref())?;
+        drop(providers);
+        suits(assembly.kind, &settings)?;
+        let (revision, drained) = self.revision(service, build, (settings, secrets), &component, assembly);
         // The revision's own is the last, and is let go off the async threads.
         drop(component);
         enter(Stage::Warming);
@@ -175,10 +193,10 @@ impl Loader {
             build.binary().map_err(Unfit::clone)?;
             let (component, flavour) = self.component(service, build).await?;
             seen.surface = Surface::of(&component);
-            let (kind, linked) = self.linkers.link(&component, flavour)?;
-            seen.kind = Some(kind);
-            suits(kind, &settings)?;
-            let (revision, _) = self.revision(service, build, (settings, secrets), &component, (kind, linked));
+            let assembly = self.linkers.link(&component, flavour, &settings.grants, Some(&ByItself))?;
+            seen.kind = Some(assembly.kind);
+            suits(assembly.kind, &settings)?;
+            let (revision, _) = self.revision(service, build, (settings, secrets), &component, assembly);
             warm(&revision).await
         };
         seen.reject = outcome.await.err();
@@ -191,11 +209,10 @@ impl Loader {
         build: &Build,
         made: (Settings, Secrets),
         component: &Component,
-        linked: (Kind, Linked),
+        assembly: Assembly,
     ) -> (Arc<Revision>, Drain) {
         let account = self.budgets.account(service.as_str());
-        let host = (&self.observers, &self.sources);
-        Revision::new(service.clone(), *build.digest(), made, component, linked, host, account)
+        Revision::new(service.clone(), *build.digest(), made, component, assembly, &self.surroundings, account)
     }
 
     /// The component from the cache, or compiled now.
@@ -336,6 +353,40 @@ async fn warm(revision: &Arc<Revision>) -> Result<(), Reject> {
 /// The host has no room now.
 fn full(reason: String, limit: Limit) -> Reject {
     Reject::transient(reason, format!("raise {} in hotbay.toml; hotbay tries again by itself", limit.setting()))
+}
+
+/// A host without a bay, where a call finds nobody.
+pub fn nobody() -> Weak<dyn Providers> {
+    Weak::<ByItself>::new()
+}
+
+/// What can be said of a build without a bay around it: that others export what it calls is believed, where it is granted any.
+struct ByItself;
+
+impl Providers for ByItself {
+    fn provider(&self, _: &ServiceName) -> Option<Arc<Revision>> {
+        None
+    }
+
+    fn queue(&self, _: Arc<Revision>) -> BoxFuture<'static, Result<OwnedSemaphorePermit, &'static str>> {
+        Box::pin(async { Err("there is no bay") })
+    }
+
+    fn depth(&self) -> u32 {
+        0
+    }
+
+    fn check_imports(&self, links: &Arc<Links>) -> Result<(), Reject> {
+        match links.imports.keys().next() {
+            Some(interface) if links.granted.is_empty() => Err(Reject::of_links(
+                links,
+                format!("it imports `{interface}` of another service, and is granted no calls"),
+                "name the service that exports it in `calls` of [grants] in its settings, or compose its component into this one \
+                 (wac plug)",
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A build that cannot even be started.

@@ -21,6 +21,7 @@ mod lanes;
 mod lifecycle;
 mod limiter;
 mod linker;
+mod links;
 mod loader;
 mod probe;
 mod progress;
@@ -30,9 +31,12 @@ mod revision;
 mod running;
 mod stdio;
 mod store;
+mod typed_call;
+mod wit_text;
 
 pub use crate::capabilities::{
-    KeyValue, KeyValueFailure, Network, NetworkError, SecretError, SecretFolder, Secrets, SecretsSeen,
+    Called, Due, Errand, KeyValue, KeyValueFailure, Link, Network, NetworkError, NoService, Reach, SecretError, SecretFolder,
+    Secrets, SecretsSeen, ServiceCall, ServiceCaller, Tangle, Trace,
 };
 pub use artifact::{Binary, Unfit};
 pub use body::GuestBody;
@@ -45,10 +49,13 @@ pub use fault::{Fault, Report};
 pub use granted::Sources;
 pub(crate) use invoke::invoke;
 pub use linker::{Kind, Surface};
-pub use loader::{Inspection, Loader, Reject, Stage};
+pub use links::{Interface, Links, difference};
+pub use loader::{Inspection, Loader, Reject, Stage, nobody};
 pub(crate) use request::bounded;
 pub use request::{BodyError, Inbound, RequestBody};
 pub use revision::{Drain, Observers, Revision};
 pub use stdio::Output;
+pub use typed_call::{CallError, CallFailure, Providers};
+pub use wit_text::Signature;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use {artifact::identify, cgi::split_head};

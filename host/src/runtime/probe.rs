@@ -8,7 +8,7 @@ use super::{
     revision::Revision,
     stdio::Output,
 };
-use crate::config::Probe;
+use crate::{capabilities::Errand, config::Probe};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header, uri::Scheme};
 use http_body_util::{BodyExt, Empty};
@@ -76,7 +76,7 @@ async fn ask(revision: Arc<Revision>, probe: &Probe, attempt: u32, output: Outpu
         .header(header::USER_AGENT, USER_AGENT);
     let (body, inbound) = bounded(Empty::<Bytes>::new(), 0);
     let request = request.body(body).map_err(unfit)?;
-    let call = Call { request_id: format!("probe-{attempt}"), peer: NOBODY, local: NOBODY, prefix: None, output };
+    let call = Call { errand: Errand::new(format!("probe-{attempt}"), NOBODY, NOBODY), prefix: None, output };
     // What the last attempt left at work counts, as everywhere.
     let permit = revision.permits().clone().acquire_owned().await.map_err(|_| Fault::Retired)?;
     let (head, mut body) = invoke(revision, request, &inbound, call, permit).await?.into_parts();

@@ -17,29 +17,20 @@ pub(super) async fn drive(
     // An idle instance's tick is long over; without this it would give way once before it began.
     instance.store.set_epoch_deadline(1);
     let outcome = match &instance.proxy {
-        Proxy::P2(_) => drive_p2(&mut instance, request, sender).await,
-        Proxy::P3(_) => drive_p3(&mut instance, request, sender).await,
+        Some(Proxy::P2(_)) => drive_p2(&mut instance, request, sender).await,
+        Some(Proxy::P3(_)) => drive_p3(&mut instance, request, sender).await,
+        None => return Err(Fault::Library),
     };
     if let Err(error) = outcome {
         return Err(revision.fault(&error, &instance.store));
     }
     instance.store.data().log.flush();
-    if let Some(idle) = &revision.code.idle
-        && let Some(ended) = idle.give_back(instance)
-    {
-        // The client has no reason to wait for that. The permit goes with it: who stops slowly is not given more to stop.
-        let lease = revision.permits().clone().acquire_owned();
-        tokio::spawn(async move {
-            let _lease = lease.await;
-            ended.end().await;
-            drop(revision);
-        });
-    }
+    revision.give_back(instance);
     Ok(())
 }
 
 async fn drive_p2(instance: &mut Instance, request: Request<WasiBody>, sender: HeadSender) -> wasmtime::Result<()> {
-    let Instance { store, proxy: Proxy::P2(proxy), .. } = instance else {
+    let Instance { store, proxy: Some(Proxy::P2(proxy)), .. } = instance else {
         return Ok(());
     };
     let mut http = store.data_mut().http();
@@ -52,7 +43,7 @@ async fn drive_p2(instance: &mut Instance, request: Request<WasiBody>, sender: H
 }
 
 async fn drive_p3(instance: &mut Instance, request: Request<WasiBody>, sender: HeadSender) -> wasmtime::Result<()> {
-    let Instance { store, proxy: Proxy::P3(service), .. } = instance else {
+    let Instance { store, proxy: Some(Proxy::P3(service)), .. } = instance else {
         return Ok(());
     };
     let (request, sent) = p3::Request::from_http(store.data_mut().http().hooks, request);

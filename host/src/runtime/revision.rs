@@ -3,14 +3,17 @@
 use super::{
     budget::Account,
     digest::Digest,
+    engine::Flavour,
     fault::{Fault, quoted},
     granted::{Granted, Sources},
     instance::{IdleInstances, Instance},
     lifecycle::LifecycleIndex,
-    linker::{Kind, Linked},
+    linker::{Assembly, Kind, Linked},
+    links::{Interface, Links},
     running::Running,
     stdio::GuestSink,
     store::{HostState, new_store},
+    typed_call::{Callable, Peers, Providers},
 };
 use crate::{
     capabilities::Secrets,
@@ -20,6 +23,7 @@ use crate::{
 use futures::future::join_all;
 use http::HeaderValue;
 use std::{
+    collections::HashMap,
     fmt,
     sync::{
         Arc, Weak,
@@ -31,7 +35,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wasmtime::{
     Engine, Store,
-    component::{Component, InstancePre},
+    component::{Component, ComponentExportIndex, InstancePre},
 };
 
 /// One immutable loaded build: digest, code ready to be instantiated, settings.
@@ -49,6 +53,8 @@ pub struct Revision {
     sink: Arc<GuestSink>,
     granted: Arc<Granted>,
     account: Arc<Account>,
+    links: Arc<Links>,
+    peers: Arc<Peers>,
     expired: CancellationToken,
     /// Cancels [`Drain::idle`] when the revision is dropped.
     _gone: DropGuard,
@@ -63,11 +69,22 @@ pub struct Observers {
     pub lines: GuestLines,
 }
 
+/// What the host has for all revisions.
+pub(crate) struct Surroundings {
+    pub(super) observers: Observers,
+    pub(super) sources: Sources,
+    pub(super) providers: Weak<dyn Providers>,
+}
+
 /// The part of a revision whose end costs time: machine code and idle instances.
 pub(super) struct Code {
     pub(super) engine: Engine,
     pub(super) linked: Linked,
     pub(super) lifecycle: Option<LifecycleIndex>,
+    /// Whether its guests have an event loop of their own.
+    is_async: bool,
+    /// Functions that other services may call, by interface and name.
+    exports: HashMap<String, HashMap<String, ComponentExportIndex>>,
     pub(super) idle: Option<IdleInstances>,
 }
 
@@ -84,16 +101,24 @@ impl Revision {
         digest: Digest,
         (settings, secrets): (Settings, Secrets),
         component: &Component,
-        (kind, linked): (Kind, Linked),
-        (observers, sources): (&Observers, &Sources),
+        Assembly { kind, linked, links, flavour }: Assembly,
+        surroundings: &Surroundings,
         account: Arc<Account>,
     ) -> (Arc<Self>, Drain) {
+        let Surroundings { observers, sources, providers } = surroundings;
         let kept = Arc::new(AtomicUsize::new(0));
         let idle = match settings.instances {
             InstancePolicy::Reuse(bounds) => Some(IdleInstances::new(bounds, kept.clone())),
             InstancePolicy::Fresh => None,
         };
-        let code = Arc::new(Code { engine: component.engine().clone(), linked, lifecycle: LifecycleIndex::of(component), idle });
+        let code = Arc::new(Code {
+            engine: component.engine().clone(),
+            linked,
+            lifecycle: LifecycleIndex::of(component),
+            is_async: flavour == Flavour::Async,
+            exports: exports(component, &links),
+            idle,
+        });
         let (gone, expired) = (CancellationToken::new(), CancellationToken::new());
         if code.idle.is_some() {
             tokio::spawn(shrink(Arc::downgrade(&code), gone.clone()));
@@ -104,10 +129,14 @@ impl Revision {
         let (permits, waiting) = (Arc::new(Semaphore::new(concurrency)), Arc::new(AtomicU32::new(0)));
         let vitals = Vitals { permits: permits.clone(), concurrency, waiting: waiting.clone(), idle: kept, gone: gone.clone() };
         let metrics = observers.metrics.revision(service.as_str(), &short, vitals);
-        let granted = Granted::new(&service, &settings.grants, secrets, metrics.service(), sources);
+        let counted = metrics.service();
+        let granted = Granted::new(&service, &settings.grants, secrets, counted, sources);
+        let peers = Arc::new(Peers::new(service.clone(), &settings.grants, counted, providers.clone()));
         let revision = Self {
             permits,
             granted,
+            links,
+            peers,
             sink: Arc::new(GuestSink { metrics, lines: observers.lines.clone() }),
             // Hex digits are always a header value.
             header: HeaderValue::from_str(&short).unwrap_or(HeaderValue::from_static("")),
@@ -184,6 +213,27 @@ impl Revision {
         &self.granted
     }
 
+    /// Which interfaces of services it imports and exports.
+    pub(crate) fn links(&self) -> &Arc<Links> {
+        &self.links
+    }
+
+    /// What it may call of other services.
+    pub(super) fn peers(&self) -> &Arc<Peers> {
+        &self.peers
+    }
+
+    /// Whether other services may call functions of this interface.
+    pub(super) fn exports(&self, interface: &str) -> bool {
+        self.code.exports.contains_key(interface)
+    }
+
+    /// A function that other services may call.
+    pub(super) fn callable(&self, interface: &str, function: &str) -> Option<Callable> {
+        let index = *self.code.exports.get(interface)?.get(function)?;
+        Some(Callable { index, is_async: self.code.is_async })
+    }
+
     /// Ends everything that still runs on this revision.
     pub(crate) fn expired(&self) -> &CancellationToken {
         &self.expired
@@ -191,23 +241,23 @@ impl Revision {
 
     /// A store with this revision's limits.
     pub(super) fn store(&self) -> Result<Store<HostState>, Fault> {
-        let outside = (&self.account, &self.granted);
-        new_store(&self.code.engine, &self.service, &self.settings.limits, &self.sink, outside, |_| {})
+        let outside = (&self.account, &self.granted, &self.peers);
+        new_store(&self.code.engine, &self.settings.limits, &self.sink, outside, |_| {})
     }
 
-    /// A fresh instance that takes HTTP requests, in a store of its own.
+    /// A fresh instance, in a store of its own.
     async fn instantiate(&self, mut store: Store<HostState>) -> Result<Instance, Fault> {
-        let Linked::Http(pre, export) = &self.code.linked else {
-            return Err(Fault::Library);
-        };
         let instantiate = async |store: &mut Store<HostState>| {
-            let instance = pre.instantiate_async(&mut *store).await?;
-            let proxy = export.bind(store, &instance)?;
+            let instance = self.code.linked.pre().instantiate_async(&mut *store).await?;
+            let proxy = match &self.code.linked {
+                Linked::Http(_, export) => Some(export.bind(store, &instance)?),
+                _ => None,
+            };
             let lifecycle = self.code.lifecycle.map(|index| index.bind(store, &instance)).transpose()?;
-            wasmtime::Result::<_>::Ok((proxy, lifecycle))
+            wasmtime::Result::<_>::Ok((instance, proxy, lifecycle))
         };
         match instantiate(&mut store).await {
-            Ok((proxy, lifecycle)) => Ok(Instance::new(store, proxy, lifecycle)),
+            Ok((guest, proxy, lifecycle)) => Ok(Instance::new(store, guest, proxy, lifecycle)),
             Err(error) => Err(self.fault(&error, &store)),
         }
     }
@@ -224,6 +274,21 @@ impl Revision {
                 self.start(&mut instance).await?;
                 Ok(instance)
             }
+        }
+    }
+
+    /// Keeps an instance that served well, where the settings say so; else it ends here.
+    pub(super) fn give_back(self: &Arc<Self>, instance: Instance) {
+        if let Some(idle) = &self.code.idle
+            && let Some(ended) = idle.give_back(instance)
+        {
+            // Nobody has a reason to wait for that. The permit goes with it: who stops slowly is not given more to stop.
+            let (lease, revision) = (self.permits.clone().acquire_owned(), self.clone());
+            tokio::spawn(async move {
+                let _lease = lease.await;
+                ended.end().await;
+                drop(revision);
+            });
         }
     }
 
@@ -253,10 +318,9 @@ impl Revision {
         let (place, started) = oneshot::channel();
         let warming = Box::pin(async move {
             match &revision.code.linked {
-                Linked::Http(..) => revision.warm_http(store, place).await,
+                Linked::Http(..) | Linked::Library(_) => revision.warm_kept(store, place).await,
                 Linked::Command2(pre) => revision.warm_bare(store, pre.instance_pre()).await,
                 Linked::Command3(pre) => revision.warm_bare(store, pre.instance_pre()).await,
-                Linked::Library(pre) => revision.warm_bare(store, pre).await,
             }
         });
         let outcome = match tokio::time::timeout(limits.deadline.0, Running::new(warming, limits.cpu, self.account.line())).await
@@ -265,7 +329,7 @@ impl Revision {
             Err(_) => Err(Fault::Deadline(limits.deadline)),
         };
         outcome.map_err(|fault| Cold { fault, output: log.tail() })?;
-        // How it stops is no part of how it starts. What is no HTTP service leaves nothing here.
+        // How it stops is no part of how it starts. A command leaves nothing here.
         if let Ok(instance) = started.await {
             let ended = match &self.code.idle {
                 Some(idle) => idle.keep(instance),
@@ -278,7 +342,7 @@ impl Revision {
         Ok(())
     }
 
-    async fn warm_http(&self, store: Store<HostState>, place: oneshot::Sender<Instance>) -> Result<(), Fault> {
+    async fn warm_kept(&self, store: Store<HostState>, place: oneshot::Sender<Instance>) -> Result<(), Fault> {
         let mut instance = self.instantiate(store).await?;
         self.start(&mut instance).await?;
         // Nobody waits for it any more where the deadline was faster.
@@ -343,6 +407,16 @@ impl Drain {
     }
 }
 
+/// The functions of `component` that other services may call.
+fn exports(component: &Component, links: &Links) -> HashMap<String, HashMap<String, ComponentExportIndex>> {
+    let functions = |(interface, functions): (&String, &Interface)| {
+        let index = component.get_export_index(None, interface.as_str())?;
+        let of = |name: &String| Some((name.clone(), component.get_export_index(Some(&index), name.as_str())?));
+        Some((interface.clone(), functions.keys().filter_map(of).collect()))
+    };
+    links.exports.iter().filter_map(functions).collect()
+}
+
 /// Ends idle instances whose time is over, for as long as the revision lives.
 async fn shrink(code: Weak<Code>, gone: CancellationToken) {
     loop {
@@ -373,15 +447,17 @@ impl Revision {
         let component = Component::new(&engine, b"\0asm\x0d\0\x01\0").unwrap();
         let linked = Linked::Library(wasmtime::component::Linker::new(&engine).instantiate_pre(&component).unwrap());
         let settings = Settings::parse(service, settings).unwrap();
-        let observers = Observers { metrics: Arc::new(Metrics::new().unwrap()), lines: GuestLines::new() };
-        let sources = Sources {
-            network: crate::capabilities::Network::new(crate::config::OutboundConfig::default()).unwrap(),
-            keyvalue: crate::capabilities::KeyValue::in_memory(),
+        let assembly = Assembly { kind: Kind::Http02, linked, links: Arc::default(), flavour: Flavour::Sync };
+        let network = crate::capabilities::Network::new(crate::config::OutboundConfig::default()).unwrap();
+        let reach = crate::capabilities::Reach { network, services: None };
+        let surroundings = Surroundings {
+            observers: Observers { metrics: Arc::new(Metrics::new().unwrap()), lines: GuestLines::new() },
+            sources: Sources { reach, keyvalue: crate::capabilities::KeyValue::in_memory() },
+            providers: super::loader::nobody(),
         };
+        let pools = (BudgetConfig::default(), PoolConfig::default());
+        let account = Budgets::without_threads(&pools.0, &pools.1, &surroundings.observers.metrics).account(service.as_str());
         let made = (settings, Secrets::default());
-        let budgets = Budgets::without_threads(&BudgetConfig::default(), &PoolConfig::default(), &observers.metrics);
-        let account = budgets.account(service.as_str());
-        let host = (&observers, &sources);
-        Self::new(service.clone(), Digest::of(&[n]), made, &component, (Kind::Http02, linked), host, account).0
+        Self::new(service.clone(), Digest::of(&[n]), made, &component, assembly, &surroundings, account).0
     }
 }

@@ -6,6 +6,7 @@ use async_task::FallibleTask;
 use http::Response;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
+    cell::Cell,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -25,6 +26,42 @@ pub(super) type HeadSender = oneshot::Sender<Head>;
 /// One call of a guest, from its instance to its end.
 pub(super) type GuestCall = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
 
+thread_local! {
+    /// Computing time of guests that were polled within the poll of another one: theirs, and not the other one's.
+    static WITHIN: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// The computing time of one guest, counted poll by poll, and its limit.
+pub(super) struct Meter {
+    computed: Duration,
+    cpu: Span,
+}
+
+impl Meter {
+    pub(super) fn new(cpu: Span) -> Self {
+        Self { computed: Duration::ZERO, cpu }
+    }
+
+    /// Polls the guest once. A poll lasts a tick at most where the guest computes, so that the time can be counted between.
+    pub(super) fn poll<T>(&mut self, poll: impl FnOnce() -> Poll<Result<T, Fault>>) -> Poll<Result<T, Fault>> {
+        self.timed(poll).0
+    }
+
+    /// Likewise, and how long the thread was at it: for this guest and for those that it called within.
+    fn timed<T>(&mut self, poll: impl FnOnce() -> Poll<Result<T, Fault>>) -> (Poll<Result<T, Fault>>, Duration) {
+        let beside = WITHIN.replace(Duration::ZERO);
+        let clock = Clock::start();
+        let polled = poll();
+        let elapsed = clock.elapsed();
+        let within = WITHIN.replace(beside + elapsed);
+        self.computed += elapsed.saturating_sub(within);
+        match polled {
+            Poll::Pending if self.computed > self.cpu.0 => (Poll::Ready(Err(Fault::Cpu(self.cpu))), elapsed),
+            polled => (polled, elapsed),
+        }
+    }
+}
+
 /// A guest at work, its computing time and how it ended.
 pub(super) struct Running {
     place: Place,
@@ -43,14 +80,15 @@ enum Place {
 /// A guest's call with its limit.
 struct Work {
     guest: GuestCall,
-    computed: Duration,
-    cpu: Span,
+    meter: Meter,
+    /// Time that threads were at it, with the guests that it called within: whoever computes, it is here that the thread is kept.
+    taken: Duration,
     line: Arc<Line>,
 }
 
 impl Running {
     pub(super) fn new(guest: GuestCall, cpu: Span, line: &Arc<Line>) -> Self {
-        let work = Work { guest, computed: Duration::ZERO, cpu, line: line.clone() };
+        let work = Work { guest, meter: Meter::new(cpu), taken: Duration::ZERO, line: line.clone() };
         let place = if line.is_busy() { Place::Lane(line.run(work)) } else { Place::Here(work) };
         Self { place, outcome: None, line: line.clone() }
     }
@@ -81,7 +119,7 @@ impl Running {
         if let Place::Here(work) = &mut self.place {
             match work.poll_once(cx) {
                 Poll::Ready(outcome) => return self.end(outcome),
-                Poll::Pending if work.computed < LONG => return false,
+                Poll::Pending if work.taken < LONG => return false,
                 Poll::Pending => {}
             }
             if let Place::Here(work) = std::mem::replace(&mut self.place, Place::Nowhere) {
@@ -105,15 +143,11 @@ impl Running {
 
 impl Work {
     fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let clock = Clock::start();
-        let polled = self.guest.as_mut().poll(cx);
-        let time = clock.elapsed();
-        self.computed += time;
+        let Self { guest, meter, .. } = self;
+        let (polled, time) = meter.timed(|| guest.as_mut().poll(cx));
+        self.taken += time;
         self.line.computed(time);
-        match polled {
-            Poll::Pending if self.computed > self.cpu.0 => Poll::Ready(Err(Fault::Cpu(self.cpu))),
-            polled => polled,
-        }
+        polled
     }
 }
 
@@ -163,5 +197,32 @@ impl Future for Running {
             None if !self.is_at_work() => Poll::Ready(Ok(())),
             None => Poll::Pending,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::lane::Lane, *};
+    use futures::task::noop_waker;
+    use std::future::poll_fn;
+
+    fn compute(time: Duration) {
+        let begun = thread_time();
+        while thread_time().saturating_sub(begun) < time {}
+    }
+
+    #[test]
+    fn who_calls_one_that_computes_goes_to_the_lane_and_does_not_pay_for_it() {
+        let mut callee = Meter::new(Span(Duration::from_mins(1)));
+        let guest = poll_fn(move |_| {
+            callee.poll(|| {
+                compute(2 * LONG);
+                Poll::Pending
+            })
+        });
+        let lane = Lane::without_threads(1);
+        let mut caller = Running::new(Box::pin(guest), Span(LONG), &lane.line());
+        assert!(!caller.advance(&mut Context::from_waker(&noop_waker())), "what its callee computes is the callee's");
+        assert!(caller.is_on_lane(), "the thread was kept all the same");
     }
 }

@@ -8,12 +8,13 @@ use super::{
     granted::Granted,
     limiter::MemoryBudget,
     stdio::{GuestLog, GuestSink},
+    typed_call::{Peers, TypedCalls},
 };
 use crate::{
-    capabilities::{KeyValueAccess, KeyValueView, OutboundHttp},
+    capabilities::{Errand, KeyValueAccess, KeyValueView, OutboundHttp},
     config::{Limits, ServiceName},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfig;
@@ -39,21 +40,33 @@ pub(crate) struct HostState {
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outbound: OutboundHttp,
+    pub(super) outbound: OutboundHttp,
     keyvalue: KeyValueAccess,
     granted: Arc<Granted>,
     pub(super) memory: MemoryBudget,
     pub(super) log: GuestLog,
+    pub(super) calls: TypedCalls,
 }
 
 impl HostState {
     /// From here on the instance works for this request.
     pub(super) fn begin(&mut self, call: &Call) {
-        self.log.begin(&call.request_id);
+        self.log.begin(&call.errand.request_id);
         call.output.is_of(&self.log);
-        self.outbound.begin(&call.request_id);
+        self.outbound.begin(&call.errand);
         self.keyvalue.begin();
         self.memory.begin();
+        self.calls.begin();
+    }
+
+    /// From here on the instance works for a call of another service.
+    pub(super) fn begin_call(&mut self, errand: &Errand, deadline: Duration) {
+        self.log.begin(&errand.request_id);
+        self.outbound.begin(errand);
+        self.outbound.is_due(deadline);
+        self.keyvalue.begin();
+        self.memory.begin();
+        self.calls.begin();
     }
 
     /// Whether the guest gathers handles that it never drops, those of the component model's tasks and streams included, or left a
@@ -96,10 +109,9 @@ impl WasiHttpView for HostState {
 /// Where the host has no room for one more instance of this service.
 pub(crate) fn new_store(
     engine: &Engine,
-    service: &ServiceName,
     limits: &Limits,
     sink: &Arc<GuestSink>,
-    (account, granted): (&Arc<Account>, &Arc<Granted>),
+    (account, granted, peers): (&Arc<Account>, &Arc<Granted>, &Arc<Peers>),
     arrange: impl FnOnce(&mut WasiCtxBuilder),
 ) -> Result<Store<HostState>, Fault> {
     let claim = account.instance().map_err(Fault::Full)?;
@@ -120,7 +132,7 @@ pub(crate) fn new_store(
     let mut http = WasiHttpCtx::new();
     http.set_field_size_limit(FIELDS_MAX);
     let state = HostState {
-        service: service.clone(),
+        service: peers.service.clone(),
         table,
         wasi: wasi.build(),
         http,
@@ -129,13 +141,18 @@ pub(crate) fn new_store(
         granted: granted.clone(),
         memory: MemoryBudget::new(limits.memory.as_usize(), claim, sink.metrics.instance()),
         log,
+        calls: TypedCalls::new(peers.clone()),
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(HOSTCALL_FUEL);
     store.set_max_component_handles(HANDLES_MAX);
-    if let Some(table) = store.concurrent_resource_table() {
-        table.set_max_capacity(HANDLES_MAX);
+    match store.concurrent_resource_table() {
+        Some(table) => {
+            table.set_max_capacity(HANDLES_MAX);
+        }
+        // An engine without concurrency has WASI 0.2 only.
+        None => store.data_mut().outbound.is_apart(),
     }
     // A guest that computes gives way at every tick; whoever polls it counts its time and enforces the deadline.
     store.set_epoch_deadline(1);

@@ -1,5 +1,6 @@
 //! The names of all metrics: what each is called, counts and is labelled by. `docs/metrics.md` explains them.
 
+use super::labels::{CallResult, Capability, KeyValueResult, Limit, OutboundResult, Outcome, Renewal};
 use prometheus::{
     Counter, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result,
 };
@@ -30,6 +31,8 @@ pub(super) struct Families {
     pub(super) denied: IntCounterVec,
     pub(super) outbound: IntCounterVec,
     pub(super) keyvalue: IntCounterVec,
+    pub(super) calls: IntCounterVec,
+    pub(super) typed_calls: IntCounterVec,
     pub(super) renewed: IntCounterVec,
     pub(super) lines: IntCounterVec,
     pub(super) lines_cut: IntCounterVec,
@@ -131,6 +134,16 @@ impl Families {
                 "Calls of guests that read or write keys, by how they ended.",
                 &["service", "result"],
             )?,
+            calls: made.counters(
+                "hotbay_calls_total",
+                "HTTP calls from service to service, by the class of the status that the caller got.",
+                &["caller", "callee", "code_class"],
+            )?,
+            typed_calls: made.counters(
+                "hotbay_typed_calls_total",
+                "Calls of functions of one service by another, by how they ended.",
+                &["caller", "callee", "result"],
+            )?,
             renewed: made.counters(
                 "hotbay_instances_renewed_total",
                 "Instances that were kept and made room for a new one.",
@@ -185,30 +198,34 @@ impl Families {
         }
     }
 
+    /// Forgets how often one service called another.
+    pub(super) fn forget_calls(&self, caller: &str, callee: &str, classes: &[&str]) {
+        for class in classes {
+            let _ = self.calls.remove_label_values(&[caller, callee, class]);
+        }
+        for result in CallResult::ALL.map(CallResult::as_str) {
+            let _ = self.typed_calls.remove_label_values(&[caller, callee, result]);
+        }
+    }
+
     /// Forgets what is told of this service as a whole.
-    pub(super) fn forget_service(
-        &self,
-        service: &str,
-        limits: &[&str],
-        outcomes: &[&str],
-        [results, kept, renewals]: [&[&str]; 3],
-    ) {
-        for limit in limits {
+    pub(super) fn forget_service(&self, service: &str) {
+        for limit in Limit::ALL.map(Limit::as_str) {
             let _ = self.refused.remove_label_values(&[service, limit]);
         }
-        for renewal in renewals {
+        for renewal in Renewal::ALL.map(Renewal::as_str) {
             let _ = self.renewed.remove_label_values(&[service, renewal]);
         }
-        for outcome in outcomes {
+        for outcome in Outcome::ALL.map(Outcome::as_str) {
             let _ = self.swaps.remove_label_values(&[service, outcome]);
         }
-        for result in results {
+        for result in OutboundResult::ALL.map(OutboundResult::as_str) {
             let _ = self.outbound.remove_label_values(&[service, result]);
         }
-        for result in kept {
+        for result in KeyValueResult::ALL.map(KeyValueResult::as_str) {
             let _ = self.keyvalue.remove_label_values(&[service, result]);
         }
-        for capability in ["http", "keyvalue"] {
+        for capability in Capability::ALL.map(Capability::as_str) {
             let _ = self.denied.remove_label_values(&[service, capability]);
         }
         for counters in [&self.rejects, &self.lines, &self.lines_cut] {

@@ -178,3 +178,53 @@ impl Outcome {
         }
     }
 }
+
+/// What a guest can be denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capability {
+    /// `grants.http`.
+    Http,
+    /// `grants.calls`.
+    Calls,
+    /// `grants.keyvalue`.
+    KeyValue,
+}
+
+impl Capability {
+    pub(super) const ALL: [Self; 3] = [Self::Http, Self::Calls, Self::KeyValue];
+
+    /// The value of the label `capability`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Calls => "calls",
+            Self::KeyValue => "keyvalue",
+        }
+    }
+}
+
+/// How a call of a function of another service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallResult {
+    /// It returned.
+    Answered,
+    /// It did not.
+    Failed,
+    /// It was not begun: a limit, a circle, nobody who exports it.
+    Refused,
+    /// Its caller ended before it did.
+    Abandoned,
+}
+
+impl CallResult {
+    pub(super) const ALL: [Self; 4] = [Self::Answered, Self::Failed, Self::Refused, Self::Abandoned];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}

@@ -4,8 +4,9 @@
 //! that: a revision that was published and rolled back between two scrapes would leave no trace otherwise.
 
 use super::{
+    call_metrics::CallMetrics,
     families::Families,
-    labels::{KeyValueResult, Limit, OutboundResult, Outcome, Renewal, Unrouted},
+    labels::{CallResult, Capability, KeyValueResult, Limit, OutboundResult, Outcome, Renewal, Unrouted},
     process,
     revision_metrics::{CLASSES, FaultKind, RevisionMetrics, Vitals},
 };
@@ -39,6 +40,7 @@ struct Alive {
     services: BTreeMap<String, Weak<ServiceMetrics>>,
     /// More than one where a build that drains is published again, with other settings say. They share their series.
     revisions: BTreeMap<(String, String), Vec<Weak<RevisionMetrics>>>,
+    calls: BTreeMap<(String, String), Weak<CallMetrics>>,
     ended: VecDeque<Ended>,
 }
 
@@ -47,6 +49,7 @@ struct Alive {
 enum Ended {
     Service(String),
     Revision(String, String),
+    Calls(String, String),
 }
 
 /// Something of which all services together may have so much, and how much they have.
@@ -84,9 +87,8 @@ pub struct ServiceMetrics {
     host: Arc<Metrics>,
     name: String,
     refused: [(Limit, IntCounter); Limit::ALL.len()],
-    denied_http: IntCounter,
+    denied: [(Capability, IntCounter); Capability::ALL.len()],
     outbound: [(OutboundResult, IntCounter); OutboundResult::ALL.len()],
-    denied_keyvalue: IntCounter,
     keyvalue: [(KeyValueResult, IntCounter); KeyValueResult::ALL.len()],
     renewed: [(Renewal, IntCounter); Renewal::ALL.len()],
     lines: IntCounter,
@@ -104,19 +106,19 @@ impl ServiceMetrics {
         count(&self.refused, limit);
     }
 
-    /// Counts a request to another host that no grant allows.
-    pub fn denied_http(&self) {
-        self.denied_http.inc();
+    /// Counts what no grant allows.
+    pub fn denied(&self, capability: Capability) {
+        count(&self.denied, capability);
+    }
+
+    /// What is counted of its calls to the service `callee`.
+    pub fn calls_to(&self, callee: &str) -> Arc<CallMetrics> {
+        self.host.calls_of(&self.name, callee)
     }
 
     /// Counts a request to another host that has ended.
     pub fn asked(&self, result: OutboundResult) {
         count(&self.outbound, result);
-    }
-
-    /// Counts a bucket that no grant allows.
-    pub fn denied_keyvalue(&self) {
-        self.denied_keyvalue.inc();
     }
 
     /// Counts a call that read or wrote keys.
@@ -210,9 +212,9 @@ impl Metrics {
             host: self.clone(),
             name: name.to_owned(),
             refused: Limit::ALL.map(|limit| (limit, families.refused.with_label_values(&[name, limit.as_str()]))),
-            denied_http: families.denied.with_label_values(&[name, "http"]),
+            denied: Capability::ALL
+                .map(|capability| (capability, families.denied.with_label_values(&[name, capability.as_str()]))),
             outbound: OutboundResult::ALL.map(|result| (result, families.outbound.with_label_values(&[name, result.as_str()]))),
-            denied_keyvalue: families.denied.with_label_values(&[name, "keyvalue"]),
             keyvalue: KeyValueResult::ALL.map(|result| (result, families.keyvalue.with_label_values(&[name, result.as_str()]))),
             renewed: Renewal::ALL.map(|reason| (reason, families.renewed.with_label_values(&[name, reason.as_str()]))),
             lines: families.lines.with_label_values(&[name]),
@@ -337,6 +339,35 @@ impl Metrics {
         }
     }
 
+    fn calls_of(self: &Arc<Self>, caller: &str, callee: &str) -> Arc<CallMetrics> {
+        let mut alive = self.alive();
+        let labels = (caller.to_owned(), callee.to_owned());
+        if let Some(there) = alive.calls.get(&labels).and_then(Weak::upgrade) {
+            return there;
+        }
+        alive.ended.retain(|ended| *ended != Ended::Calls(labels.0.clone(), labels.1.clone()));
+        let by_class = CLASSES.map(|class| self.families.calls.with_label_values(&[caller, callee, class]));
+        let typed = &self.families.typed_calls;
+        let by_result = CallResult::ALL.map(|result| (result, typed.with_label_values(&[caller, callee, result.as_str()])));
+        let made = Arc::new(CallMetrics::new(self.clone(), &labels, by_class, by_result));
+        alive.calls.insert(labels, Arc::downgrade(&made));
+        made
+    }
+
+    pub(super) fn calls_ended(&self, labels: &(String, String)) {
+        let mut alive = self.alive();
+        // Those that were made meanwhile go on with the series.
+        if alive.calls.get(labels).is_some_and(|one| one.strong_count() == 0) {
+            alive.calls.remove(labels);
+            self.end(&mut alive, Ended::Calls(labels.0.clone(), labels.1.clone()));
+        }
+    }
+
+    /// Who may call whom, or could a moment ago, and how often it did.
+    pub fn calls(&self) -> Vec<Arc<CallMetrics>> {
+        self.alive().calls.values().filter_map(Weak::upgrade).collect()
+    }
+
     fn end(&self, alive: &mut Alive, ended: Ended) {
         alive.ended.push_back(ended);
         if alive.ended.len() > ENDED_MAX
@@ -348,12 +379,8 @@ impl Metrics {
 
     fn forget(&self, ended: &Ended) {
         match ended {
-            Ended::Service(name) => {
-                let (limits, outcomes) = (Limit::ALL.map(Limit::as_str), Outcome::ALL.map(Outcome::as_str));
-                let (results, renewals) = (OutboundResult::ALL.map(OutboundResult::as_str), Renewal::ALL.map(Renewal::as_str));
-                let kept = KeyValueResult::ALL.map(KeyValueResult::as_str);
-                self.families.forget_service(name, &limits, &outcomes, [&results, &kept, &renewals]);
-            }
+            Ended::Service(name) => self.families.forget_service(name),
+            Ended::Calls(caller, callee) => self.families.forget_calls(caller, callee, &CLASSES),
             Ended::Revision(service, revision) => {
                 self.families.forget_revision(service, revision, &CLASSES, &FaultKind::ALL.map(FaultKind::as_str));
             }

@@ -8,16 +8,19 @@
 //! | `hotbay::guest` | what guests write to stdout and stderr, and by `wasi:logging` |
 //! | `hotbay::denied` | calls of guests that are not granted |
 //! | `hotbay::outbound` | requests of guests to other hosts that failed |
+//! | `hotbay::calls` | calls to services that are not there |
 //! | `hotbay::keyvalue` | what is wrong with the store of `wasi:keyvalue` |
 //! | `hotbay::budget` | what all services share is used up; at most a line a second for each budget |
 //!
 //! Fields: `service`, `revision` (12 hex digits), `request_id`, `state`, `took_us` (microseconds), `method`, `path`, `status`,
-//! `sent` (bytes of the response body), `reason`, `remedy`; of guests `stream`, `context` and `cut` (lines); of calls to other hosts
-//! `capability` and `authority`; of key-value stores `bucket` and `file`; of budgets `limit`, `used`, `whole`, `own` and `refused`; of
-//! orders `order`, `peer` and `wait`; of the host `bay`, `state`, `error`, `signal`, `connections`; of a
+//! `sent` (bytes of the response body), `caller` (the service that made the request), `reason`, `remedy`; of guests `stream`,
+//! `context` and `cut` (lines); of calls to other hosts and services `capability` and `authority`; of key-value stores `bucket` and
+//! `file`; of budgets `limit`, `used`, `whole`, `own` and `refused`; of orders `order`, `peer` and `wait`; of the host `bay`, `state`,
+//! `error`, `signal`, `connections`; of a
 //! hand-over `process` and `version` of the other host, `bound` and `configured` addresses.
 
 mod batch;
+mod call_metrics;
 mod families;
 mod guest_lines;
 mod labels;
@@ -25,8 +28,9 @@ mod metrics;
 mod process;
 mod revision_metrics;
 
+pub use call_metrics::CallMetrics;
 pub use guest_lines::{GuestLevel, GuestLine, GuestLines, GuestStream};
-pub use labels::{KeyValueResult, Limit, OutboundResult, Outcome, Renewal, Unrouted};
+pub use labels::{CallResult, Capability, KeyValueResult, Limit, OutboundResult, Outcome, Renewal, Unrouted};
 pub use metrics::{Budgeted, Connected, ConnectionsFull, METRICS_TYPE, Metrics, ServiceMetrics};
 pub use revision_metrics::{FaultKind, InstanceMetrics, RevisionMetrics, Vitals};
 
@@ -51,6 +55,11 @@ pub enum LogFormat {
 /// A time as the fields `took_us` have it.
 pub fn micros(took: Duration) -> u64 {
     u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// 128 random bits in hex: the id of a request that brings none. Ids need not be secret, so a fast generator serves.
+pub fn new_request_id() -> String {
+    format!("{:032x}", fastrand::u128(..))
 }
 
 /// What is logged unless `HOTBAY_LOG` says otherwise.

@@ -40,12 +40,14 @@ pub enum FaultKind {
     Protocol,
     /// `limits.response_body`.
     ResponseBody,
+    /// A service that it called failed.
+    Callee,
     /// Something of the host failed while it ran.
     Host,
 }
 
 impl FaultKind {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Trap,
         Self::Memory,
         Self::Cpu,
@@ -55,12 +57,14 @@ impl FaultKind {
         Self::Error,
         Self::Protocol,
         Self::ResponseBody,
+        Self::Callee,
         Self::Host,
     ];
 
-    /// Whether the guest alone can be at fault: a client that does not read lets a stream fall silent too.
+    /// Whether the guest alone can be at fault: a client that does not read lets a stream fall silent too, and whoever is called
+    /// answers for itself.
     fn is_the_guests(self) -> bool {
-        !matches!(self, Self::StreamIdle | Self::Host)
+        !matches!(self, Self::StreamIdle | Self::Callee | Self::Host)
     }
 
     /// The value of the label `fault`.
@@ -75,6 +79,7 @@ impl FaultKind {
             Self::Error => "error",
             Self::Protocol => "protocol",
             Self::ResponseBody => "response_body",
+            Self::Callee => "callee",
             Self::Host => "host",
         }
     }
@@ -177,6 +182,14 @@ impl RevisionMetrics {
         self.fault_seen.notify_one();
     }
 
+    /// Counts a call of a function of it by another service that has ended.
+    pub fn called(&self, fault: Option<FaultKind>) {
+        self.requests.fetch_add(1, Relaxed);
+        if let Some(fault) = fault {
+            self.failed(fault);
+        }
+    }
+
     /// Counts a request that a limit refused.
     pub fn refused(&self, limit: Limit) {
         self.service.refused(limit);
@@ -192,7 +205,7 @@ impl RevisionMetrics {
         self.waited.get()
     }
 
-    /// Requests of this revision that have ended.
+    /// Requests of this revision that have ended, and calls of other services.
     pub fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
     }

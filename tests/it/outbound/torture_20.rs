@@ -179,8 +179,8 @@ async fn hosts_below_internal_are_reserved() {
     let host = both("[grants]\nhttp = [\"https://api.example.com\"]\n").await;
     for service in FETCHERS {
         let mark = host.mark();
-        assert_error(&asked(&host, service, "stock.internal").await, "HttpRequestDenied");
+        assert_error(&asked(&host, service, "stock.internal").await, "DestinationNotFound");
         let line = host.since(mark).wait("a line on the denied request", |event| event.target == "hotbay::denied").await;
-        assert!(line.reason.contains("calls between services"), "{}", line.fields);
+        assert!(line.reason.contains("grants.calls"), "{}", line.fields);
     }
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::{BucketName, ServiceName},
-    telemetry::{KeyValueResult, ServiceMetrics},
+    telemetry::{Capability, KeyValueResult, ServiceMetrics},
 };
 use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -99,7 +99,7 @@ impl KeyValueAccess {
         if space.granted.contains(bucket) {
             return Ok(bucket.into());
         }
-        space.metrics.denied_keyvalue();
+        space.metrics.denied(Capability::KeyValue);
         self.told = self.told.saturating_add(1);
         if self.told <= LINES_MAX {
             let service = &space.service;

@@ -33,8 +33,12 @@ impl Asker {
         let authority = destination.get(..AUTHORITY_MAX).unwrap_or(&destination);
         let (service, request_id, reason) = (&self.service, &self.request_id, &failure.reason);
         match failure.kind {
-            FailureKind::Denied => {
-                warn!(target: "hotbay::denied", %service, request_id, capability = "http", authority, reason, "outbound request denied");
+            FailureKind::Denied(capability) => {
+                let capability = capability.as_str();
+                warn!(target: "hotbay::denied", %service, request_id, capability, authority, reason, "outbound request denied");
+            }
+            FailureKind::Missing => {
+                warn!(target: "hotbay::calls", %service, request_id, authority, reason, "call to a service that is not there");
             }
             FailureKind::Ended(_) => {
                 warn!(target: "hotbay::outbound", %service, request_id, authority, reason, "outbound request failed");

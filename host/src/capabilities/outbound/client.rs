@@ -1,4 +1,4 @@
-//! The outbound side of one revision: what it may ask, and each request from its permit to its response.
+//! The outbound side of one revision: what it may ask and call, and each request to another host from its permit to its response.
 
 use super::{
     asker::Asker,
@@ -10,6 +10,10 @@ use super::{
     tally::Tally,
 };
 use crate::{
+    capabilities::{
+        ServiceCaller,
+        calls::{Callee, Callees},
+    },
     config::{Grants, INTERNAL, Origin, ServiceName},
     hop_by_hop,
     telemetry::{OutboundResult, ServiceMetrics},
@@ -31,8 +35,24 @@ pub(crate) struct OutboundClient {
     service: ServiceName,
     metrics: Arc<ServiceMetrics>,
     grants: Grants,
+    pub(super) callees: Callees,
     /// Absent where nothing is granted.
     open: Option<Open>,
+}
+
+/// The ways out that guests have, as far as they are granted: one a host, shared by all revisions.
+#[derive(Clone)]
+pub struct Reach {
+    /// To other hosts.
+    pub network: Arc<Network>,
+    /// To other services; absent where there are none, while a file is checked.
+    pub services: Option<Arc<dyn ServiceCaller>>,
+}
+
+/// Where a request that was admitted goes.
+pub(super) enum Destination {
+    Host(Origin),
+    Service(Arc<Callee>),
 }
 
 struct Open {
@@ -58,7 +78,8 @@ struct Times {
 }
 
 impl OutboundClient {
-    pub(crate) fn new(service: ServiceName, metrics: Arc<ServiceMetrics>, grants: Grants, network: &Arc<Network>) -> Arc<Self> {
+    pub(crate) fn new(service: ServiceName, metrics: Arc<ServiceMetrics>, grants: Grants, reach: &Reach) -> Arc<Self> {
+        let Reach { network, services } = reach;
         let config = &network.config;
         let open = grants.any_http().then(|| Open {
             tls: network.tls(),
@@ -67,7 +88,8 @@ impl OutboundClient {
             look_ups: Arc::new(Semaphore::new(LOOK_UPS_OF_ONE)),
             network: network.clone(),
         });
-        Arc::new(Self { service, metrics, grants, open })
+        let callees = Callees::new(&service, &grants, &metrics, services.clone());
+        Arc::new(Self { service, metrics, grants, callees, open })
     }
 
     pub(super) fn asker(&self, request_id: &str) -> Arc<Asker> {
@@ -75,27 +97,27 @@ impl OutboundClient {
     }
 
     /// Where the request goes, if that is granted. Addresses behind a name are looked at when they are dialled.
-    pub(super) fn admit(&self, method: &Method, uri: &Uri) -> Result<Origin, Failure> {
+    pub(super) fn admit(&self, method: &Method, uri: &Uri) -> Result<Destination, Failure> {
         let admitted = self.admitted(method, uri);
-        if admitted.is_err() {
-            self.metrics.denied_http();
+        if let Err(Failure { kind: FailureKind::Denied(capability), .. }) = &admitted {
+            self.metrics.denied(*capability);
         }
         admitted
     }
 
-    fn admitted(&self, method: &Method, uri: &Uri) -> Result<Origin, Failure> {
+    fn admitted(&self, method: &Method, uri: &Uri) -> Result<Destination, Failure> {
         let origin = Origin::of(uri).map_err(Failure::no_origin)?;
-        if origin.is_within(INTERNAL) {
-            let reason = "hosts below `internal` are services, and calls between services are not there yet";
-            return Err(Failure::denied(Error::HttpRequestDenied, reason));
-        }
-        if !self.grants.allow_http(&origin) {
+        let destination = if origin.is_within(INTERNAL) {
+            Destination::Service(self.callees.find(&origin).ok_or_else(Failure::denied_call)?.clone())
+        } else if self.grants.allow_http(&origin) {
+            Destination::Host(origin)
+        } else {
             return Err(Failure::denied(Error::HttpRequestDenied, "not granted"));
-        }
+        };
         if *method == Method::CONNECT {
             return Err(Failure::tunnel());
         }
-        Ok(origin)
+        Ok(destination)
     }
 
     /// Sends a request that was admitted and returns when the head of its response is there.
@@ -124,10 +146,11 @@ impl OutboundClient {
             Err(failure) => {
                 match failure.kind {
                     FailureKind::Ended(result) => tally.is(result),
-                    FailureKind::Denied => {
+                    FailureKind::Denied(capability) => {
                         tally.is(OutboundResult::Failed);
-                        self.metrics.denied_http();
+                        self.metrics.denied(capability);
                     }
+                    FailureKind::Missing => tally.is(OutboundResult::Failed),
                 }
                 asker.tell(&origin, &failure);
                 Err(failure.error)

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{ByteSize, OriginError},
-    telemetry::OutboundResult,
+    telemetry::{Capability, OutboundResult},
 };
 use http::Method;
 use rustls::{AlertDescription, Error as TlsError};
@@ -22,14 +22,28 @@ pub(super) struct Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FailureKind {
     /// No grant allows it.
-    Denied,
+    Denied(Capability),
+    /// A call that was allowed, to a service that is not there.
+    Missing,
     /// It was allowed, and ended like this.
     Ended(OutboundResult),
 }
 
 impl Failure {
     pub(super) fn denied(error: Error, reason: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Denied, error, reason: reason.into() }
+        Self { kind: FailureKind::Denied(Capability::Http), error, reason: reason.into() }
+    }
+
+    /// To the caller it is the same as [`Self::missing`].
+    pub(super) fn denied_call() -> Self {
+        let reason = "not granted (grants.calls); services are called as http://NAME.internal";
+        let kind = FailureKind::Denied(Capability::Calls);
+        Self { kind, error: Error::DestinationNotFound, reason: reason.to_owned() }
+    }
+
+    pub(super) fn missing() -> Self {
+        let reason = "there is no such service in the bay".to_owned();
+        Self { kind: FailureKind::Missing, error: Error::DestinationNotFound, reason }
     }
 
     pub(super) fn failed(error: Error, reason: impl Into<String>) -> Self {

@@ -11,11 +11,15 @@ mod resolver;
 mod tally;
 
 pub(crate) use client::OutboundClient;
+pub use client::Reach;
 pub use network::{Network, NetworkError};
 
+use super::calls::{Due, Errand, Unanswered};
 use asker::Asker;
+use client::Destination;
+use failure::Failure;
 use http::{Request, Response};
-use std::{future::ready, sync::Arc};
+use std::{future::ready, sync::Arc, time::Duration};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 type Transmission = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -31,18 +35,41 @@ pub(crate) struct OutboundHttp {
     request_id: String,
     /// Made at the first call of a request: most requests make none.
     asker: Option<Arc<Asker>>,
+    /// What calls take along; absent where none are granted, and before the first request.
+    errand: Option<Errand>,
+    /// Whether what is under way is polled apart from the guest's store.
+    apart: bool,
 }
 
 impl OutboundHttp {
     pub(crate) fn new(client: Arc<OutboundClient>) -> Self {
-        Self { client, request_id: String::new(), asker: None }
+        Self { client, request_id: String::new(), asker: None, errand: None, apart: false }
+    }
+
+    /// The store polls nothing of what is under way: wasmtime-wasi gives each request of WASI 0.2 a task of its own, and the
+    /// guest can make no others.
+    pub(crate) fn is_apart(&mut self) {
+        self.apart = true;
     }
 
     /// What is asked for from here on belongs to this request.
-    pub(crate) fn begin(&mut self, request_id: &str) {
+    pub(crate) fn begin(&mut self, errand: &Errand) {
         self.request_id.clear();
-        self.request_id.push_str(request_id);
+        self.request_id.push_str(&errand.request_id);
         self.asker = None;
+        self.errand = self.client.callees.any().then(|| errand.clone());
+    }
+
+    /// What calls take along.
+    pub(crate) fn errand(&self) -> Errand {
+        self.errand.clone().unwrap_or_else(Errand::nobodys)
+    }
+
+    /// The request that began must be answered within this time.
+    pub(crate) fn is_due(&mut self, within: Duration) {
+        if let Some(errand) = &mut self.errand {
+            errand.due = Some(Due::within(within));
+        }
     }
 
     /// The request that the instance works for.
@@ -69,17 +96,31 @@ impl WasiHttpHooks for OutboundHttp {
     /// with all that the guest had.
     fn send_request(&mut self, request: Request<WasiBody>, options: Option<RequestOptions>, _sent: Transmission) -> Answer {
         let asker = self.asker.get_or_insert_with(|| self.client.asker(&self.request_id)).clone();
-        let origin = match self.client.admit(request.method(), request.uri()) {
-            Ok(origin) => origin,
+        let client = self.client.clone();
+        match client.admit(request.method(), request.uri()) {
+            Ok(Destination::Host(origin)) => Box::new(async move {
+                let response = client.send(origin, request, options, asker).await?;
+                Ok((response, Box::new(ready(Ok(()))) as Transmission))
+            }),
+            Ok(Destination::Service(callee)) => {
+                let errand = self.errand();
+                let called = client.callees.call(&callee, request, options, errand, self.apart, asker.clone());
+                Box::new(async move {
+                    let response = called.await.map_err(|unanswered| match unanswered {
+                        Unanswered::Told(error) => error,
+                        Unanswered::Missing => {
+                            let failure = Failure::missing();
+                            asker.tell(callee.authority(), &failure);
+                            failure.error
+                        }
+                    })?;
+                    Ok((response, Box::new(ready(Ok(()))) as Transmission))
+                })
+            }
             Err(failure) => {
                 asker.tell(&request.uri().authority().map_or("", |authority| authority.as_str()), &failure);
-                return Box::new(ready(Err(failure.error)));
+                Box::new(ready(Err(failure.error)))
             }
-        };
-        let client = self.client.clone();
-        Box::new(async move {
-            let response = client.send(origin, request, options, asker).await?;
-            Ok((response, Box::new(ready(Ok(()))) as Transmission))
-        })
+        }
     }
 }

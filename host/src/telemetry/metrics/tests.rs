@@ -17,6 +17,7 @@ fn busy() -> (Arc<Metrics>, Arc<RevisionMetrics>) {
     revision.completed(Some(200), Duration::from_millis(3), None);
     revision.completed(Some(500), Duration::from_millis(3), Some(FaultKind::Trap));
     revision.refused(Limit::Queue);
+    revision.service().calls_to("stock").called(Some(200));
     metrics.unrouted(Unrouted::NoRoute);
     metrics.swapped("probe", Outcome::Published);
     metrics.step("compiling", Duration::from_millis(300));

@@ -1,6 +1,5 @@
 //! One completion log line a request, whatever happened: written when the response body has ended or was let go.
 
-use super::watch::Active;
 use crate::{
     config::ServiceName,
     runtime::{Fault, GuestBody},
@@ -21,32 +20,45 @@ use tracing::{Level, event, event_enabled};
 /// The target of completion lines, so that a filter can leave them out.
 const TARGET: &str = "hotbay::request";
 
-/// What the completion line says. Written when it is dropped, so that a client who leaves before there is a response leaves a
-/// line as well.
-pub(super) struct Record {
-    pub(super) begun: Instant,
-    pub(super) service: Option<ServiceName>,
-    /// `x-hotbay-revision`. Not the revision itself: a client that reads slowly must not keep a retired one alive.
-    pub(super) revision: Option<HeaderValue>,
-    pub(super) request_id: String,
-    pub(super) method: Method,
-    pub(super) path: String,
-    /// Absent where the client left before it was known.
-    pub(super) status: Option<StatusCode>,
-    /// Why there was no response of a guest, or why it broke off.
-    pub(super) reason: Option<String>,
-    /// Bytes of the response body that were handed to the connection.
-    pub(super) sent: u64,
-    /// Whether the response was handed over to its end, or broke off by the guest's fault.
-    pub(super) ended: bool,
-    /// What it counts as; at most one fault a request.
-    pub(super) metrics: Option<Arc<RevisionMetrics>>,
-    pub(super) fault: Option<FaultKind>,
-    /// The request counts as one of its connection's for as long.
-    pub(super) active: Active,
+/// Who is told how the response goes, beside the log.
+pub(crate) trait Watch: Unpin {
+    /// More of the response was asked for; `owed` says whether there was none.
+    fn polled(&mut self, owed: bool);
 }
 
-impl Drop for Record {
+/// A call from service to service has no connection.
+impl Watch for () {
+    fn polled(&mut self, _: bool) {}
+}
+
+/// What the completion line says. Written when it is dropped, so that a client who leaves before there is a response leaves a
+/// line as well.
+pub(crate) struct Record<W> {
+    pub(crate) begun: Instant,
+    pub(crate) service: Option<ServiceName>,
+    /// `x-hotbay-revision`. Not the revision itself: a client that reads slowly must not keep a retired one alive.
+    pub(crate) revision: Option<HeaderValue>,
+    pub(crate) request_id: String,
+    /// The service that made it; absent where a client did.
+    pub(crate) caller: Option<ServiceName>,
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    /// Absent where the client left before it was known.
+    pub(crate) status: Option<StatusCode>,
+    /// Why there was no response of a guest, or why it broke off.
+    pub(crate) reason: Option<String>,
+    /// Bytes of the response body that were handed to the connection.
+    pub(crate) sent: u64,
+    /// Whether the response was handed over to its end, or broke off by the guest's fault.
+    pub(crate) ended: bool,
+    /// What it counts as; at most one fault a request.
+    pub(crate) metrics: Option<Arc<RevisionMetrics>>,
+    pub(crate) fault: Option<FaultKind>,
+    /// Told of the response, and kept for as long.
+    pub(crate) watch: W,
+}
+
+impl<W> Drop for Record<W> {
     fn drop(&mut self) {
         let took = self.begun.elapsed();
         if let Some(metrics) = &self.metrics {
@@ -62,7 +74,7 @@ impl Drop for Record {
     }
 }
 
-impl Record {
+impl<W> Record<W> {
     fn write_at<const FAULT: bool>(&self, took: Duration) {
         let service = self.service.as_ref().map(ServiceName::as_str);
         let revision = self.revision.as_ref().and_then(|revision| revision.to_str().ok());
@@ -70,10 +82,15 @@ impl Record {
         let (id, method, path, status) =
             (self.request_id.as_str(), self.method.as_str(), self.path.as_str(), self.status.map(|status| status.as_u16()));
         let (reason, sent) = (self.reason.as_deref(), self.sent);
-        let message = if self.ended { "request" } else { "request: client gone" };
+        let caller = self.caller.as_ref().map(ServiceName::as_str);
+        let message = match (self.ended, caller) {
+            (true, _) => "request",
+            (false, None) => "request: client gone",
+            (false, Some(_)) => "request: caller gone",
+        };
         macro_rules! line {
             ($level:expr) => {
-                event!(target: TARGET, $level, service, revision, request_id = id, method, path, status, sent, took_us, reason, "{message}")
+                event!(target: TARGET, $level, service, revision, request_id = id, caller, method, path, status, sent, took_us, reason, "{message}")
             };
         }
         if FAULT { line!(Level::WARN) } else { line!(Level::INFO) }
@@ -81,9 +98,9 @@ impl Record {
 }
 
 /// A response body and its record.
-pub(super) struct Observed {
+pub(crate) struct Observed<W> {
     body: Source,
-    record: Record,
+    record: Record<W>,
 }
 
 enum Source {
@@ -92,23 +109,23 @@ enum Source {
     Nothing,
 }
 
-impl Observed {
-    pub(super) fn guest(body: GuestBody, record: Record) -> Self {
+impl<W> Observed<W> {
+    pub(crate) fn guest(body: GuestBody, record: Record<W>) -> Self {
         Self::new(Source::Guest(body), record)
     }
 
-    pub(super) fn host(body: Full<Bytes>, record: Record) -> Self {
+    pub(crate) fn host(body: Full<Bytes>, record: Record<W>) -> Self {
         Self::new(Source::Host(body), record)
     }
 
     /// The response to HEAD has no body (RFC 9110 §9.3.2); hyper would send one over HTTP/2.
-    fn new(body: Source, record: Record) -> Self {
+    fn new(body: Source, record: Record<W>) -> Self {
         let body = if record.method == Method::HEAD { Source::Nothing } else { body };
         Self { body, record }
     }
 }
 
-impl Body for Observed {
+impl<W: Watch> Body for Observed<W> {
     type Data = Bytes;
     type Error = Fault;
 
@@ -118,7 +135,7 @@ impl Body for Observed {
             Source::Host(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Source::Nothing => Poll::Ready(None),
         };
-        self.record.active.polled(polled.is_pending());
+        self.record.watch.polled(polled.is_pending());
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let len = frame.data_ref().map_or(0, Bytes::len);
@@ -152,7 +169,7 @@ impl Body for Observed {
     }
 }
 
-impl Drop for Observed {
+impl<W> Drop for Observed<W> {
     fn drop(&mut self) {
         // hyper does not ask a body for more once it has all of it.
         self.record.ended |= match &self.body {

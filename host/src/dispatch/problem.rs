@@ -1,9 +1,9 @@
 //! Errors as a client reads them: `application/problem+json` (RFC 9457).
 
+use super::Refusal;
 use crate::{
-    dispatch::Refusal,
-    runtime::{Fault, Report},
-    telemetry::{Limit, Unrouted},
+    runtime::{CallFailure, Fault, Report, Tangle},
+    telemetry::Limit,
 };
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -17,7 +17,13 @@ struct Body<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<&'a str>,
+    /// The service that it called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<&'a str>,
     request_id: &'a str,
+    /// The services that call each other, where that is what is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chain: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dev: Option<Dev<'a>>,
 }
@@ -33,28 +39,8 @@ struct Dev<'a> {
     output: &'a [String],
 }
 
-/// A request that the edge itself does not take.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum BadRequest {
-    #[error("the request names no host, or more than one, or one that is no host")]
-    Host,
-    #[error("the request head has more than 100 header fields")]
-    HeaderCount,
-    #[error("the request head has more than {0} (http.header_size)")]
-    HeaderSize(crate::config::ByteSize),
-}
-
-impl BadRequest {
-    pub(super) fn unrouted(&self) -> Unrouted {
-        match self {
-            Self::Host => Unrouted::BadRequest,
-            Self::HeaderCount | Self::HeaderSize(_) => Unrouted::HeaderSize,
-        }
-    }
-}
-
 /// One error on its way out.
-pub(super) struct Problem<'a> {
+pub(crate) struct Problem<'a> {
     status: StatusCode,
     title: &'static str,
     detail: &'static str,
@@ -62,26 +48,35 @@ pub(super) struct Problem<'a> {
     reason: String,
     report: Option<&'a Report>,
     allow: Option<&'a str>,
+    chain: Option<&'a str>,
+    provider: Option<&'a str>,
 }
 
 impl<'a> Problem<'a> {
-    fn new(status: StatusCode, title: &'static str, detail: &'static str, remedy: &'static str) -> Self {
-        Self { status, title, detail, remedy, reason: String::new(), report: None, allow: None }
+    pub(crate) fn new(status: StatusCode, title: &'static str, detail: &'static str, remedy: &'static str) -> Self {
+        let (report, allow, chain, provider) = (None, None, None, None);
+        Self { status, title, detail, remedy, reason: String::new(), report, allow, chain, provider }
     }
 
-    pub(super) fn status(&self) -> StatusCode {
+    /// What the log says, and with `--dev` the client.
+    pub(crate) fn because(self, reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), ..self }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
 
     /// The response. `dev` adds what otherwise only the log says.
-    pub(super) fn response(&self, service: Option<&str>, request_id: &str, dev: bool) -> Response<Bytes> {
+    pub(crate) fn response(&self, service: Option<&str>, request_id: &str, dev: bool) -> Response<Bytes> {
         let dev = dev.then(|| Dev {
             reason: self.reason.clone(),
             remedy: self.remedy,
             backtrace: self.report.map_or(&[], |report| &report.frames),
             output: self.report.map_or(&[], |report| &report.output),
         });
-        let body = Body { title: self.title, status: self.status.as_u16(), detail: self.detail, service, request_id, dev };
+        let Self { status, title, detail, chain, provider, .. } = *self;
+        let body = Body { title, status: status.as_u16(), detail, service, provider, request_id, chain, dev };
         // Text and numbers always become JSON.
         let json = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = Response::new(Bytes::from(json));
@@ -96,32 +91,6 @@ impl<'a> Problem<'a> {
             headers.insert(header::ALLOW, allow);
         }
         response
-    }
-}
-
-impl<'a> From<&'a BadRequest> for Problem<'a> {
-    fn from(bad: &'a BadRequest) -> Self {
-        let problem = match bad {
-            BadRequest::Host => Self::new(
-                StatusCode::BAD_REQUEST,
-                "Bad request",
-                "The request must name exactly one host.",
-                "send one Host header with a host name",
-            ),
-            BadRequest::HeaderCount => Self::new(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "Request header fields too large",
-                "The request has more header fields than this host takes.",
-                "send fewer headers",
-            ),
-            BadRequest::HeaderSize(_) => Self::new(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "Request header fields too large",
-                "The request head is larger than this host takes.",
-                "send smaller headers, or raise http.header_size in hotbay.toml",
-            ),
-        };
-        Self { reason: bad.to_string(), ..problem }
     }
 }
 
@@ -152,6 +121,13 @@ impl<'a> From<&'a Refusal> for Problem<'a> {
                 "The service is at its limit.",
                 "raise limits.concurrency, limits.queue or limits.queue_wait in its settings",
             ),
+            Refusal::Tangled(tangle) => Self::tangled(tangle),
+            Refusal::CallerDeadline => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "Gateway timeout",
+                "The time of the calling service is over.",
+                "raise limits.deadline in the settings of the caller",
+            ),
             Refusal::Fault(fault) => Self::fault(fault),
         };
         let reason = match refusal {
@@ -173,6 +149,22 @@ fn full_remedy(limit: Limit) -> &'static str {
 impl<'a> Problem<'a> {
     fn unavailable(detail: &'static str, remedy: &'static str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail, remedy)
+    }
+
+    fn tangled(tangle: &'a Tangle) -> Self {
+        let (chain, detail, remedy) = match tangle {
+            Tangle::Circle(chain) => (
+                chain,
+                "The call would close a circle of services that wait for each other.",
+                "let one of the services do without its call",
+            ),
+            Tangle::TooDeep { chain, .. } => (
+                chain,
+                "More services wait for each other than may.",
+                "let fewer services call each other, or raise calls.depth in hotbay.toml",
+            ),
+        };
+        Self { chain: Some(chain), ..Self::new(StatusCode::LOOP_DETECTED, "Loop detected", detail, remedy) }
     }
 
     fn fault(fault: &'a Fault) -> Self {
@@ -206,6 +198,15 @@ impl<'a> Problem<'a> {
                 ((StatusCode::BAD_REQUEST, "Bad request"), "The service cannot take this request.", "mend the request")
             }
             Fault::Full(limit) => return Self::unavailable("The host is at its limit.", full_remedy(*limit)),
+            Fault::Callee(error) => {
+                const REMEDY: &str = "the log says what the service that it calls failed by";
+                let problem = match &error.failure {
+                    CallFailure::Unavailable => Self::unavailable("A service that it calls is not available.", REMEDY),
+                    CallFailure::Tangled(tangle) => Self::tangled(tangle),
+                    CallFailure::Failed => Self::new(INTERNAL.0, INTERNAL.1, "A service that it calls failed.", REMEDY),
+                };
+                return Self { provider: Some(&error.provider), ..problem };
+            }
             Fault::Retired => return Self::unavailable("The revision was retired.", "try again"),
         };
         Self { report, ..Self::new(status, title, detail, remedy) }

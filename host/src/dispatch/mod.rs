@@ -1,13 +1,21 @@
 //! Route, admit, invoke: from a request to the response of a guest. Knows neither sockets nor files.
 
+mod calls;
+mod observe;
+mod problem;
+
+pub(crate) use calls::Calls;
+pub(crate) use observe::{Observed, Record, Watch};
+pub(crate) use problem::Problem;
+
 use crate::{
     config::ServiceName,
     registry::{Found, REVISION, Registry, Serving},
-    runtime::{BodyError, Call, Fault, GuestBody, Revision, bounded, invoke},
+    runtime::{BodyError, Call, Fault, GuestBody, Revision, Tangle, Trace, bounded, invoke},
     telemetry::Limit,
 };
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, Uri, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body::Body;
 use std::sync::{Arc, atomic::Ordering};
 use tokio::sync::OwnedSemaphorePermit;
@@ -41,6 +49,12 @@ pub(crate) enum Refusal {
     /// All permits taken, and the queue full or the wait too long.
     #[error("the service is at its limit: {0}")]
     Overloaded(&'static str),
+    /// The call that makes the request closes a circle, or goes too deep.
+    #[error(transparent)]
+    Tangled(#[from] Tangle),
+    /// Nobody waits any more for what was called.
+    #[error("the deadline of its caller is over")]
+    CallerDeadline,
     /// The guest failed.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -71,20 +85,25 @@ where
 fn find<B>(registry: &Registry, request: &mut Request<B>, host: &str) -> Result<(Arc<Revision>, Option<Arc<str>>), Refusal> {
     let path = request.uri().path();
     match registry.table().find(host, path, request.method()) {
-        Found::Hit(target) => match &target.serving {
-            Serving::Up(revision) => Ok((revision.clone(), target.strip.clone())),
-            Serving::Split(split) => {
-                let revision = split.pick(request.headers()).clone();
-                if split.is_asked() {
-                    request.headers_mut().remove(REVISION);
-                }
-                Ok((revision, target.strip.clone()))
-            }
-            Serving::Down(name) => Err(Refusal::NoRevision(name.clone())),
-        },
+        Found::Hit(target) => Ok((pick(&target.serving, request)?, target.strip.clone())),
         Found::WrongMethod(allow) => Err(Refusal::Method { allow }),
         Found::Nothing => Err(Refusal::NoRoute { host: host.to_owned(), path: path.to_owned() }),
         Found::StillLoading => Err(Refusal::Starting),
+    }
+}
+
+/// The revision of a service that gets this request.
+fn pick<B>(serving: &Serving, request: &mut Request<B>) -> Result<Arc<Revision>, Refusal> {
+    match serving {
+        Serving::Up(revision) => Ok(revision.clone()),
+        Serving::Split(split) => {
+            let revision = split.pick(request.headers()).clone();
+            if split.is_asked() {
+                request.headers_mut().remove(REVISION);
+            }
+            Ok(revision)
+        }
+        Serving::Down(name) => Err(Refusal::NoRevision(name.clone())),
     }
 }
 
@@ -117,6 +136,9 @@ where
     }
     let (body, inbound) = bounded(body, limit.0);
     call.prefix = strip;
+    if !revision.settings().grants.calls().is_empty() {
+        call.errand.trace = Trace::of(&parts.headers);
+    }
     let outcome = invoke(revision, Request::from_parts(parts, body), &inbound, call, (permit, claim)).await;
     // Whatever the guest made of a body that was cut, the client is told why.
     if inbound.was_cut() {
@@ -130,8 +152,17 @@ where
     }
 }
 
+/// Why there was no permit.
+struct Overloaded(&'static str);
+
+impl From<Overloaded> for Refusal {
+    fn from(Overloaded(reason): Overloaded) -> Self {
+        Self::Overloaded(reason)
+    }
+}
+
 /// A permit of the service: at once, or after a wait in a bounded, fair queue.
-async fn admit(revision: &Revision) -> Result<OwnedSemaphorePermit, Refusal> {
+async fn admit(revision: &Revision) -> Result<OwnedSemaphorePermit, Overloaded> {
     if let Ok(permit) = revision.permits().clone().try_acquire_owned() {
         return Ok(permit);
     }
@@ -139,13 +170,13 @@ async fn admit(revision: &Revision) -> Result<OwnedSemaphorePermit, Refusal> {
     let limits = &revision.settings().limits;
     let Some(_place) = QueuePlace::take(revision) else {
         revision.metrics().refused(Limit::Queue);
-        return Err(Refusal::Overloaded("all permits (limits.concurrency) are taken and the queue (limits.queue) is full"));
+        return Err(Overloaded("all permits (limits.concurrency) are taken and the queue (limits.queue) is full"));
     };
     match tokio::time::timeout(limits.queue_wait.0, revision.permits().clone().acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),
         _ => {
             revision.metrics().refused(Limit::QueueWait);
-            Err(Refusal::Overloaded("no permit was free within limits.queue_wait"))
+            Err(Overloaded("no permit was free within limits.queue_wait"))
         }
     }
 }
@@ -179,5 +210,15 @@ fn take_off(uri: &mut Uri, prefix: &str) {
         if let Ok(stripped) = Uri::from_parts(parts) {
             *uri = stripped;
         }
+    }
+}
+
+/// A response to HEAD has no body to tell its length, so the length is said where it is known (RFC 9110 §9.3.2).
+pub(crate) fn head_length<B: Body>(method: &Method, response: &mut Response<B>) {
+    if method == Method::HEAD
+        && !response.headers().contains_key(header::CONTENT_LENGTH)
+        && let Some(len) = response.body().size_hint().exact().filter(|len| *len > 0)
+    {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(len));
     }
 }
