@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Builds guests from source: every example service into target/bay, and with --fixtures every crate of tests/fixtures
-# into target/fixtures. Needs nothing but a Rust toolchain; fetches what else it takes, see `choose_toolchain`.
+# into target/fixtures. Needs nothing but a Rust toolchain; fetches what else it takes, see `choose_toolchain` and `python_tools`.
 #
 #   services/build.sh [--fixtures] [--force] [CRATE_FOLDER…]
 #
 #   --fixtures      the fixtures of the tests too
 #   --force         run cargo even if no source has changed since the last time
-#   CRATE_FOLDER    only these, e.g. services/hello
+#   CRATE_FOLDER    only these, e.g. services/hello (or a folder with an app.py)
 #
 # HOTBAY_GUEST_TOOLCHAIN=rustup|debian takes that toolchain and no other.
 #
@@ -15,14 +15,19 @@
 #   [package.metadata.hotbay]
 #   target = "wasm32-wasip2"                       # or a list; the file for wasip1 is then NAME-wasip1.wasm
 #   stack = 524288                                 # bytes, instead of the default below
+#
+# A folder of services/ with an app.py is a service in Python, of which componentize-py makes a component.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
 
+componentize_py_version=0.25.1
+
 # std and the dependencies are built once for all guests; apart from target/release, so that a guest build and a host
 # build do not wait for each other's lock.
 guests=$root/target/guests
+guests_of_python=target/guests/python
 
 # Rust gives a guest 1 MiB of stack, at the bottom of its memory. A fresh instance starts with all pages that the last
 # one touched reset, and the host keeps that much resident for each slot, so the stack should be what is needed and not
@@ -212,22 +217,62 @@ guest() {
   done < <(outputs "$crate")
 }
 
+# --- Python ----------------------------------------------------------------------------------------------------------
+
+# componentize-py, in a virtual environment of its own: nothing of the machine's Python is changed.
+python_tools() {
+  local venv=target/tools/python log=$guests/python.log wanted="componentize-py==$componentize_py_version"
+  componentize=$venv/bin/componentize-py
+  [[ -x $componentize && -f $venv/$wanted ]] && return
+  say "fetching $wanted"
+  rm -rf "$venv"
+  if ! python3 -m venv "$venv" >"$log" 2>&1; then
+    debian_packages=(python3-venv)
+    has_debian() { rm -rf "$venv"; python3 -m venv "$venv" >>"$log" 2>&1; }
+    debian_install || fail "there is no Python with venv for the services in Python, and it could not be installed." \
+      "Install it (apt-get install python3-venv) and try again; see target/guests/python.log and target/guests/apt.log"
+  fi
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "$wanted" >>"$log" 2>&1 ||
+    fail "$wanted could not be installed from PyPI; see target/guests/python.log"
+  touch "$venv/$wanted"
+}
+
+# python_guest FOLDER: builds and places the service in it, if it has changed: the tool takes seconds for each.
+python_guest() {
+  local folder=$1 name file built_file
+  name=$(basename "$folder")
+  file=target/bay/$name.wasm
+  built_file=$root/$guests_of_python/$name.wasm
+  if [[ ! -f $built_file || -n $(find "$folder" wit services/build.sh -newer "$built_file" -print -quit) ]]; then
+    mkdir -p "$(dirname "$built_file")"
+    (cd "$folder" && PYTHONDONTWRITEBYTECODE=1 "$root/$componentize" --quiet --wit-path "$root/wit" --world service \
+      componentize app --output "$built_file.new") >"$guests/$name.log" 2>&1 ||
+      fail "$folder does not build; see target/guests/$name.log"
+    mv "$built_file.new" "$built_file"
+  fi
+  mkdir -p target/bay
+  [[ -f $folder/$name.toml ]] && place "$folder/$name.toml" "${file%.wasm}.toml"
+  place "$built_file" "$file"
+  say "$(printf '%-36s %-14s %5d KiB' "$file" python $(($(stat -c %s "$file") / 1024)))"
+}
+
 # Whether every output is there, no source is newer than the stamp and the compiler is the same. Folders count as
 # sources, so that a removed file is seen. cargo knows this better, but asking it takes a third of a second for each
 # crate.
 unchanged() {
-  local stamp=$1 newer crate file
+  local stamp=$1 newer crate file folder
   [[ -f $stamp && $(<"$stamp") == "$compiler" ]] || return 1
   newer=$(find Cargo.toml Cargo.lock guest-sdk services wit "${@:2}" -newer "$stamp" -print -quit) || return 1
   [[ -z $newer ]] || return 1
   for crate in "${crates[@]}"; do
     while read -r _ file; do [[ -f $file ]] || return 1; done < <(outputs "$crate")
   done
+  for folder in "${pythons[@]}"; do [[ -f target/bay/$(basename "$folder").wasm ]] || return 1; done
 }
 
 main() {
-  local argument manifest file crate target stamp compiler folders targets
-  fixtures=no force=no crates=()
+  local argument manifest file stamp compiler folders folder
+  fixtures=no force=no crates=() pythons=()
   for argument in "$@"; do
     case $argument in
     --fixtures) fixtures=yes ;;
@@ -238,8 +283,13 @@ main() {
       ;;
     -*) fail "unknown option $argument; see --help" ;;
     *)
-      [[ -f $argument/Cargo.toml ]] || fail "$argument is not a folder with a Cargo.toml"
-      crates+=("${argument%/}")
+      if [[ -f $argument/Cargo.toml ]]; then
+        crates+=("${argument%/}")
+      elif [[ -f $argument/app.py ]]; then
+        pythons+=("${argument%/}")
+      else
+        fail "$argument is not a folder with a Cargo.toml or an app.py"
+      fi
       ;;
     esac
   done
@@ -248,7 +298,8 @@ main() {
   compiler="$(rustc --version) ${HOTBAY_GUEST_TOOLCHAIN:-any}"
   mkdir -p "$guests"
   stamp=
-  if [[ ${#crates[@]} == 0 ]]; then
+  if [[ ${#crates[@]} == 0 && ${#pythons[@]} == 0 ]]; then
+    for file in services/*/app.py; do [[ -f $file ]] && pythons+=("$(dirname "$file")"); done
     stamp=$guests/.built
     folders=(services)
     if [[ $fixtures == yes && -d tests/fixtures ]]; then
@@ -269,6 +320,18 @@ main() {
     printf '%s\n' "$compiler" >"$stamp.new"
   fi
 
+  if [[ ${#crates[@]} != 0 ]]; then
+    rust_guests
+  fi
+  if [[ ${#pythons[@]} != 0 ]]; then
+    python_tools
+    for folder in "${pythons[@]}"; do python_guest "$folder"; done
+  fi
+  [[ -z $stamp ]] || mv "$stamp.new" "$stamp"
+}
+
+rust_guests() {
+  local targets target crate
   mapfile -t targets < <(for crate in "${crates[@]}"; do metadata "$crate" target | tr ' ' '\n'; done | sort -u)
   [[ ${#targets[@]} != 0 ]] || fail "no [package.metadata.hotbay] target in: ${crates[*]}"
   choose_toolchain "${targets[@]}"
@@ -280,7 +343,6 @@ main() {
     done
   fi
   for crate in "${crates[@]}"; do guest "$crate"; done
-  [[ -z $stamp ]] || mv "$stamp.new" "$stamp"
 }
 
 # bash reads a script as it goes; in a function it has been read to the end before anything runs, so that the file may

@@ -53,8 +53,10 @@
 //! | `kv` | `kv`: keys with values that outlive an instance | wit-bindgen, when building |
 //! | `config` | `config` and `secrets` | wit-bindgen, when building |
 //! | `log` | `log`: messages with a level in the service's log | wit-bindgen, when building |
+//! | `client` | `http::send`, `get`, `post_json`: requests to other services and hosts | nothing |
+//! | `typed` | `bindings!`: functions that other services export, or that a service exports to them | wit-bindgen, when building |
 //!
-//! Timers, outgoing requests and whatever else a component can do are in `wstd` 0.6; a service that wants them depends
+//! Timers, bodies that stream out of other hosts and whatever else a component can do are in `wstd` 0.6; a service that wants them depends
 //! on it directly, and runs in its event loop already.
 
 #[cfg(feature = "config")]
@@ -62,6 +64,7 @@ pub mod config;
 #[cfg(feature = "router")]
 mod extract;
 mod handler;
+pub mod http;
 #[cfg(feature = "json")]
 mod json;
 #[cfg(feature = "kv")]
@@ -85,7 +88,6 @@ pub use axum_core::body::Body;
 pub use axum_core::extract::{FromRequest, FromRequestParts, Request};
 pub use axum_core::response::{IntoResponse, Response};
 pub use bytes::Bytes;
-pub use http;
 
 #[cfg(feature = "router")]
 pub use axum::{Router, extract::State, routing};
@@ -108,6 +110,9 @@ fn report(text: &str) {
 /// What the macros expand to. Not for others: it changes without notice.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(feature = "typed")]
+    pub use wit_bindgen;
+
     #[cfg(all(feature = "lifecycle", target_family = "wasm"))]
     pub use crate::wasi::lifecycle;
     #[cfg(target_family = "wasm")]

@@ -62,6 +62,43 @@ macro_rules! __export_http {
     };
 }
 
+/// Makes a module of what a WIT world imports from other services, or exports to them: `bindings!(wit, path: "wit", world: "dependent")`.
+/// Needs the feature `typed`.
+///
+/// `path` is a WIT file or folder, from the folder of the crate. An import `shop:stock/stock` is called as
+/// `wit::shop::stock::stock::take(…)`; natively such a call panics, so a test stands in for the functions that call it. An export is
+/// the trait `wit::exports::shop::stock::stock::Guest`, and `wit::export!(Type with_types_in wit)` gives the type that has it.
+#[cfg(feature = "typed")]
+#[macro_export]
+macro_rules! bindings {
+    ($module:ident, path: $path:literal, world: $world:literal) => {
+        #[allow(
+            unsafe_code,
+            missing_docs,
+            dead_code,
+            unreachable_pub,
+            unused_qualifications,
+            unused_macros,
+            unused_imports,
+            clippy::all,
+            clippy::mem_forget,
+            clippy::indexing_slicing,
+            clippy::allow_attributes_without_reason,
+            reason = "generated"
+        )]
+        mod $module {
+            $crate::__private::wit_bindgen::generate!({
+                path: $path,
+                world: $world,
+                runtime_path: "hotbay_sdk::__private::wit_bindgen::rt",
+                generate_all,
+                pub_export_macro: true,
+                additional_derives: [PartialEq],
+            });
+        }
+    };
+}
+
 /// Exports `hotbay:service/lifecycle`: `lifecycle!(start = f)` or `lifecycle!(start = f, stop = g)`. Needs the feature
 /// `lifecycle`.
 ///

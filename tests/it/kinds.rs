@@ -146,7 +146,7 @@ async fn a_library_has_no_route() {
 #[tokio::test]
 async fn the_examples_serve_as_their_sources_say() {
     let mut builder = Host::builder();
-    for name in ["hello", "orders", "echo", "legacy"] {
+    for name in ["hello", "echo", "legacy", "stock", "orders"] {
         builder = builder.service(name, &guests::service(name));
         if let Some(settings) = guests::settings(name) {
             builder = builder.settings(name, &settings);

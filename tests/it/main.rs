@@ -34,6 +34,7 @@ mod orders_and_hands;
 mod outbound;
 mod probe;
 mod routing;
+mod shop;
 mod structure;
 mod swap;
 mod torture_01_damage;

@@ -176,6 +176,7 @@ async fn without_a_descriptor_left_it_serves_who_is_there_and_recovers() {
         let of = prlimit(Some(pid), Resource::Nofile, Rlimit { current: to, maximum: getrlimit(Resource::Nofile).maximum });
         of.expect("our own process is limited").current
     };
+    let begun = Instant::now();
     let usual = limited(Some(host.resources().descriptors as u64));
     // Some that were counted may have been on their way out: connections take what they leave.
     let mut crowd = Vec::new();
@@ -188,8 +189,8 @@ async fn without_a_descriptor_left_it_serves_who_is_there_and_recovers() {
     for _ in 0..200 {
         assert_eq!(there.get("/probe/marker").await.status, 200, "{}", host.told());
     }
-    let told = host.events().into_iter().filter(|event| event.message.contains("could not be accepted")).count();
-    assert_eq!(told, 1, "one line about one shortage");
+    let told = host.events().into_iter().filter(|event| event.message.contains("could not be accepted")).count() as u64;
+    assert!(told <= 2 + begun.elapsed().as_secs(), "{told} lines in {:?}, and one a second is enough", begun.elapsed());
     limited(usual);
     assert_eq!(waiting.await.expect("an answer").status, 200);
     let next = guests::digest(&guests::revision("probe", 2));

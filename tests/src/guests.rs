@@ -56,6 +56,13 @@ pub fn revision(name: &str, n: u32) -> Bytes {
     patched(&fixture(name), MARKER, &marker(n))
 }
 
+/// The same code, another digest: with a custom section at its end.
+pub fn stamped(wasm: &[u8], text: &str) -> Bytes {
+    let named = [&[1, b's'], text.as_bytes()].concat();
+    let len = u8::try_from(named.len()).ok().filter(|len| *len < 128).expect("a short text");
+    [wasm, &[0, len], &named].concat().into()
+}
+
 /// The text by which revision `n` is told from the others; 0 is the fixture as it was built.
 pub fn marker(n: u32) -> String {
     format!("hotbay-marker:{n:010}")

@@ -1,5 +1,7 @@
 //! The half that talks to the host: WASI 0.2 requests in, responses out. Exists only inside a component.
 
+#[cfg(feature = "client")]
+pub(crate) mod client;
 #[cfg(feature = "config")]
 pub(crate) mod config;
 mod incoming;

@@ -22,7 +22,7 @@ use std::{
     future::Future,
     pin::{Pin, pin},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
@@ -32,6 +32,8 @@ use watch::{Activity, Protocol, Watched};
 const SEND_BUFFER: usize = 64 << 10;
 /// Pause after an accept that failed for want of descriptors: a tight loop would only burn what is short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// Lines about that: one in so long.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
 /// Silence after which a connection that is shown out is cut; what still moves on it goes on.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -39,7 +41,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Shutdown) {
     let protocols = Arc::new(Protocols::new(edge.config()));
     let mut places = Places::new(edge.config().connections.as_usize(), edge.metrics().connections_full());
-    let mut short = false;
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -47,13 +49,11 @@ pub async fn serve(listener: TcpListener, edge: Arc<Edge>, shutdown: Shutdown) {
             accepted = places.accept(&listener) => accepted,
         };
         let (stream, place) = match accepted {
-            Ok(accepted) => {
-                short = false;
-                accepted
-            }
+            Ok(accepted) => accepted,
             Err(error) => {
-                // Told once for each shortage, which fails fifty times a second.
-                if !std::mem::replace(&mut short, true) {
+                // A shortage fails fifty times a second, and is told once.
+                if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+                    told = Some(Instant::now());
                     warn!(%error, "a connection could not be accepted; those to come wait");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;

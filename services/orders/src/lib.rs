@@ -1,10 +1,11 @@
 //! A JSON API: orders that are made, listed, paid, shipped, cancelled and deleted.
 //!
 //! It shows path parameters, a query string, JSON in and out, validation, errors as problem documents, several routes
-//! through a settings file (`orders.toml`), and the optional `lifecycle` export.
+//! through a settings file (`orders.toml`), the optional `lifecycle` export, and what a service needs of others: `stock` is called by
+//! WIT, `pricing` by HTTP, and the orders are kept in a key-value store, where they outlive swaps and restarts.
 //!
 //! ```text
-//! $ curl http://127.0.0.1:8080/catalogue
+//! $ curl -X PUT http://127.0.0.1:8080/stock/tea -H 'content-type: application/json' -d '{"level": 100}'
 //! $ curl http://127.0.0.1:8080/orders -H 'content-type: application/json' \
 //!        -d '{"customer": "ada", "lines": [{"sku": "tea", "quantity": 2}]}'
 //! {"id":1,"customer":"ada","lines":[{"sku":"tea","quantity":2}],"total_cents":980,"status":"open"}
@@ -14,37 +15,30 @@
 //! {"title":"Conflict","status":409,"detail":"an order that is paid cannot be deleted","order":1}
 //! ```
 //!
-//! # Where the orders are
-//!
-//! In the memory of one instance. The settings keep it (`policy = "reuse"`) and see to it that there is only one
-//! (`concurrency = 1`). They are gone when that instance ends: at a swap, when the host stops, after a trap or a missed
-//! deadline, after 65,536 requests, and when it was idle for a day. That is fine for an example and for a cache, and
-//! wrong for anything that must last.
-//!
 //! # Its files
 //!
 //! - `lib.rs`: the routes and handlers, HTTP and nothing else
-//! - `store.rs`: the orders and their rules, which know nothing of HTTP
-//! - `catalogue.rs`: what can be ordered, from a file that the build carries
+//! - `order.rs`: an order and its rules, which know nothing of HTTP
+//! - `store.rs`: where the orders are kept
+//! - `shop.rs`: the other services: what is in stock, and what it costs
 
-mod catalogue;
+mod order;
+mod shop;
 mod store;
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use hotbay_sdk::http::{StatusCode, header::LOCATION};
-use hotbay_sdk::{IntoResponse, Json, Path, Problem, Query, Router, RouterExt, State, routing::get};
+use hotbay_sdk::{Bytes, IntoResponse, Json, Path, Problem, Query, Router, RouterExt, http, routing::get};
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::{Broken, Catalogue, Item};
-use crate::store::{Draft, Order, Refusal, Status, Store};
+use crate::order::{Draft, Order, Refusal, Status};
+use crate::store::Store;
 
 hotbay_sdk::service!(router: app);
 hotbay_sdk::lifecycle!(start = start);
 
-/// A build with a broken catalogue is rejected before it serves anyone; the one before it stays.
-async fn start() -> Result<(), Broken> {
-    Catalogue::load().map(drop)
+/// A build that cannot get at the orders is rejected before it serves anyone; the one before it stays.
+async fn start() -> Result<(), String> {
+    Store::open().map(drop).map_err(|refusal| format!("{refusal:?}"))
 }
 
 fn app() -> Router {
@@ -52,18 +46,7 @@ fn app() -> Router {
         .route("/catalogue", get(catalogue))
         .route("/orders", get(list).post(create))
         .route("/orders/{id}", get(show).patch(change).delete(remove))
-        .with_state(Shared::default())
         .problems()
-}
-
-/// The orders. A guest has one thread and a mutex costs nothing there; axum asks for it.
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Store>>);
-
-impl Shared {
-    fn with<T>(&self, f: impl FnOnce(&mut Store) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 /// A response is made in memory, so that it has to end somewhere.
@@ -86,7 +69,7 @@ impl Filter {
 #[derive(Serialize)]
 struct Page {
     orders: Vec<Order>,
-    /// How many there are in all, whatever the limit.
+    /// How many of them there are in all, whatever the limit.
     count: usize,
 }
 
@@ -96,35 +79,51 @@ struct Change {
     status: Status,
 }
 
-async fn catalogue() -> Result<Json<Vec<Item>>, Problem> {
-    // `start` has seen that it loads; should it not, `?` makes that a 500 and a line in the log.
-    Ok(Json(Catalogue::load()?.items().to_vec()))
+/// What `pricing` says, as it says it.
+async fn catalogue() -> Result<http::Response<hotbay_sdk::Body>, Problem> {
+    Ok(shop::prices().await?.map(|body: Bytes| hotbay_sdk::Body::from(body)))
 }
 
-async fn list(State(store): State<Shared>, Query(filter): Query<Filter>) -> Json<Page> {
-    store.with(|store| {
-        let orders = store.list(filter.status).take(filter.limit.min(MAX_PAGE)).cloned().collect();
-        Json(Page { orders, count: store.list(filter.status).count() })
-    })
+async fn list(Query(filter): Query<Filter>) -> Result<Json<Page>, Problem> {
+    let (orders, count) = Store::open()?.list(filter.status, filter.limit.min(MAX_PAGE))?;
+    Ok(Json(Page { orders, count }))
 }
 
-async fn create(State(store): State<Shared>, Json(draft): Json<Draft>) -> Result<impl IntoResponse, Problem> {
-    let catalogue = Catalogue::load()?;
-    let order = store.with(|store| store.create(draft, &catalogue))?;
+async fn create(Json(draft): Json<Draft>) -> Result<impl IntoResponse, Problem> {
+    draft.check()?;
+    let store = Store::open()?;
+    let total_cents = shop::quote(&draft.lines).await?;
+    shop::take(&draft.lines)?;
+    // From here on what was taken is either in an order or put back.
+    let order = store.create(draft, total_cents).inspect_err(|(lines, refusal)| {
+        if let Err(lost) = shop::give_back(lines) {
+            hotbay_sdk::log::error!(
+                "{lines:?} were taken for an order that could not be kept ({refusal:?}), and not put back: {lost:?}"
+            );
+        }
+    });
+    let order = order.map_err(|(_, refusal)| refusal)?;
     let location = format!("/orders/{}", order.id);
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(order)))
 }
 
-async fn show(State(store): State<Shared>, Path(id): Path<u64>) -> Result<Json<Order>, Problem> {
-    Ok(Json(store.with(|store| store.get(id).cloned())?))
+async fn show(Path(id): Path<u64>) -> Result<Json<Order>, Problem> {
+    Ok(Json(Store::open()?.get(id)?))
 }
 
-async fn change(State(store): State<Shared>, Path(id): Path<u64>, Json(change): Json<Change>) -> Result<Json<Order>, Problem> {
-    Ok(Json(store.with(|store| store.change(id, change.status))?))
+async fn change(Path(id): Path<u64>, Json(change): Json<Change>) -> Result<Json<Order>, Problem> {
+    let (order, before) = Store::open()?.change(id, change.status)?;
+    if order.status == Status::Cancelled && before != Status::Cancelled {
+        shop::give_back(&order.lines)?;
+    }
+    Ok(Json(order))
 }
 
-async fn remove(State(store): State<Shared>, Path(id): Path<u64>) -> Result<StatusCode, Problem> {
-    store.with(|store| store.remove(id))?;
+async fn remove(Path(id): Path<u64>) -> Result<StatusCode, Problem> {
+    let order = Store::open()?.remove(id)?;
+    if order.status == Status::Open {
+        shop::give_back(&order.lines)?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -140,7 +139,11 @@ impl From<Refusal> for Problem {
             Refusal::InUse { id, status } => {
                 Self::conflict(format!("an order that is {status} cannot be deleted")).with("order", id)
             }
-            Refusal::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE).detail("there is no room for more orders"),
+            Refusal::Short { sku, left } => Self::conflict("there is less than that").with("sku", sku).with("left", left),
+            Refusal::Closed(why) => {
+                hotbay_sdk::log::warn!("{why}");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE).detail("the shop is closed for a moment")
+            }
         }
     }
 }

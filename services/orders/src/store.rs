@@ -1,156 +1,103 @@
-//! The orders and their rules.
+//! Where the orders are kept: one key for each, in the order of their numbers.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use hotbay_sdk::kv::{Bucket, Error};
 
-use serde::{Deserialize, Serialize};
+use crate::order::{Draft, Line, Order, Refusal, Status};
 
-use crate::catalogue::Catalogue;
+/// So many are read at once.
+const BATCH: usize = 100;
 
-/// More would not fit into the memory that the settings give; see `orders.toml`.
-const MAX_ORDERS: usize = 10_000;
-const MAX_LINES: usize = 20;
-const MAX_QUANTITY: u32 = 1_000;
-const MAX_CUSTOMER: usize = 100;
-
-/// Where an order stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Status {
-    Open,
-    Paid,
-    Shipped,
-    Cancelled,
-}
-
-impl Status {
-    fn can_become(self, next: Self) -> bool {
-        matches!((self, next), (Self::Open, Self::Paid | Self::Cancelled) | (Self::Paid, Self::Shipped | Self::Cancelled))
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Closed(format!("the orders cannot be reached: {error}"))
     }
 }
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Open => "open",
-            Self::Paid => "paid",
-            Self::Shipped => "shipped",
-            Self::Cancelled => "cancelled",
-        })
-    }
-}
-
-/// So many of one thing.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Line {
-    pub(crate) sku: String,
-    pub(crate) quantity: u32,
-}
-
-/// An order as a client asks for it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Draft {
-    pub(crate) customer: String,
-    pub(crate) lines: Vec<Line>,
-}
-
-/// An order as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Order {
-    pub(crate) id: u64,
-    pub(crate) customer: String,
-    pub(crate) lines: Vec<Line>,
-    pub(crate) total_cents: u64,
-    pub(crate) status: Status,
-}
-
-/// Why something was not done.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// No order has this number.
-    Unknown(u64),
-    /// What is wrong with a draft: all of it, so that a client need not try again for each.
-    Invalid(Vec<String>),
-    /// An order cannot go from here to there.
-    Transition { id: u64, from: Status, to: Status },
-    /// An order that is under way cannot be deleted.
-    InUse { id: u64, status: Status },
-    /// There are [`MAX_ORDERS`].
-    Full,
-}
-
-/// All orders, by number.
-#[derive(Debug, Default)]
-pub(crate) struct Store {
-    orders: BTreeMap<u64, Order>,
-    /// The number given last; one that was deleted does not come again.
-    last: u64,
-}
+pub(crate) struct Store(Bucket);
 
 impl Store {
-    pub(crate) fn list(&self, status: Option<Status>) -> impl Iterator<Item = &Order> {
-        self.orders.values().filter(move |order| status.is_none_or(|status| order.status == status))
+    pub(crate) fn open() -> Result<Self, Refusal> {
+        Ok(Self(Bucket::open("default")?))
     }
 
-    pub(crate) fn get(&self, id: u64) -> Result<&Order, Refusal> {
-        self.orders.get(&id).ok_or(Refusal::Unknown(id))
-    }
-
-    pub(crate) fn create(&mut self, draft: Draft, catalogue: &Catalogue) -> Result<Order, Refusal> {
-        let total_cents = check(&draft, catalogue)?;
-        if self.orders.len() >= MAX_ORDERS {
-            return Err(Refusal::Full);
+    /// The first `limit` orders of a status, and how many there are in all.
+    pub(crate) fn list(&self, status: Option<Status>, limit: usize) -> Result<(Vec<Order>, usize), Refusal> {
+        let keys: Vec<String> = self.0.keys().collect::<Result<_, _>>()?;
+        let keys: Vec<String> = keys.into_iter().filter(|key| key.starts_with(PREFIX)).collect();
+        let (mut orders, mut count) = (Vec::new(), 0);
+        for keys in keys.chunks(BATCH) {
+            for value in self.0.get_many(keys)?.into_iter().filter_map(|(_, value)| value) {
+                let order = read(&value)?;
+                if status.is_none_or(|status| order.status == status) {
+                    count += 1;
+                    if orders.len() < limit {
+                        orders.push(order);
+                    }
+                }
+            }
         }
-        self.last += 1;
+        Ok((orders, count))
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Result<Order, Refusal> {
+        read(&self.0.get(&key(id))?.ok_or(Refusal::Unknown(id))?)
+    }
+
+    /// Keeps a new order. A number that was given does not come again. The error gives the lines back.
+    pub(crate) fn create(&self, draft: Draft, total_cents: u64) -> Result<Order, (Vec<Line>, Refusal)> {
         let Draft { customer, lines } = draft;
-        let order = Order { id: self.last, customer, lines, total_cents, status: Status::Open };
-        self.orders.insert(order.id, order.clone());
+        let kept = || {
+            let last = self.0.increment("last", 1)?;
+            let id = u64::try_from(last).map_err(|_| Refusal::Closed(format!("the last number is {last}")))?;
+            let order = Order { id, customer, lines: lines.clone(), total_cents, status: Status::Open };
+            self.0.set(&key(id), write(&order))?;
+            Ok(order)
+        };
+        kept().map_err(|refusal| (lines, refusal))
+    }
+
+    /// The order as it is now, and what it was before.
+    pub(crate) fn change(&self, id: u64, to: Status) -> Result<(Order, Status), Refusal> {
+        let mut outcome = Err(Refusal::Unknown(id));
+        self.get(id)?;
+        self.0.update(&key(id), |old| {
+            let old = old.unwrap_or_default();
+            outcome = read(&old).and_then(|order| {
+                let from = order.status;
+                if from.can_become(to) {
+                    Ok((Order { status: to, ..order }, from))
+                } else {
+                    Err(Refusal::Transition { id, from, to })
+                }
+            });
+            outcome.as_ref().map_or(old, |(order, _)| write(order))
+        })?;
+        outcome
+    }
+
+    /// The order that is gone now.
+    pub(crate) fn remove(&self, id: u64) -> Result<Order, Refusal> {
+        let order = self.get(id)?;
+        if matches!(order.status, Status::Paid | Status::Shipped) {
+            return Err(Refusal::InUse { id, status: order.status });
+        }
+        self.0.delete(&key(id))?;
         Ok(order)
-    }
-
-    pub(crate) fn change(&mut self, id: u64, to: Status) -> Result<Order, Refusal> {
-        let order = self.orders.get_mut(&id).ok_or(Refusal::Unknown(id))?;
-        // Saying again what is so already is fine: a client may not have seen the answer.
-        if order.status != to && !order.status.can_become(to) {
-            return Err(Refusal::Transition { id, from: order.status, to });
-        }
-        order.status = to;
-        Ok(order.clone())
-    }
-
-    pub(crate) fn remove(&mut self, id: u64) -> Result<(), Refusal> {
-        let status = self.get(id)?.status;
-        if matches!(status, Status::Paid | Status::Shipped) {
-            return Err(Refusal::InUse { id, status });
-        }
-        self.orders.remove(&id);
-        Ok(())
     }
 }
 
-/// What a draft costs in all, or all that is wrong with it.
-fn check(draft: &Draft, catalogue: &Catalogue) -> Result<u64, Refusal> {
-    let mut errors = Vec::new();
-    let mut total = 0;
-    if draft.customer.trim().is_empty() {
-        errors.push("customer: must not be empty".to_owned());
-    }
-    if draft.customer.chars().count() > MAX_CUSTOMER {
-        errors.push(format!("customer: at most {MAX_CUSTOMER} characters"));
-    }
-    if draft.lines.is_empty() || draft.lines.len() > MAX_LINES {
-        errors.push(format!("lines: from 1 to {MAX_LINES}"));
-    }
-    for (i, line) in draft.lines.iter().enumerate().take(MAX_LINES) {
-        if !(1..=MAX_QUANTITY).contains(&line.quantity) {
-            errors.push(format!("lines[{i}].quantity: from 1 to {MAX_QUANTITY}"));
-        }
-        match catalogue.find(&line.sku) {
-            Some(item) => total += item.price_cents * u64::from(line.quantity),
-            None => errors.push(format!("lines[{i}].sku: not in the catalogue")),
-        }
-    }
-    if errors.is_empty() { Ok(total) } else { Err(Refusal::Invalid(errors)) }
+const PREFIX: &str = "order:";
+
+/// With zeros in front, so that keys are in the order of the numbers.
+fn key(id: u64) -> String {
+    format!("{PREFIX}{id:020}")
+}
+
+fn write(order: &Order) -> Vec<u8> {
+    // A struct of text and numbers can always be written.
+    serde_json::to_vec(order).unwrap_or_default()
+}
+
+fn read(value: &[u8]) -> Result<Order, Refusal> {
+    serde_json::from_slice(value).map_err(|error| Refusal::Closed(format!("an order cannot be read: {error}")))
 }

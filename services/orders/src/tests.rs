@@ -1,15 +1,28 @@
 //! The service without a host: requests straight into the router.
 
-use hotbay_sdk::http::{Request, StatusCode, header::CONTENT_TYPE};
-use hotbay_sdk::{Body, Router};
+use hotbay_sdk::http::{self, Request, Response, StatusCode, header::CONTENT_TYPE};
+use hotbay_sdk::{Body, Bytes, Router, kv};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::app;
+use super::{app, shop::stand_in::TEAS};
 
-/// One request: the status, and the body as JSON. A clone of a router shares its state.
+/// What `pricing` answers: a tea costs 490 cents, and there is nothing else.
+fn prices(request: Request<Bytes>) -> Response<Bytes> {
+    assert_eq!(request.uri().authority().unwrap().as_str(), "pricing.internal");
+    let asked: Value = serde_json::from_slice(request.body()).unwrap();
+    let lines = asked["lines"].as_array().unwrap();
+    let (status, body) = match lines.iter().find(|line| line["sku"] != "tea") {
+        Some(line) => (422, json!({"detail": format!("there is no price for {}", line["sku"])})),
+        None => (200, json!({"total_cents": lines.iter().map(|line| line["quantity"].as_u64().unwrap() * 490).sum::<u64>()})),
+    };
+    Response::builder().status(status).body(body.to_string().into()).unwrap()
+}
+
+/// One request: the status, and the body as JSON. The orders of a test are its thread's.
 fn ask(app: &Router, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+    http::answer_for_tests(prices);
     let mut request = Request::builder().method(method).uri(path);
     if body.is_some() {
         request = request.header(CONTENT_TYPE, "application/json");
@@ -45,6 +58,7 @@ fn an_order_from_the_first_request_to_the_last() {
 
 #[test]
 fn a_new_order_says_where_it_is() {
+    http::answer_for_tests(prices);
     let request = Request::post("/orders").header(CONTENT_TYPE, "application/json");
     let request = request.body(Body::from(two_teas().unwrap().to_string())).unwrap();
     let response = pollster::block_on(app().oneshot(request)).unwrap();
@@ -69,8 +83,10 @@ fn all_that_is_wrong_is_said_at_once() {
     let draft = json!({"customer": " ", "lines": [{"sku": "gold", "quantity": 0}]});
     let (status, problem) = ask(&app(), "POST", "/orders", Some(draft));
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-    let expected = ["customer: must not be empty", "lines[0].quantity: from 1 to 1000", "lines[0].sku: not in the catalogue"];
-    assert_eq!(problem["errors"], json!(expected));
+    assert_eq!(problem["errors"], json!(["customer: must not be empty", "lines[0].quantity: from 1 to 1000"]));
+    let draft = json!({"customer": "ada", "lines": [{"sku": "gold", "quantity": 1}]});
+    let (status, problem) = ask(&app(), "POST", "/orders", Some(draft));
+    assert_eq!((status, &problem["errors"][0]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("there is no price for \"gold\"")));
 }
 
 #[test]
@@ -97,4 +113,30 @@ fn what_is_not_understood_is_a_problem_too() {
 #[test]
 fn the_build_can_start() {
     assert_eq!(pollster::block_on(super::start()), Ok(()));
+}
+
+#[test]
+fn what_is_ordered_is_taken_once_and_comes_back_once() {
+    let app = app();
+    ask(&app, "POST", "/orders", two_teas());
+    ask(&app, "POST", "/orders", two_teas());
+    assert_eq!(TEAS.get(), 96);
+    for _ in 0..2 {
+        ask(&app, "PATCH", "/orders/1", Some(json!({"status": "cancelled"})));
+    }
+    ask(&app, "DELETE", "/orders/1", None);
+    ask(&app, "DELETE", "/orders/2", None);
+    assert_eq!(TEAS.get(), 100);
+    TEAS.set(1);
+    let (status, problem) = ask(&app, "POST", "/orders", two_teas());
+    assert_eq!((status, &problem["left"], TEAS.get()), (StatusCode::CONFLICT, &json!(1), 1));
+}
+
+#[test]
+fn an_order_that_cannot_be_kept_takes_nothing() {
+    let app = app();
+    kv::fail_for_tests(Some(kv::Error::Other("the disk is full".to_owned())));
+    let (status, problem) = ask(&app, "POST", "/orders", two_teas());
+    assert_eq!((status, TEAS.get()), (StatusCode::SERVICE_UNAVAILABLE, 100));
+    assert!(!problem.to_string().contains("disk"), "{problem}");
 }
