@@ -83,7 +83,7 @@ test: fixtures fault-points build test-tools ## Build everything and run every t
 	grep -E '^ +(Running|Doc-tests) |^test result: |^error: ' target/test.log || true; \
 	exit $$status
 
-# A test whose tool cannot be had is skipped and says so.
+# What the tests use beside the toolchain: promtool and redis-server. Tests that find none say that they are skipped.
 .PHONY: test-tools
 test-tools: setup
 	@.ci/setup test
@@ -107,6 +107,11 @@ fuzz: ## Fuzz one reader of what strangers write, on nightly: FUZZ=settings|rout
 bench: guests wasmtime ## Measure against native code and `wasmtime serve`: CPU time a request
 	cargo build $(NATIVE) --bins
 	@target/release/bench --wasmtime target/tools/bin/wasmtime $(ARGS)
+
+.PHONY: call-cost
+call-cost: guests fixtures ## Measure a call from service to service: CPU time, against a loopback socket
+	cargo build $(NATIVE) --bins
+	@target/release/call_cost $(ARGS)
 
 .PHONY: fairness
 fairness: guests ## Measure what a neighbour pays while one service spins and another is flooded: p99, quiet and loaded

@@ -33,6 +33,7 @@ mod probe;
 mod routing;
 mod structure;
 mod swap;
+mod tcp;
 mod torture_01_damage;
 mod torture_02_files;
 mod torture_03_swaps;

@@ -347,7 +347,13 @@ async fn thousands_of_odd_requests_change_nothing() {
         assert!(answer.status < 500, "request {n} of seed {seed}: {method} {target} is {}\n{}", answer.status, host.told());
     }
     let services = admin.get("/v1/services").await;
-    assert_eq!(services.json()["services"].as_array().map(Vec::len), Some(1), "seed {seed}: {}\n{}", services.text(), host.told());
+    assert_eq!(
+        services.json()["services"].as_array().map(Vec::len),
+        Some(1),
+        "seed {seed}: {}\n{}",
+        services.text(),
+        host.told()
+    );
     assert_eq!(files(host.bay()), before, "seed {seed}");
     assert_eq!(host.get("/probe/marker").await.status, 200);
 }

@@ -27,6 +27,7 @@ pub mod host;
 pub mod load;
 pub mod log;
 pub mod name_server;
+pub mod redis;
 pub mod resources;
 pub mod upstream;
 
@@ -35,6 +36,7 @@ pub use client::{Connection, Reply, Request, Response};
 pub use host::{Builder, Finished, Host, How};
 pub use log::{Event, Tail};
 pub use name_server::NameServer;
+pub use redis::Redis;
 pub use resources::Resources;
 pub use rustix::process::Signal;
 pub use upstream::{Authority, Peer, Upstream};

@@ -6,7 +6,7 @@ use std::fmt;
 /// Sections of DESIGN that later versions bring; named so that nobody believes they hold already.
 const NOT_YET: [&str; 1] = ["cron"];
 /// Likewise keys of `[grants]`.
-const NOT_YET_GRANTED: [&str; 6] = ["calls", "tcp", "keyvalue", "env", "config", "secrets"];
+const NOT_YET_GRANTED: [&str; 5] = ["calls", "keyvalue", "env", "config", "secrets"];
 
 /// Settings that are not understood: where, what and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +67,7 @@ fn reason_and_remedy(message: &str) -> (String, String) {
     match quoted.split_first() {
         Some((key, known)) if message.starts_with("unknown field") => {
             let reason = format!("unknown key `{key}`");
-            if NOT_YET.contains(key) || (*known == ["http"] && NOT_YET_GRANTED.contains(key)) {
+            if NOT_YET.contains(key) || (known.contains(&"tcp") && NOT_YET_GRANTED.contains(key)) {
                 return (reason, format!("take `{key}` out: hotbay {} does not have it yet", env!("CARGO_PKG_VERSION")));
             }
             let nearest = known

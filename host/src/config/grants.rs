@@ -1,6 +1,9 @@
 //! `[grants]`: what a service may reach outside itself.
 
-use super::origin::{Host, Origin, OriginError};
+use super::{
+    origin::{Host, Origin, OriginError},
+    tcp_grant::TcpGrant,
+};
 use serde::Deserialize;
 use std::{fmt, net::IpAddr};
 
@@ -9,6 +12,7 @@ use std::{fmt, net::IpAddr};
 #[serde(deny_unknown_fields, default)]
 pub struct Grants {
     http: Vec<HttpGrant>,
+    tcp: Vec<TcpGrant>,
 }
 
 /// Hosts below this name are services of this host, and not of the network.
@@ -27,9 +31,15 @@ impl Grants {
         self.http.iter().any(|grant| grant.covers(origin))
     }
 
+    /// Where TCP connections may go. Of a name this says nothing of the addresses behind it.
+    pub fn tcp(&self) -> &[TcpGrant] {
+        &self.tcp
+    }
+
     /// Each one as people write it, with its kind in front.
     pub fn listed(&self) -> Vec<String> {
-        self.http.iter().map(|grant| format!("http {grant}")).collect()
+        let http = self.http.iter().map(|grant| format!("http {grant}"));
+        http.chain(self.tcp.iter().map(|grant| format!("tcp {grant}"))).collect()
     }
 }
 
@@ -102,7 +112,7 @@ impl TryFrom<String> for HttpGrant {
 const WRITE: &str = "write \"https://api.example.com\", \"https://*.example.com\" or \"http://127.0.0.1:9000\"";
 
 /// Addresses that stand for none, or for many.
-fn is_no_destination(address: IpAddr) -> bool {
+pub(super) fn is_no_destination(address: IpAddr) -> bool {
     let address = address.to_canonical();
     address.is_unspecified() || address.is_multicast() || matches!(address, IpAddr::V4(v4) if v4.is_broadcast())
 }

@@ -9,12 +9,12 @@ use super::{
     stdio::{GuestLog, GuestSink},
 };
 use crate::{
-    capabilities::{OutboundClient, OutboundHttp},
+    capabilities::{OutboundClient, OutboundHttp, Sockets, SocketsView},
     config::{Limits, ServiceName},
 };
 use std::sync::Arc;
 use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, sockets::WasiSocketsCtxView};
 use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -32,13 +32,15 @@ const FIELDS_MAX: usize = 64 << 10;
 /// Random bytes that one call may ask for.
 const RANDOM_MAX: u64 = 64 << 10;
 
-/// The host's side of one instance: no files, no sockets, no environment, and of HTTP what `[grants]` says.
+/// The host's side of one instance: no files, no environment, and of HTTP and TCP what `[grants]` says.
 pub(crate) struct HostState {
     pub(super) service: ServiceName,
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: OutboundHttp,
+    /// Absent where no TCP is granted.
+    sockets: Option<Box<Sockets>>,
     pub(super) config: WasiConfigVariables,
     pub(super) memory: MemoryBudget,
     pub(super) log: GuestLog,
@@ -50,6 +52,9 @@ impl HostState {
         self.log.begin(&call.request_id);
         call.output.is_of(&self.log);
         self.outbound.begin(&call.request_id);
+        if let Some(sockets) = &mut self.sockets {
+            sockets.begin(&call.request_id);
+        }
         self.memory.begin();
     }
 
@@ -60,6 +65,14 @@ impl HostState {
         state.outbound.is_busy()
             || state.table.iter_mut().nth(RESOURCES_LEAKED).is_some()
             || store.concurrent_resource_table().is_some_and(|table| table.iter_mut().nth(HANDLES_LEAKED).is_some())
+    }
+}
+
+impl HostState {
+    /// What `wasi:sockets` has for the guest.
+    pub(super) fn sockets(&mut self) -> SocketsView<'_> {
+        let wasi = WasiSocketsCtxView { ctx: self.wasi.sockets(), table: &mut self.table };
+        SocketsView { sockets: self.sockets.as_deref_mut(), outbound: &mut self.outbound, wasi }
     }
 }
 
@@ -98,6 +111,10 @@ pub(crate) fn new_store(
         .max_random_size(RANDOM_MAX)
         .wall_clock(Coarse)
         .monotonic_clock(Coarse);
+    let sockets = Sockets::granted(outbound);
+    if let Some(sockets) = &sockets {
+        sockets.open(&mut wasi);
+    }
     arrange(&mut wasi);
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES_MAX);
@@ -109,6 +126,7 @@ pub(crate) fn new_store(
         wasi: wasi.build(),
         http,
         outbound: OutboundHttp::new(outbound.clone()),
+        sockets,
         config: WasiConfigVariables::new(),
         memory: MemoryBudget::new(limits.memory.as_usize(), claim, sink.metrics.instance()),
         log,

@@ -29,6 +29,9 @@ pub(super) struct Families {
     pub(super) memory: IntGaugeVec,
     pub(super) denied: IntCounterVec,
     pub(super) outbound: IntCounterVec,
+    pub(super) tcp: IntCounterVec,
+    pub(super) tcp_refused: IntCounterVec,
+    pub(super) tcp_sockets: IntGaugeVec,
     pub(super) renewed: IntCounterVec,
     pub(super) lines: IntCounterVec,
     pub(super) lines_cut: IntCounterVec,
@@ -125,6 +128,13 @@ impl Families {
                 "Requests of guests to other hosts, by how they ended.",
                 &["service", "result"],
             )?,
+            tcp: made.counters("hotbay_tcp_connections_total", "TCP connections that guests began.", &["service"])?,
+            tcp_refused: made.counters(
+                "hotbay_tcp_connections_refused_total",
+                "TCP sockets that guests asked for beyond outbound.tcp_connections.",
+                &["service"],
+            )?,
+            tcp_sockets: made.gauges("hotbay_tcp_sockets", "TCP sockets that guests have.", &["service"])?,
             renewed: made.counters(
                 "hotbay_instances_renewed_total",
                 "Instances that were kept and made room for a new one.",
@@ -199,11 +209,15 @@ impl Families {
         for result in results {
             let _ = self.outbound.remove_label_values(&[service, result]);
         }
-        let _ = self.denied.remove_label_values(&[service, "http"]);
-        for counters in [&self.rejects, &self.lines, &self.lines_cut] {
+        for capability in ["http", "tcp"] {
+            let _ = self.denied.remove_label_values(&[service, capability]);
+        }
+        for counters in [&self.rejects, &self.lines, &self.lines_cut, &self.tcp, &self.tcp_refused] {
             let _ = counters.remove_label_values(&[service]);
         }
-        let _ = self.revisions.remove_label_values(&[service]);
+        for gauges in [&self.revisions, &self.tcp_sockets] {
+            let _ = gauges.remove_label_values(&[service]);
+        }
     }
 }
 

@@ -86,6 +86,10 @@ pub struct ServiceMetrics {
     refused: [(Limit, IntCounter); Limit::ALL.len()],
     denied_http: IntCounter,
     outbound: [(OutboundResult, IntCounter); OutboundResult::ALL.len()],
+    denied_tcp: IntCounter,
+    tcp: IntCounter,
+    tcp_refused: IntCounter,
+    tcp_sockets: IntGauge,
     renewed: [(Renewal, IntCounter); Renewal::ALL.len()],
     lines: IntCounter,
     lines_cut: IntCounter,
@@ -110,6 +114,27 @@ impl ServiceMetrics {
     /// Counts a request to another host that has ended.
     pub fn asked(&self, result: OutboundResult) {
         count(&self.outbound, result);
+    }
+
+    /// Counts a connection, or a look-up for one, that no grant allows.
+    pub fn denied_tcp(&self) {
+        self.denied_tcp.inc();
+    }
+
+    /// Counts a TCP connection that was begun.
+    pub fn dialled(&self) {
+        self.tcp.inc();
+    }
+
+    /// Counts a TCP socket that was one too many.
+    pub fn socket_refused(&self) {
+        self.tcp_refused.inc();
+    }
+
+    /// Counts a TCP socket for as long as the returned value lives.
+    pub fn socket(&self) -> Connected {
+        self.tcp_sockets.inc();
+        Connected(self.tcp_sockets.clone())
     }
 
     /// How many requests a limit refused.
@@ -200,6 +225,10 @@ impl Metrics {
             refused: Limit::ALL.map(|limit| (limit, families.refused.with_label_values(&[name, limit.as_str()]))),
             denied_http: families.denied.with_label_values(&[name, "http"]),
             outbound: OutboundResult::ALL.map(|result| (result, families.outbound.with_label_values(&[name, result.as_str()]))),
+            denied_tcp: families.denied.with_label_values(&[name, "tcp"]),
+            tcp: families.tcp.with_label_values(&[name]),
+            tcp_refused: families.tcp_refused.with_label_values(&[name]),
+            tcp_sockets: families.tcp_sockets.with_label_values(&[name]),
             renewed: Renewal::ALL.map(|reason| (reason, families.renewed.with_label_values(&[name, reason.as_str()]))),
             lines: families.lines.with_label_values(&[name]),
             lines_cut: families.lines_cut.with_label_values(&[name]),

@@ -8,6 +8,7 @@ use super::{
     pool::{Connection, Pool},
     resolver::LOOK_UPS_OF_ONE,
     tally::Tally,
+    tcp::TcpClient,
 };
 use crate::{
     config::{Grants, INTERNAL, Origin, ServiceName},
@@ -33,6 +34,8 @@ pub(crate) struct OutboundClient {
     grants: Grants,
     /// Absent where nothing is granted.
     open: Option<Open>,
+    /// Likewise.
+    tcp: Option<Arc<TcpClient>>,
 }
 
 struct Open {
@@ -67,7 +70,18 @@ impl OutboundClient {
             look_ups: Arc::new(Semaphore::new(LOOK_UPS_OF_ONE)),
             network: network.clone(),
         });
-        Arc::new(Self { service, metrics, grants, open })
+        let tcp = TcpClient::new(&service, &metrics, &grants, network);
+        Arc::new(Self { service, metrics, grants, open, tcp })
+    }
+
+    /// What it may reach over TCP.
+    pub(super) fn tcp(&self) -> Option<&Arc<TcpClient>> {
+        self.tcp.as_ref()
+    }
+
+    /// What is counted of the service.
+    pub(super) fn metrics(&self) -> &Arc<ServiceMetrics> {
+        &self.metrics
     }
 
     pub(super) fn asker(&self, request_id: &str) -> Arc<Asker> {
