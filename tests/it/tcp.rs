@@ -212,7 +212,8 @@ async fn grants_are_shown() {
     let told = host.admin().get("/v1/services/dialer").await.json();
     assert_eq!(told["serving"]["grants"], serde_json::json!(wanted), "{told}");
     let path = host.build_path("dialer");
-    let checked = hotbay_tests::host::ask(&host, ["check", "--json", &path.to_string_lossy()]).await;
+    let check = hotbay_tests::host::hotbay(["check", "--json", &path.to_string_lossy()]);
+    let checked = hotbay_tests::host::finish(check).await;
     let checked: Value = serde_json::from_str(&checked.stdout).expect("JSON");
     assert_eq!(checked[0]["grants"], serde_json::json!(wanted), "{checked}");
 }

@@ -84,12 +84,11 @@ impl Guest {
 
     fn may_reach(&self, address: SocketAddr) -> bool {
         let (ip, state) = (address.ip(), self.state());
-        // An IPv4 address in IPv6 is another spelling of what is granted, or not, as IPv4.
-        ip.to_canonical() == ip
-            && self.client.of_port(address.port()).any(|grant| match grant.host() {
-                Host::Domain(name) => state.resolved.has(name, ip),
-                Host::Ipv4(_) | Host::Ipv6(_) => grant.address() == Some(ip),
-            })
+        // An IPv4 address in IPv6 is neither granted nor found, so another spelling of one gets nowhere.
+        self.client.of_port(address.port()).any(|grant| match grant.host() {
+            Host::Domain(name) => state.resolved.has(name, ip),
+            Host::Ipv4(_) | Host::Ipv6(_) => grant.address() == Some(ip),
+        })
     }
 
     /// Looks a name up that a grant has. What comes of it may be connected to, at the port of that grant.
