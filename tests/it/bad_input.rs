@@ -220,6 +220,13 @@ async fn settings_that_are_not_understood_name_line_and_nearest_key() {
         ("[grants]\nhttp = [\"http://user@a.example\"]\n", vec!["line 2", "user before the host"], ""),
         ("[grants]\nhttp = [\"http://0.0.0.0:80\"]\n", vec!["line 2", "0.0.0.0"], ""),
         ("[grants]\nhttp = [\"http://stock.internal\"]\n", vec!["line 2", "calls between services"], ""),
+        ("[grants]\ntcp = [\"db.example.com\"]\n", vec!["line 2", "db.example.com", "names no port"], "README"),
+        ("[grants]\ntcp = [\"db.example.com:0\"]\n", vec!["line 2", "port is no number"], ""),
+        ("[grants]\ntcp = [\n\"a.example:1\",\n\"*.a.example:1\"]\n", vec!["*.a.example:1", "`*`", "write"], ""),
+        ("[grants]\ntcp = [\"redis://127.0.0.1:6379\"]\n", vec!["line 2", "URL"], ""),
+        ("[grants]\ntcp = [\"user@a.example:1\"]\n", vec!["line 2", "user before the host"], ""),
+        ("[grants]\ntcp = [\"[::ffff:127.0.0.1]:1\"]\n", vec!["line 2", "write \"127.0.0.1:1\""], ""),
+        ("[grants]\ntcp = [\"stock.internal:80\"]\n", vec!["line 2", "calls between services"], ""),
         ("[[cron]]\npath = \"/a\"\n", vec!["unknown key `cron`"], "does not have it yet"),
     ] {
         let mark = host.mark();

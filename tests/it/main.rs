@@ -37,6 +37,7 @@ mod routing;
 mod shop;
 mod structure;
 mod swap;
+mod tcp;
 mod torture_01_damage;
 mod torture_02_files;
 mod torture_03_swaps;

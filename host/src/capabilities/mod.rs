@@ -1,6 +1,6 @@
-//! What a guest may reach outside itself, one file a family of imports. Outbound HTTP goes where the settings grant it, to other
-//! hosts and to other services of this one; keys and secrets are there where they grant them, and the service's own log always; each
-//! other family answers with its own error.
+//! What a guest may reach outside itself, one file a family of imports. Outbound HTTP and TCP go where the settings grant it, HTTP to
+//! other services of this host too; keys and secrets are there where they grant them, and the service's own log always; each other
+//! family answers with its own error.
 
 mod calls;
 mod keyvalue;
@@ -13,5 +13,5 @@ pub use keyvalue::{KeyValue, KeyValueFailure};
 pub(crate) use keyvalue::{KeyValueAccess, KeyValueView, Space, VERSION as KEYVALUE_VERSION, add_keyvalue};
 pub(crate) use logging::{add_logging, knows_logging};
 pub use outbound::{Network, NetworkError, Reach};
-pub(crate) use outbound::{OutboundClient, OutboundHttp};
+pub(crate) use outbound::{OutboundClient, OutboundHttp, Sockets, SocketsView, add_sockets, add_sockets_of_async};
 pub use secrets::{SecretError, SecretFolder, Secrets, SecretsSeen};

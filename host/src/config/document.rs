@@ -5,8 +5,6 @@ use std::fmt;
 
 /// Sections of DESIGN that later versions bring; named so that nobody believes they hold already.
 const NOT_YET: [&str; 1] = ["cron"];
-/// Likewise keys of `[grants]`.
-const NOT_YET_GRANTED: [&str; 1] = ["tcp"];
 
 /// Settings that are not understood: where, what and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +71,7 @@ fn reason_and_remedy(message: &str) -> (String, String) {
     match quoted.split_first() {
         Some((key, known)) if message.starts_with("unknown field") => {
             let reason = format!("unknown key `{key}`");
-            if NOT_YET.contains(key) || (known.contains(&"keyvalue") && NOT_YET_GRANTED.contains(key)) {
+            if NOT_YET.contains(key) {
                 return (reason, format!("take `{key}` out: hotbay {} does not have it yet", env!("CARGO_PKG_VERSION")));
             }
             let nearest = known

@@ -5,6 +5,7 @@ use super::{
     granted_name::{BucketName, ConfigKey, EnvName, SecretName},
     http_grant::HttpGrant,
     origin::Origin,
+    tcp_grant::TcpGrant,
 };
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ pub struct Grants {
     config: BTreeMap<ConfigKey, String>,
     secrets: BTreeSet<SecretName>,
     calls: Vec<ServiceName>,
+    tcp: Vec<TcpGrant>,
 }
 
 #[derive(Default, Deserialize)]
@@ -26,6 +28,7 @@ pub struct Grants {
 struct Raw {
     http: Vec<HttpGrant>,
     calls: Vec<ServiceName>,
+    tcp: Vec<TcpGrant>,
     keyvalue: BTreeSet<BucketName>,
     env: BTreeMap<EnvName, String>,
     config: BTreeMap<ConfigKey, String>,
@@ -36,7 +39,7 @@ impl TryFrom<Raw> for Grants {
     type Error = String;
 
     fn try_from(raw: Raw) -> Result<Self, String> {
-        let Raw { http, calls, keyvalue, env, config, secrets } = raw;
+        let Raw { http, calls, tcp, keyvalue, env, config, secrets } = raw;
         if let Some((name, _)) = env.iter().find(|(_, value)| value.contains('\0')) {
             return Err(format!("the value of `env.{name}` holds a NUL, which an environment variable cannot"));
         }
@@ -46,7 +49,7 @@ impl TryFrom<Raw> for Grants {
                 "`{both}` is in `config` and in `secrets`, and a service reads both by that name; rename one of them"
             ));
         }
-        Ok(Self { http, calls, keyvalue, env, config, secrets })
+        Ok(Self { http, calls, tcp, keyvalue, env, config, secrets })
     }
 }
 
@@ -64,6 +67,11 @@ impl Grants {
     /// The services that it may call, by HTTP or by WIT, whether they are there or not; in the order in which they are listed.
     pub fn calls(&self) -> &[ServiceName] {
         &self.calls
+    }
+
+    /// Where TCP connections may go. Of a name this says nothing of the addresses behind it.
+    pub fn tcp(&self) -> &[TcpGrant] {
+        &self.tcp
     }
 
     /// The buckets that it may open.
@@ -90,11 +98,12 @@ impl Grants {
     pub fn listed(&self) -> Vec<String> {
         let http = self.http.iter().map(|grant| format!("http {grant}"));
         let calls = self.calls.iter().map(|service| format!("calls {service}"));
+        let tcp = self.tcp.iter().map(|grant| format!("tcp {grant}"));
         let keyvalue = self.keyvalue.iter().map(|bucket| format!("keyvalue {bucket}"));
         let env = self.env.keys().map(|name| format!("env {name}"));
         let config = self.config.keys().map(|key| format!("config {key}"));
         let secrets = self.secrets.iter().map(|secret| format!("secret {secret}"));
-        http.chain(calls).chain(keyvalue).chain(env).chain(config).chain(secrets).collect()
+        http.chain(calls).chain(tcp).chain(keyvalue).chain(env).chain(config).chain(secrets).collect()
     }
 }
 

@@ -81,7 +81,7 @@ impl TryFrom<String> for HttpGrant {
 const WRITE: &str = "write \"https://api.example.com\", \"https://*.example.com\" or \"http://127.0.0.1:9000\"";
 
 /// Addresses that stand for none, or for many.
-fn is_no_destination(address: IpAddr) -> bool {
+pub(super) fn is_no_destination(address: IpAddr) -> bool {
     let address = address.to_canonical();
     address.is_unspecified() || address.is_multicast() || matches!(address, IpAddr::V4(v4) if v4.is_broadcast())
 }

@@ -13,6 +13,7 @@ mod outbound;
 mod probe;
 mod route;
 mod settings;
+mod tcp_grant;
 mod traffic;
 mod units;
 
@@ -23,10 +24,11 @@ pub use host::{BudgetConfig, CallsConfig, CompileConfig, HistoryConfig, HostConf
 pub use http_grant::{HttpGrant, INTERNAL, LOCALHOST};
 pub use keyvalue::{KeyValueConfig, RedisAddress};
 pub use name::{BayFile, BuildName, Label, NameError, ServiceName};
-pub use origin::{Host, Origin, OriginError};
+pub use origin::{Host, Origin, OriginError, looked_up};
 pub use outbound::OutboundConfig;
 pub use probe::Probe;
 pub use route::{HostPattern, Methods, PathPattern, RouteSpec, without_port};
 pub use settings::{InstancePolicy, Limits, Reuse, RollbackPolicy, Settings};
+pub use tcp_grant::TcpGrant;
 pub use traffic::{Sticky, Traffic, without_share};
 pub use units::{ByteSize, Count, Share, Span};

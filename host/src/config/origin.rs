@@ -57,22 +57,8 @@ impl Origin {
     /// # Errors
     /// What of it makes it none.
     pub fn new(tls: bool, authority: &str) -> Result<Self, OriginError> {
-        if authority.contains('@') {
-            return Err(OriginError::Userinfo);
-        }
-        let (host, port) = match authority.rfind([':', ']']).and_then(|last| authority.split_at_checked(last)) {
-            Some((host, port)) if port.starts_with(':') => (host, port.trim_start_matches(':')),
-            _ => (authority, ""),
-        };
-        let port = match port {
-            "" => Self::usual_port(tls),
-            digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().map_err(|_| OriginError::Port)?,
-            _ => return Err(OriginError::Port),
-        };
-        if port == 0 {
-            return Err(OriginError::Port);
-        }
-        Ok(Self { tls, host: normal(host)?, port })
+        let (host, port) = host_and_port(authority)?;
+        Ok(Self { tls, host, port: port.unwrap_or(Self::usual_port(tls)) })
     }
 
     /// The port of a scheme.
@@ -91,8 +77,7 @@ impl Origin {
 
     /// Whether the host is the name `name`, or lies below it.
     pub fn is_within(&self, name: &str) -> bool {
-        let Host::Domain(host) = &self.host else { return false };
-        host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        is_within(&self.host, name)
     }
 
     /// The value of `Host`: without the scheme's own port.
@@ -102,6 +87,42 @@ impl Origin {
             port => format!("{}:{port}", self.host),
         }
     }
+}
+
+/// The host and the port of `host` or `host:port`.
+pub(super) fn host_and_port(authority: &str) -> Result<(Host<String>, Option<u16>), OriginError> {
+    if authority.contains('@') {
+        return Err(OriginError::Userinfo);
+    }
+    let (host, port) = match authority.rfind([':', ']']).and_then(|last| authority.split_at_checked(last)) {
+        Some((host, port)) if port.starts_with(':') => (host, port.trim_start_matches(':')),
+        _ => (authority, ""),
+    };
+    let port = match port {
+        "" => None,
+        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some(digits.parse().ok().filter(|port| *port != 0).ok_or(OriginError::Port)?)
+        }
+        _ => return Err(OriginError::Port),
+    };
+    Ok((normal(host)?, port))
+}
+
+/// The normal form of a host that somebody looks up: an IPv6 address has no brackets there.
+///
+/// # Errors
+/// What is neither a name nor an address.
+pub fn looked_up(host: &str) -> Result<Host<String>, OriginError> {
+    match host.parse() {
+        Ok(address) => Ok(Host::Ipv6(address)),
+        Err(_) => normal(host),
+    }
+}
+
+/// Whether the host is the name `name`, or lies below it.
+pub(super) fn is_within(host: &Host<String>, name: &str) -> bool {
+    let Host::Domain(host) = host else { return false };
+    host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// The normal form of a host.
@@ -193,6 +214,23 @@ mod tests {
             ("a#b", OriginError::Host),
         ] {
             assert_eq!(shown(written), Err(error), "{written}");
+        }
+    }
+
+    #[test]
+    fn what_is_looked_up_has_no_brackets() {
+        let shown = |host: &str| looked_up(host).map(|host| host.to_string());
+        for (written, normal) in [
+            ("DB.Example.com.", "db.example.com"),
+            ("::1", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("0177.1", "127.0.0.1"),
+            ("::ffff:127.0.0.1", "[::ffff:7f00:1]"),
+        ] {
+            assert_eq!(shown(written).as_deref(), Ok(normal), "{written}");
+        }
+        for bad in ["", "db.example.com:5432", "user@db.example.com", "a b", "fe80::1%eth0"] {
+            assert!(shown(bad).is_err(), "{bad}");
         }
     }
 

@@ -4,7 +4,7 @@ use super::{ByteSize, Count, Span, units::not_zero};
 use serde::Deserialize;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-/// Bounds of outbound HTTP; each counts for one revision.
+/// Bounds of outbound HTTP and TCP; each counts for one revision.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutboundConfig {
@@ -27,6 +27,8 @@ pub struct OutboundConfig {
     /// How long a connection rests before it is closed.
     #[serde(deserialize_with = "not_zero")]
     pub idle: Span,
+    /// TCP sockets at once; one more is refused.
+    pub tcp_connections: Count,
     /// Certificates in PEM that are trusted beside those of the system.
     pub ca_file: Option<PathBuf>,
     /// The name server that is asked instead of what the system would ask.
@@ -43,6 +45,7 @@ impl Default for OutboundConfig {
             between_bytes_timeout: Span(Duration::from_secs(30)),
             response_body: ByteSize::mib(64),
             idle: Span(Duration::from_secs(30)),
+            tcp_connections: Count(64),
             ca_file: None,
             nameserver: None,
         }

@@ -9,7 +9,7 @@ use super::{
     typed_call::{Providers, add_calls},
 };
 use crate::{
-    capabilities::{KEYVALUE_VERSION, add_keyvalue, add_logging, knows_logging},
+    capabilities::{KEYVALUE_VERSION, add_keyvalue, add_logging, add_sockets, add_sockets_of_async, knows_logging},
     config::Grants,
 };
 use serde::Serialize;
@@ -163,6 +163,7 @@ impl Linkers {
         let mut r#async = base(engines, Flavour::Async)?;
         wasmtime_wasi::p3::add_to_linker(&mut r#async)?;
         p3::add_to_linker(&mut r#async)?;
+        add_sockets_of_async(&mut r#async, HostState::sockets)?;
         Ok(Self { sync: base(engines, Flavour::Sync)?, r#async })
     }
 
@@ -226,6 +227,7 @@ fn base(engines: &Engines, flavour: Flavour) -> wasmtime::Result<Linker<HostStat
     let mut linker = Linker::new(engines.get(flavour));
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     p2::add_only_http_to_linker_async(&mut linker)?;
+    add_sockets(&mut linker, HostState::sockets)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, HostState::config)?;
     add_logging(&mut linker, |state, level, context, message| state.log.message(level, context, message))?;
     add_keyvalue(&mut linker, HostState::keyvalue)?;

@@ -11,12 +11,12 @@ use super::{
     typed_call::{Peers, TypedCalls},
 };
 use crate::{
-    capabilities::{Errand, KeyValueAccess, KeyValueView, OutboundHttp},
+    capabilities::{Errand, KeyValueAccess, KeyValueView, OutboundHttp, Sockets, SocketsView},
     config::{Limits, ServiceName},
 };
 use std::{sync::Arc, time::Duration};
 use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, sockets::WasiSocketsCtxView};
 use wasmtime_wasi_config::WasiConfig;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -34,13 +34,15 @@ const FIELDS_MAX: usize = 64 << 10;
 /// Random bytes that one call may ask for.
 const RANDOM_MAX: u64 = 64 << 10;
 
-/// The host's side of one instance: no files, no sockets, and of the rest what `[grants]` says.
+/// The host's side of one instance: no files, and of the rest what `[grants]` says.
 pub(crate) struct HostState {
     pub(super) service: ServiceName,
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     pub(super) outbound: OutboundHttp,
+    /// Absent where no TCP is granted.
+    sockets: Option<Box<Sockets>>,
     keyvalue: KeyValueAccess,
     granted: Arc<Granted>,
     pub(super) memory: MemoryBudget,
@@ -54,6 +56,9 @@ impl HostState {
         self.log.begin(&call.errand.request_id);
         call.output.is_of(&self.log);
         self.outbound.begin(&call.errand);
+        if let Some(sockets) = &mut self.sockets {
+            sockets.begin(&call.errand.request_id);
+        }
         self.keyvalue.begin();
         self.memory.begin();
         self.calls.begin();
@@ -64,6 +69,9 @@ impl HostState {
         self.log.begin(&errand.request_id);
         self.outbound.begin(errand);
         self.outbound.is_due(deadline);
+        if let Some(sockets) = &mut self.sockets {
+            sockets.begin(&errand.request_id);
+        }
         self.keyvalue.begin();
         self.memory.begin();
         self.calls.begin();
@@ -88,6 +96,12 @@ impl HostState {
     /// What `wasi:keyvalue` keeps for it.
     pub(super) fn keyvalue(&mut self) -> KeyValueView<'_> {
         KeyValueView { access: &mut self.keyvalue, table: &mut self.table, request_id: self.outbound.request_id() }
+    }
+
+    /// What `wasi:sockets` has for the guest.
+    pub(super) fn sockets(&mut self) -> SocketsView<'_> {
+        let wasi = WasiSocketsCtxView { ctx: self.wasi.sockets(), table: &mut self.table };
+        SocketsView { sockets: self.sockets.as_deref_mut(), outbound: &mut self.outbound, wasi }
     }
 }
 
@@ -126,6 +140,10 @@ pub(crate) fn new_store(
         .wall_clock(Coarse)
         .monotonic_clock(Coarse)
         .envs(&granted.environment);
+    let sockets = Sockets::granted(&granted.outbound);
+    if let Some(sockets) = &sockets {
+        sockets.open(&mut wasi);
+    }
     arrange(&mut wasi);
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES_MAX);
@@ -137,6 +155,7 @@ pub(crate) fn new_store(
         wasi: wasi.build(),
         http,
         outbound: OutboundHttp::new(granted.outbound.clone()),
+        sockets,
         keyvalue: KeyValueAccess::new(granted.keyvalue.clone()),
         granted: granted.clone(),
         memory: MemoryBudget::new(limits.memory.as_usize(), claim, sink.metrics.instance()),

@@ -33,6 +33,9 @@ pub(super) struct Families {
     pub(super) keyvalue: IntCounterVec,
     pub(super) calls: IntCounterVec,
     pub(super) typed_calls: IntCounterVec,
+    pub(super) tcp: IntCounterVec,
+    pub(super) tcp_refused: IntCounterVec,
+    pub(super) tcp_sockets: IntGaugeVec,
     pub(super) renewed: IntCounterVec,
     pub(super) lines: IntCounterVec,
     pub(super) lines_cut: IntCounterVec,
@@ -144,6 +147,13 @@ impl Families {
                 "Calls of functions of one service by another, by how they ended.",
                 &["caller", "callee", "result"],
             )?,
+            tcp: made.counters("hotbay_tcp_connections_total", "TCP connections that guests began.", &["service"])?,
+            tcp_refused: made.counters(
+                "hotbay_tcp_connections_refused_total",
+                "TCP sockets that guests asked for beyond outbound.tcp_connections.",
+                &["service"],
+            )?,
+            tcp_sockets: made.gauges("hotbay_tcp_sockets", "TCP sockets that guests have.", &["service"])?,
             renewed: made.counters(
                 "hotbay_instances_renewed_total",
                 "Instances that were kept and made room for a new one.",
@@ -228,10 +238,12 @@ impl Families {
         for capability in Capability::ALL.map(Capability::as_str) {
             let _ = self.denied.remove_label_values(&[service, capability]);
         }
-        for counters in [&self.rejects, &self.lines, &self.lines_cut] {
+        for counters in [&self.rejects, &self.lines, &self.lines_cut, &self.tcp, &self.tcp_refused] {
             let _ = counters.remove_label_values(&[service]);
         }
-        let _ = self.revisions.remove_label_values(&[service]);
+        for gauges in [&self.revisions, &self.tcp_sockets] {
+            let _ = gauges.remove_label_values(&[service]);
+        }
     }
 }
 

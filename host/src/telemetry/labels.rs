@@ -188,10 +188,12 @@ pub enum Capability {
     Calls,
     /// `grants.keyvalue`.
     KeyValue,
+    /// `grants.tcp`.
+    Tcp,
 }
 
 impl Capability {
-    pub(super) const ALL: [Self; 3] = [Self::Http, Self::Calls, Self::KeyValue];
+    pub(super) const ALL: [Self; 4] = [Self::Http, Self::Calls, Self::KeyValue, Self::Tcp];
 
     /// The value of the label `capability`.
     pub fn as_str(self) -> &'static str {
@@ -199,6 +201,7 @@ impl Capability {
             Self::Http => "http",
             Self::Calls => "calls",
             Self::KeyValue => "keyvalue",
+            Self::Tcp => "tcp",
         }
     }
 }

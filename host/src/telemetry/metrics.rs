@@ -90,6 +90,9 @@ pub struct ServiceMetrics {
     denied: [(Capability, IntCounter); Capability::ALL.len()],
     outbound: [(OutboundResult, IntCounter); OutboundResult::ALL.len()],
     keyvalue: [(KeyValueResult, IntCounter); KeyValueResult::ALL.len()],
+    tcp: IntCounter,
+    tcp_refused: IntCounter,
+    tcp_sockets: IntGauge,
     renewed: [(Renewal, IntCounter); Renewal::ALL.len()],
     lines: IntCounter,
     lines_cut: IntCounter,
@@ -124,6 +127,22 @@ impl ServiceMetrics {
     /// Counts a call that read or wrote keys.
     pub fn kept(&self, result: KeyValueResult) {
         count(&self.keyvalue, result);
+    }
+
+    /// Counts a TCP connection that was begun.
+    pub fn dialled(&self) {
+        self.tcp.inc();
+    }
+
+    /// Counts a TCP socket that was one too many.
+    pub fn socket_refused(&self) {
+        self.tcp_refused.inc();
+    }
+
+    /// Counts a TCP socket for as long as the returned value lives.
+    pub fn socket(&self) -> Connected {
+        self.tcp_sockets.inc();
+        Connected(self.tcp_sockets.clone())
     }
 
     /// How many requests a limit refused.
@@ -216,6 +235,9 @@ impl Metrics {
                 .map(|capability| (capability, families.denied.with_label_values(&[name, capability.as_str()]))),
             outbound: OutboundResult::ALL.map(|result| (result, families.outbound.with_label_values(&[name, result.as_str()]))),
             keyvalue: KeyValueResult::ALL.map(|result| (result, families.keyvalue.with_label_values(&[name, result.as_str()]))),
+            tcp: families.tcp.with_label_values(&[name]),
+            tcp_refused: families.tcp_refused.with_label_values(&[name]),
+            tcp_sockets: families.tcp_sockets.with_label_values(&[name]),
             renewed: Renewal::ALL.map(|reason| (reason, families.renewed.with_label_values(&[name, reason.as_str()]))),
             lines: families.lines.with_label_values(&[name]),
             lines_cut: families.lines_cut.with_label_values(&[name]),

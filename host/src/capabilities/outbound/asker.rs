@@ -26,23 +26,39 @@ impl Asker {
 
     /// Tells the log how a call failed. A guest that asks in a loop fills nobody's log.
     pub(super) fn tell(&self, destination: &impl Display, failure: &Failure) {
-        if self.told.fetch_add(1, Ordering::Relaxed) >= LINES_MAX {
-            return;
-        }
-        let destination = destination.to_string();
-        let authority = destination.get(..AUTHORITY_MAX).unwrap_or(&destination);
-        let (service, request_id, reason) = (&self.service, &self.request_id, &failure.reason);
+        let reason = &failure.reason;
         match failure.kind {
-            FailureKind::Denied(capability) => {
-                let capability = capability.as_str();
-                warn!(target: "hotbay::denied", %service, request_id, capability, authority, reason, "outbound request denied");
-            }
+            FailureKind::Denied(capability) => self.denied(capability.as_str(), destination, reason),
             FailureKind::Missing => {
-                warn!(target: "hotbay::calls", %service, request_id, authority, reason, "call to a service that is not there");
+                if let Some(authority) = self.authority(destination) {
+                    let (service, request_id) = (&self.service, &self.request_id);
+                    warn!(target: "hotbay::calls", %service, request_id, authority, reason, "call to a service that is not there");
+                }
             }
             FailureKind::Ended(_) => {
-                warn!(target: "hotbay::outbound", %service, request_id, authority, reason, "outbound request failed");
+                if let Some(authority) = self.authority(destination) {
+                    let (service, request_id) = (&self.service, &self.request_id);
+                    warn!(target: "hotbay::outbound", %service, request_id, authority, reason, "outbound request failed");
+                }
             }
         }
+    }
+
+    /// Tells the log of a call that no grant allows.
+    pub(super) fn denied(&self, capability: &'static str, destination: &impl Display, reason: &str) {
+        if let Some(authority) = self.authority(destination) {
+            let (service, request_id) = (&self.service, &self.request_id);
+            warn!(target: "hotbay::denied", %service, request_id, capability, authority, reason, "outbound request denied");
+        }
+    }
+
+    /// Where a call went, as the log shows it; none where the request has told enough.
+    fn authority(&self, destination: &impl Display) -> Option<String> {
+        if self.told.fetch_add(1, Ordering::Relaxed) >= LINES_MAX {
+            return None;
+        }
+        let mut authority = destination.to_string();
+        authority.truncate(authority.floor_char_boundary(AUTHORITY_MAX));
+        Some(authority)
     }
 }

@@ -8,6 +8,7 @@ use super::{
     pool::{Connection, Pool},
     resolver::LOOK_UPS_OF_ONE,
     tally::Tally,
+    tcp::TcpClient,
 };
 use crate::{
     capabilities::{
@@ -38,6 +39,8 @@ pub(crate) struct OutboundClient {
     pub(super) callees: Callees,
     /// Absent where nothing is granted.
     open: Option<Open>,
+    /// Likewise.
+    tcp: Option<Arc<TcpClient>>,
 }
 
 /// The ways out that guests have, as far as they are granted: one a host, shared by all revisions.
@@ -89,7 +92,18 @@ impl OutboundClient {
             network: network.clone(),
         });
         let callees = Callees::new(&service, &grants, &metrics, services.clone());
-        Arc::new(Self { service, metrics, grants, callees, open })
+        let tcp = TcpClient::new(&service, &metrics, &grants, network);
+        Arc::new(Self { service, metrics, grants, callees, open, tcp })
+    }
+
+    /// What it may reach over TCP.
+    pub(super) fn tcp(&self) -> Option<&Arc<TcpClient>> {
+        self.tcp.as_ref()
+    }
+
+    /// What is counted of the service.
+    pub(super) fn metrics(&self) -> &Arc<ServiceMetrics> {
+        &self.metrics
     }
 
     pub(super) fn asker(&self, request_id: &str) -> Arc<Asker> {

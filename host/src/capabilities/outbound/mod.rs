@@ -1,4 +1,5 @@
-//! `wasi:http` requests that a guest makes: sent where a grant covers them, and denied in the interface's own words where not.
+//! What a guest asks of other hosts: `wasi:http` requests here, TCP connections in `tcp`. Either goes out where a grant covers it,
+//! and is denied in the interface's own words where not.
 
 mod address;
 mod asker;
@@ -9,17 +10,20 @@ mod network;
 mod pool;
 mod resolver;
 mod tally;
+mod tcp;
 
 pub(crate) use client::OutboundClient;
 pub use client::Reach;
 pub use network::{Network, NetworkError};
+pub(crate) use tcp::{Sockets, SocketsView, add_sockets, add_sockets_of_async};
 
 use super::calls::{Due, Errand, Unanswered};
+use crate::telemetry::Capability;
 use asker::Asker;
 use client::Destination;
 use failure::Failure;
 use http::{Request, Response};
-use std::{future::ready, sync::Arc, time::Duration};
+use std::{fmt::Display, future::ready, sync::Arc, time::Duration};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 type Transmission = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -77,6 +81,16 @@ impl OutboundHttp {
         &self.request_id
     }
 
+    /// TCP of an instance to which none is granted: told and counted like any call that is denied.
+    fn deny_tcp(&mut self, destination: &impl Display, reason: &str) {
+        self.client.metrics().denied(Capability::Tcp);
+        self.asker().denied("tcp", destination, reason);
+    }
+
+    fn asker(&mut self) -> &Arc<Asker> {
+        self.asker.get_or_insert_with(|| self.client.asker(&self.request_id))
+    }
+
     /// Whether anything that was asked for is still under way.
     pub(crate) fn is_busy(&self) -> bool {
         self.asker.as_ref().is_some_and(|asker| Arc::strong_count(asker) > 1)
@@ -95,7 +109,7 @@ impl WasiHttpHooks for OutboundHttp {
     /// Whoever drops the future, or the body that it leads to, ends the call: a deadline and a client that leaves drop the store
     /// with all that the guest had.
     fn send_request(&mut self, request: Request<WasiBody>, options: Option<RequestOptions>, _sent: Transmission) -> Answer {
-        let asker = self.asker.get_or_insert_with(|| self.client.asker(&self.request_id)).clone();
+        let asker = self.asker().clone();
         let client = self.client.clone();
         match client.admit(request.method(), request.uri()) {
             Ok(Destination::Host(origin)) => Box::new(async move {

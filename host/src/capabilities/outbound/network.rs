@@ -110,7 +110,7 @@ impl Network {
         look_ups: &Arc<Semaphore>,
         until: Instant,
     ) -> Result<Box<dyn Io>, Failure> {
-        let addresses = timeout_at(until, self.addresses(origin, look_ups)).await;
+        let addresses = timeout_at(until, self.addresses(&origin.host, look_ups)).await;
         let addresses = addresses.map_err(|_| Failure::timeout(Error::DnsTimeout, "its name was not found in time"))??;
         let stream = connect(&addresses, origin.port, until).await?;
         if !origin.tls {
@@ -128,10 +128,10 @@ impl Network {
         }
     }
 
-    /// The addresses that may be dialled.
-    async fn addresses(&self, origin: &Origin, look_ups: &Arc<Semaphore>) -> Result<Vec<IpAddr>, Failure> {
-        let name = match &origin.host {
-            // The grant names this very address, or it would not cover the origin.
+    /// The addresses of a host that a grant covers which may be dialled.
+    pub(super) async fn addresses(&self, host: &Host, look_ups: &Arc<Semaphore>) -> Result<Vec<IpAddr>, Failure> {
+        let name = match host {
+            // The grant names this very address, or it would not cover it.
             Host::Ipv4(address) => return Ok(vec![(*address).into()]),
             Host::Ipv6(address) => return Ok(vec![(*address).into()]),
             // The name stands for these addresses, whatever a resolver says (RFC 6761 §6.3).
