@@ -6,6 +6,7 @@ mod budget;
 mod build;
 mod cache;
 mod call;
+mod callee;
 mod cgi;
 mod clock;
 mod compile;

@@ -70,10 +70,11 @@ impl HostState {
     }
 
     /// Whether the guest gathers handles that it never drops, those of the component model's tasks and streams included, or left a
-    /// call to another host under way: no request may go on with what one before it began.
+    /// call to another host or service under way: no request may go on with what one before it began.
     pub(super) fn leaks(store: &mut Store<Self>) -> bool {
         let state = store.data_mut();
         state.outbound.is_busy()
+            || state.calls.is_busy()
             || state.table.iter_mut().nth(RESOURCES_LEAKED).is_some()
             || store.concurrent_resource_table().is_some_and(|table| table.iter_mut().nth(HANDLES_LEAKED).is_some())
     }
