@@ -5,14 +5,15 @@
 //! on after it has returned.
 
 use super::{
-    budget::RequestClaim,
+    budget::{MemoryClaim, RequestClaim},
     fault::Fault,
     instance::Instance,
     revision::Revision,
     running::{Meter, Running},
-    typed_call::{Providers, Unanswered},
+    typed_call::{Providers, Unanswered, claim},
+    value_size::held,
 };
-use crate::capabilities::Errand;
+use crate::capabilities::{Due, Errand};
 use std::{
     future::poll_fn,
     pin::pin,
@@ -57,33 +58,47 @@ pub(super) async fn admitted(
     Ok(Lease { _claim: claim, _permit: permit })
 }
 
+/// What counts the memory of values on their way; nothing for a few.
+type Held = Option<MemoryClaim>;
+
 /// One call on a revision, which it holds until its guest has ended: by itself or at a limit.
 pub(super) struct Visit {
-    pub(super) revision: Arc<Revision>,
-    pub(super) callable: Callable,
-    pub(super) errand: Arc<Errand>,
-    pub(super) lease: Lease,
+    revision: Arc<Revision>,
+    callable: Callable,
+    errand: Arc<Errand>,
+    /// By when it must have ended, for one that may call others itself.
+    pub(super) due: Option<Arc<Due>>,
+    lease: Lease,
 }
 
 impl Visit {
-    /// Calls the function. Whoever drops this before its end ends the guest too. `from_async`: the caller has an event loop.
-    pub(super) async fn pay(self, from_async: bool, params: &[Val], results: &mut [Val]) -> Result<(), Fault> {
+    pub(super) fn new(revision: Arc<Revision>, callable: Callable, errand: Arc<Errand>, lease: Lease) -> Self {
+        let deadline = revision.settings().limits.deadline.0;
+        let due = revision.calls_others().then(|| Due::within(deadline, errand.due.clone()));
+        Self { revision, callable, errand, due, lease }
+    }
+
+    /// Calls the function and gives what counts the results, for as long as they are on their way. Whoever drops this before its end
+    /// ends the guest too. `from_async`: the caller has an event loop.
+    pub(super) async fn pay(self, from_async: bool, params: &[Val], results: &mut [Val]) -> Result<Held, Fault> {
         if !from_async && !self.callable.is_async {
-            return self.here(params, results).await;
+            let account = self.revision.account().clone();
+            self.here(params, results).await?;
+            return claim(&account, held(results)).map_err(Fault::Full);
         }
-        let returned = self.apart(params.to_vec(), results.len()).await?;
+        let (returned, claimed) = self.apart(params.to_vec(), results.len()).await?;
         // Both are as long as the function has results.
         for (place, value) in results.iter_mut().zip(returned) {
             *place = value;
         }
-        Ok(())
+        Ok(claimed)
     }
 
     async fn here(self, params: &[Val], results: &mut [Val]) -> Result<(), Fault> {
-        let Self { revision, callable, errand, lease: _lease } = self;
+        let Self { revision, callable, errand, due, lease: _lease } = self;
         let mut meter = Meter::new(revision.settings().limits.cpu);
         let mut call = pin!(async {
-            let (mut instance, function) = instance(&revision, &callable, &errand).await?;
+            let (mut instance, function) = instance(&revision, &callable, &errand, due.clone()).await?;
             let outcome = function.call_async(&mut instance.store, params, results).await;
             ended(&revision, instance, outcome)
         });
@@ -93,24 +108,26 @@ impl Visit {
             line.computed(time.own);
             polled
         });
-        bounded(&revision, polled).await
+        bounded(&revision, due.as_deref(), polled).await
     }
 
-    async fn apart(self, params: Vec<Val>, results: usize) -> Result<Vec<Val>, Fault> {
-        let Self { revision, callable, errand, lease } = self;
+    async fn apart(self, params: Vec<Val>, results: usize) -> Result<(Vec<Val>, Held), Fault> {
+        let Self { revision, callable, errand, due, lease } = self;
         let (sender, receiver) = oneshot::channel();
         let request_id = errand.request_id.clone();
         let has_returned = Arc::new(AtomicBool::new(false));
         let guest = Box::pin({
-            let (revision, has_returned) = (revision.clone(), has_returned.clone());
+            let (revision, has_returned, due) = (revision.clone(), has_returned.clone(), due.clone());
             async move {
                 // Wherever the guest is polled when it is ended, its room goes with it.
                 let _lease = lease;
-                let (mut instance, function) = instance(&revision, &callable, &errand).await?;
+                let (mut instance, function) = instance(&revision, &callable, &errand, due.clone()).await?;
+                let account = revision.account().clone();
                 let returns = move |returned: Vec<Val>| {
                     has_returned.store(true, Ordering::Relaxed);
+                    let claimed = claim(&account, held(&returned)).map_err(Fault::Full);
                     // Whoever waits for it is gone where its deadline was faster.
-                    let _ = sender.send(returned);
+                    let _ = sender.send(claimed.map(|claimed| (returned, claimed)));
                 };
                 let outcome = if callable.is_async {
                     call_concurrent(&mut instance, function, &params, results, returns).await
@@ -124,7 +141,7 @@ impl Visit {
         });
         let task = tokio::spawn(async move {
             let cpu = revision.settings().limits.cpu;
-            let outcome = bounded(&revision, Running::new(guest, cpu, revision.account().line())).await;
+            let outcome = bounded(&revision, due.as_deref(), Running::new(guest, cpu, revision.account().line())).await;
             if let Err(fault) = &outcome
                 && has_returned.load(Ordering::Relaxed)
             {
@@ -137,7 +154,7 @@ impl Visit {
             Ok(returned) => {
                 // What it does from here on is nobody's to wait for.
                 task.detach();
-                Ok(returned)
+                returned
             }
             Err(_) => match task.await {
                 Ok(Err(fault)) => Err(fault),
@@ -164,19 +181,23 @@ fn failed_later(revision: &Revision, request_id: &str, fault: &Fault) {
 }
 
 /// `call`, for no longer than the deadline of `revision` and itself last.
-async fn bounded(revision: &Revision, call: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {
+async fn bounded(revision: &Revision, due: Option<&Due>, call: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {
     let deadline = revision.settings().limits.deadline;
     tokio::select! {
         biased;
-        outcome = tokio::time::timeout(deadline.0, call) => outcome.unwrap_or(Err(Fault::Deadline(deadline))),
+        outcome = tokio::time::timeout(deadline.0, call) => outcome.unwrap_or_else(|_| Err(Fault::overdue(deadline, due))),
         () = revision.expired().cancelled() => Err(Fault::Retired),
     }
 }
 
 /// An instance that is ready for the call, and the function in it.
-async fn instance(revision: &Revision, callable: &Callable, errand: &Errand) -> Result<(Instance, Func), Fault> {
-    let deadline = revision.settings().limits.deadline.0;
-    let mut instance = revision.instance(|state| state.begin_call(errand, deadline)).await?;
+async fn instance(
+    revision: &Revision,
+    callable: &Callable,
+    errand: &Errand,
+    due: Option<Arc<Due>>,
+) -> Result<(Instance, Func), Fault> {
+    let mut instance = revision.instance(|state| state.begin_call(errand, due)).await?;
     // An idle instance's tick is long over; without this it would give way once before it began.
     instance.store.set_epoch_deadline(1);
     match instance.guest.get_func(&mut instance.store, callable.index) {

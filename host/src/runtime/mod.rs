@@ -33,6 +33,7 @@ mod running;
 mod stdio;
 mod store;
 mod typed_call;
+mod value_size;
 mod wit_text;
 
 pub use crate::capabilities::{

@@ -224,6 +224,11 @@ impl Revision {
         &self.peers
     }
 
+    /// Whether it is granted calls of other services.
+    pub(super) fn calls_others(&self) -> bool {
+        !self.settings.grants.calls().is_empty()
+    }
+
     /// Whether other services may call functions of this interface.
     pub(super) fn exports(&self, interface: &str) -> bool {
         self.code.exports.contains_key(interface)

@@ -11,10 +11,10 @@ use super::{
     typed_call::{Peers, TypedCalls},
 };
 use crate::{
-    capabilities::{Errand, KeyValueAccess, KeyValueView, OutboundHttp},
+    capabilities::{Due, Errand, KeyValueAccess, KeyValueView, OutboundHttp},
     config::{Limits, ServiceName},
 };
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_config::WasiConfig;
@@ -59,11 +59,11 @@ impl HostState {
         self.calls.begin();
     }
 
-    /// From here on the instance works for a call of another service.
-    pub(super) fn begin_call(&mut self, errand: &Errand, deadline: Duration) {
+    /// From here on the instance works for a call of another service, which is due then.
+    pub(super) fn begin_call(&mut self, errand: &Errand, due: Option<Arc<Due>>) {
         self.log.begin(&errand.request_id);
         self.outbound.begin(errand);
-        self.outbound.is_due(deadline);
+        self.outbound.is_due(due);
         self.keyvalue.begin();
         self.memory.begin();
         self.calls.begin();

@@ -3,26 +3,36 @@
 //! Caller and callee keep stores of their own; values are copied between them.
 
 use super::{
+    budget::{Account, MemoryClaim},
     callee::{Visit, admitted},
     fault::Fault,
     links::Links,
     loader::Reject,
     revision::Revision,
     store::HostState,
+    value_size::held,
 };
 use crate::{
-    capabilities::{Errand, Tangle},
+    capabilities::{Due, Errand, Tangle},
     config::{Grants, ServiceName},
-    telemetry::{CallMetrics, CallResult, ServiceMetrics},
+    telemetry::{CallMetrics, CallResult, Limit, ServiceMetrics},
 };
 use futures::future::BoxFuture;
 use std::{
-    fmt,
+    pin::pin,
     sync::{Arc, Weak},
+    time::Instant,
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 use wasmtime::component::{Linker, Val};
+
+/// Calls of functions that one instance may have under way.
+const CALLS_MAX: usize = 32;
+/// Bytes of values up to which a call is not worth being counted.
+const LITTLE: u64 = 4 << 10;
+/// How often the parameters of a call are held at once: by the caller's store alone, or with a task of its own and the callee's store.
+const COPIES: u64 = 3;
 
 /// Who knows the services at this moment.
 pub trait Providers: Send + Sync {
@@ -48,13 +58,9 @@ pub trait Providers: Send + Sync {
 struct Import {
     interface: String,
     function: String,
+    /// `interface#function`.
+    whole: Arc<str>,
     is_async: bool,
-}
-
-impl fmt::Display for Import {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{}", self.interface, self.function)
-    }
 }
 
 /// Why a call of another service did not return. The words are the host's, with the guest's own trap among them: for the log and
@@ -79,6 +85,8 @@ pub enum CallFailure {
     Unavailable,
     /// The services would wait for each other.
     Tangled(Tangle),
+    /// The callee had not returned when its caller's time was over.
+    Late,
     /// The callee failed.
     Failed,
 }
@@ -132,14 +140,16 @@ impl TypedCalls {
 struct Caller {
     peers: Arc<Peers>,
     errand: Arc<Errand>,
-    _under_way: Arc<()>,
+    account: Arc<Account>,
+    under_way: Arc<()>,
 }
 
 impl HostState {
     fn caller(&mut self) -> Caller {
-        let Self { calls: TypedCalls { peers, errand, under_way }, outbound, .. } = self;
+        let Self { calls: TypedCalls { peers, errand, under_way }, outbound, memory, .. } = self;
         let errand = errand.get_or_insert_with(|| Arc::new(outbound.errand().onward(&peers.service)));
-        Caller { peers: peers.clone(), errand: errand.clone(), _under_way: under_way.clone() }
+        let account = memory.account().clone();
+        Caller { peers: peers.clone(), errand: errand.clone(), account, under_way: under_way.clone() }
     }
 }
 
@@ -149,7 +159,8 @@ pub(super) fn add_calls(linker: &mut Linker<HostState>, links: &Links) -> wasmti
         let mut instance = linker.instance(interface)?;
         for (function, signature) in functions {
             let is_async = signature.is_async;
-            let import = Arc::new(Import { interface: interface.clone(), function: function.clone(), is_async });
+            let whole = format!("{interface}#{function}").into();
+            let import = Arc::new(Import { interface: interface.clone(), function: function.clone(), whole, is_async });
             if is_async {
                 instance.func_new_concurrent(function, move |accessor, _, params, results| {
                     let import = import.clone();
@@ -184,13 +195,64 @@ impl Drop for Tally<'_> {
     }
 }
 
+/// A call on the side of its provider, where its caller may leave before it has ended: then it is counted when this is dropped.
+struct Stay<'a> {
+    caller: &'a Caller,
+    import: &'a Import,
+    revision: &'a Revision,
+    /// Whom the callee itself waits for.
+    due: Option<Arc<Due>>,
+    begun: Instant,
+    has_ended: bool,
+}
+
+impl Stay<'_> {
+    /// Counts and tells how it ended.
+    fn ended(mut self, fault: Option<&Fault>) {
+        self.has_ended = true;
+        self.revision.metrics().called(fault.and_then(Fault::kind));
+        if let Some(fault) = fault {
+            self.tell(fault, "a call of another service failed");
+        }
+    }
+
+    fn tell(&self, fault: &Fault, message: &str) {
+        warn!(
+            target: "hotbay::calls",
+            service = %self.revision.service(),
+            revision = self.revision.metrics().revision(),
+            caller = %self.caller.peers.service,
+            request_id = self.caller.errand.request_id,
+            function = %self.import.whole,
+            reason = %fault,
+            "{message}"
+        );
+    }
+}
+
+impl Drop for Stay<'_> {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        // Its caller's deadline began earlier and may be no longer than its own; a client that leaves says nothing of the callee.
+        let deadline = self.revision.settings().limits.deadline;
+        let is_late = self.caller.errand.due.as_ref().is_some_and(|due| due.is_over()) && self.begun.elapsed() >= deadline.0 / 2;
+        let fault = is_late.then(|| Fault::overdue(deadline, self.due.as_deref()));
+        self.revision.metrics().called(fault.as_ref().and_then(Fault::kind));
+        if let Some(fault) = fault {
+            self.tell(&fault, "a call of another service had not ended when its caller's time was over");
+        }
+    }
+}
+
 impl Caller {
     async fn call(&self, import: &Import, params: &[Val], results: &mut [Val]) -> Result<(), CallError> {
         let Self { peers, errand, .. } = self;
         let providers = peers.providers.upgrade();
         let error = |provider: &str, Unanswered { reason, failure }| CallError {
             provider: provider.to_owned(),
-            function: import.to_string(),
+            function: import.whole.to_string(),
             reason,
             failure,
         };
@@ -208,40 +270,58 @@ impl Caller {
             return Err(error(&names, Unanswered::now("it has no good revision that exports the interface")));
         };
         let mut tally = Tally { metrics: &peer.metrics, result: CallResult::Abandoned };
-        let outcome = match admitted(&revision, errand, providers).await {
-            Ok(lease) => match revision.callable(&import.interface, &import.function) {
-                Some(callable) => {
-                    let visit = Visit { revision: revision.clone(), callable, errand: errand.clone(), lease };
-                    visit.pay(import.is_async, params, results).await
-                }
-                // Its types were compared when it was published.
-                None => Err(Fault::Host(format!("it exports no `{import}`"))),
-            },
+        let due = self.errand.due.as_ref();
+        let _awaited = due.map(|due| due.awaits(peer.service.clone(), import.whole.clone()));
+        let Some(callable) = revision.callable(&import.interface, &import.function) else {
+            // Its types were compared when it was published.
+            tally.result = CallResult::Failed;
+            let fault = Fault::Host(format!("it exports no `{}`", import.whole));
+            return Err(error(peer.service.as_str(), fault.into()));
+        };
+        let copies = if import.is_async || callable.is_async { COPIES } else { 1 };
+        let admitted = async {
+            // Before it waits: what waits holds its parameters.
+            let held = self.hold(params, copies)?;
+            Ok::<_, Unanswered>((held, admitted(&revision, errand, providers).await?))
+        };
+        let (_held, lease) = match admitted.await {
+            Ok(admitted) => admitted,
             Err(refused) => {
                 tally.result = CallResult::Refused;
                 return Err(error(peer.service.as_str(), refused));
             }
         };
-        let metrics = revision.metrics();
-        let Err(fault) = outcome else {
-            tally.result = CallResult::Answered;
-            metrics.called(None);
-            return Ok(());
-        };
-        tally.result = CallResult::Failed;
-        metrics.called(fault.kind());
-        warn!(
-            target: "hotbay::calls",
-            service = %peer.service,
-            revision = metrics.revision(),
-            caller = %peers.service,
-            request_id = errand.request_id,
-            function = %import,
-            reason = %fault,
-            "a call of another service failed"
-        );
-        Err(error(peer.service.as_str(), fault.into()))
+        let visit = Visit::new(revision.clone(), callable, errand.clone(), lease);
+        let due = visit.due.clone();
+        let visit = pin!(visit.pay(import.is_async, params, results));
+        // Dropped before the visit, whose own calls tell who is at fault.
+        let stay = Stay { caller: self, import, revision: &revision, due, begun: Instant::now(), has_ended: false };
+        let outcome = visit.await;
+        stay.ended(outcome.as_ref().err());
+        tally.result = if outcome.is_ok() { CallResult::Answered } else { CallResult::Failed };
+        // What holds the results is given back once they are with the caller.
+        outcome.map(drop).map_err(|fault| error(peer.service.as_str(), fault.into()))
     }
+
+    /// Room for one more call with these parameters, on the caller's side.
+    fn hold(&self, params: &[Val], copies: u64) -> Result<Option<MemoryClaim>, Unanswered> {
+        // The instance's own and this one's are among them.
+        if Arc::strong_count(&self.under_way) > CALLS_MAX + 1 {
+            return Err(Unanswered::now(format!(
+                "the instance of `{}` that calls has {CALLS_MAX} calls of functions under way, which is the most",
+                self.peers.service
+            )));
+        }
+        claim(&self.account, held(params).saturating_mul(copies)).map_err(|limit| {
+            let (caller, limit) = (&self.peers.service, limit.setting());
+            Unanswered::now(format!("the host is at its limit, and `{caller}`, which calls, has its part of it ({limit})"))
+        })
+    }
+}
+
+/// Counts what a call holds of the host's memory for a service, where it is worth it.
+pub(super) fn claim(account: &Arc<Account>, bytes: u64) -> Result<Option<MemoryClaim>, Limit> {
+    (bytes > LITTLE).then(|| account.memory(bytes)).transpose()
 }
 
 /// Why there is no answer, whoever was asked for what.
@@ -272,6 +352,8 @@ impl From<Fault> for Unanswered {
         };
         let failure = match fault {
             Fault::Full(_) | Fault::Retired => CallFailure::Unavailable,
+            // Whoever is late here is so because of its own callee.
+            Fault::Callee(CallError { failure: CallFailure::Late, .. }) => CallFailure::Failed,
             Fault::Callee(error) => error.failure,
             _ => CallFailure::Failed,
         };
