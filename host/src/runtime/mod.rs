@@ -51,7 +51,7 @@ pub use fault::{Fault, Report};
 pub use granted::Sources;
 pub(crate) use invoke::invoke;
 pub use linker::{Kind, Surface};
-pub use links::{Interface, Links, difference};
+pub use links::{Interface, Links, brief, difference};
 pub use loader::{Inspection, Loader, Reject, Stage, nobody};
 pub(crate) use request::bounded;
 pub use request::{BodyError, Inbound, RequestBody};
