@@ -1,10 +1,6 @@
 //! At the start the services load side by side, so what one of them calls may only be on its way: who waits for whom.
 
-use super::{
-    board::{Phase, Status},
-    context::SwapContext,
-    swap::Swaps,
-};
+use super::{context::SwapContext, swap::Swaps};
 use crate::{
     config::BuildName,
     runtime::{Links, Reject},
@@ -55,11 +51,15 @@ impl Swaps {
 
 impl SwapContext {
     /// Whether any service of the start is still to be decided without waiting for another, or could go on at this moment.
+    ///
+    /// Those that wait are among those that load, until they are told how it ends.
     fn someone_moves(&self) -> bool {
-        let waiting = self.waiting.builds().clone();
-        let is_loading = |(name, status): (&String, &Status)| {
-            status.phase() == Phase::Loading && !waiting.keys().any(|one| one.to_string() == *name)
-        };
-        self.board.all().iter().any(is_loading) || waiting.values().any(|links| self.registry.check_imports(links).is_ok())
+        let waiting = self.waiting.builds();
+        if self.board.loading_now() > waiting.len() {
+            return true;
+        }
+        let all: Vec<_> = waiting.values().cloned().collect();
+        drop(waiting);
+        all.iter().any(|links| self.registry.check_imports(links).is_ok())
     }
 }

@@ -10,7 +10,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::SystemTime,
 };
@@ -143,6 +143,8 @@ impl Status {
 #[derive(Default)]
 pub struct Board {
     services: Mutex<BTreeMap<String, Status>>,
+    /// How many have [`Phase::Loading`]; written under the lock.
+    loading: AtomicUsize,
     started: AtomicBool,
 }
 
@@ -175,6 +177,11 @@ impl Board {
     /// The names.
     pub fn names(&self) -> Vec<String> {
         self.services().keys().cloned().collect()
+    }
+
+    /// How many have not been decided yet.
+    pub(super) fn loading_now(&self) -> usize {
+        self.loading.load(Ordering::Acquire)
     }
 
     pub(super) fn loading(&self, name: &str) {
@@ -246,6 +253,7 @@ impl Board {
     pub(super) fn removed(&self, name: &str) {
         let mut services = self.services();
         if let Some(status) = services.get_mut(name) {
+            self.count(Some(status.phase()), None);
             *status = Status { present: false, draining: std::mem::take(&mut status.draining), ..Status::new() };
             if status.draining.is_empty() {
                 services.remove(name);
@@ -275,6 +283,7 @@ impl Board {
 
     fn change(&self, name: &str, change: impl FnOnce(&mut Status)) {
         let mut services = self.services();
+        let counted = services.get(name).map(Status::phase);
         let status = services.entry(name.to_owned()).or_insert_with(Status::new);
         let before = status.phase();
         status.present = true;
@@ -282,6 +291,16 @@ impl Board {
         if status.phase() != before {
             status.since = SystemTime::now();
         }
+        self.count(counted, Some(status.phase()));
+    }
+
+    /// A service went from one phase to another.
+    fn count(&self, before: Option<Phase>, after: Option<Phase>) {
+        match (before == Some(Phase::Loading), after == Some(Phase::Loading)) {
+            (false, true) => self.loading.fetch_add(1, Ordering::AcqRel),
+            (true, false) => self.loading.fetch_sub(1, Ordering::AcqRel),
+            _ => return,
+        };
     }
 
     fn services(&self) -> MutexGuard<'_, BTreeMap<String, Status>> {
@@ -298,8 +317,15 @@ mod tests {
         let board = Board::new();
         board.loading("hello");
         assert_eq!(board.one("hello").unwrap().phase(), Phase::Loading);
+        assert_eq!(board.loading_now(), 1);
+        board.loading("hello");
+        board.loading("other");
+        board.rejected("other", None, "no wasm", "put one there");
+        assert_eq!(board.loading_now(), 1);
         board.removed("hello");
+        board.removed("other");
         assert!(board.one("hello").is_none());
+        assert_eq!(board.loading_now(), 0);
         board.draining("hello", "aa");
         board.draining("hello", "aa");
         board.retired("hello", "aa");

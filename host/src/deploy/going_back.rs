@@ -94,7 +94,7 @@ impl Swaps {
         Ok(())
     }
 
-    /// The first of these revisions that can be loaded.
+    /// The first of these revisions that can be loaded, and that the other services agree to.
     ///
     /// # Errors
     /// Why the first one cannot, or that there is none.
@@ -103,7 +103,7 @@ impl Swaps {
         for entry in entries {
             let candidate = self.candidate_of(entry.clone()).await;
             let prepared = match &candidate {
-                Ok(candidate) => self.prepare(candidate).await,
+                Ok(candidate) => self.prepare_to_fit(candidate).await,
                 Err(reject) => Err(reject.clone()),
             };
             match (candidate, prepared) {
@@ -112,6 +112,17 @@ impl Swaps {
             }
         }
         Err(first.unwrap_or_else(|| Reject::new("the history holds no earlier good revision", REMEDY)))
+    }
+
+    async fn prepare_to_fit(&self, candidate: &Candidate) -> Result<Prepared, Reject> {
+        let prepared = self.prepare(candidate).await?;
+        match self.check(candidate, &prepared.revision) {
+            Ok(()) => Ok(prepared),
+            Err(conflict) => {
+                prepared.discard().await;
+                Err(conflict)
+            }
+        }
     }
 
     /// What serves beside files that were rejected gets its secrets as they are now. One that is missing stays as it was: the files
@@ -160,8 +171,9 @@ impl Swaps {
         if let Err(reject) = self.roll_back(&reason).await {
             self.context.events.rollback_fails(&self.name, &reason, &reject);
             if let Some(current) = &mut self.current {
-                // What the host lacked may be there in a moment; the revision goes on failing until then.
-                current.watch = (reject.retries > 0).then(|| watch.later(Instant::now()));
+                // What the host lacked may be there in a moment, and other services may change; the revision goes on failing until then.
+                let may_change = reject.retries > 0 || reject.links.is_some();
+                current.watch = may_change.then(|| watch.later(Instant::now()));
             }
         }
     }

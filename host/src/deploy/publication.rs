@@ -153,6 +153,7 @@ impl Swaps {
             }
         };
         fault_point::reached("published");
+        self.waits_no_longer();
         let short = revision.digest().short();
         let of_the_bay = !matches!(came, Came::AutomaticRollback | Came::LastGood);
         self.context.board.published(&self.name.to_string(), &revision, came, reason, of_the_bay);
@@ -268,6 +269,7 @@ impl Swaps {
         contested: bool,
         detected: Instant,
     ) {
+        self.waits_no_longer();
         let same = self.rejected.as_ref().filter(|last| last.sighting == sighting && last.reject.reason == reject.reason);
         if same.is_none() {
             let revision = candidate.map(|candidate| candidate.build.digest().short());
@@ -377,6 +379,7 @@ impl Swaps {
     pub(super) fn retire(&self, old: Current, reason: Option<&str>) {
         let (context, name, revision) = (self.context.clone(), self.name.clone(), old.revision.digest().short());
         let Current { revision: old, drain, .. } = old;
+        let calls_others = !old.links().imports.is_empty();
         drop(old);
         drain.end_idle();
         context.board.draining(&name.to_string(), &revision);
@@ -385,6 +388,10 @@ impl Swaps {
             let begun = Instant::now();
             let finished = drain.wait(context.drain).await;
             drain.retire().await;
+            if calls_others {
+                // Whoever waited until it called nobody any more waits no longer.
+                context.routes_changed.send_modify(|count| *count += 1);
+            }
             context.board.retired(&name.to_string(), &revision);
             match finished {
                 true => context.events.state(&name, Some(&revision), State::Retired, begun.elapsed()),

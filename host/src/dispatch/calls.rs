@@ -92,7 +92,7 @@ impl Shared {
             fault: None,
             watch: (),
         };
-        let due = errand.due.take();
+        let due = errand.due.clone();
         let outcome = match self.linked(&caller, &callee, &mut errand).and(found) {
             Ok(revision) => {
                 record.metrics = Some(revision.metrics().clone());

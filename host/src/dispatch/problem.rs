@@ -203,6 +203,7 @@ impl<'a> Problem<'a> {
                 let problem = match &error.failure {
                     CallFailure::Unavailable => Self::unavailable("A service that it calls is not available.", REMEDY),
                     CallFailure::Tangled(tangle) => Self::tangled(tangle),
+                    CallFailure::Late => Self::new(TIMEOUT.0, TIMEOUT.1, "A service that it calls took too long.", REMEDY),
                     CallFailure::Failed => Self::new(INTERNAL.0, INTERNAL.1, "A service that it calls failed.", REMEDY),
                 };
                 return Self { provider: Some(&error.provider), ..problem };

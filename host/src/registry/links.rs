@@ -6,11 +6,46 @@ use super::{
 };
 use crate::{
     config::ServiceName,
-    runtime::{Interface, Links, Reject, Revision, difference},
+    runtime::{Interface, Links, Reject, Revision, brief, difference},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
 
 type Services = BTreeMap<ServiceName, Entry>;
+
+/// Revisions that were replaced or taken out, and whose requests may go on to call other services until they end.
+#[derive(Default)]
+pub(super) struct Leaving(Mutex<Vec<Left>>);
+
+struct Left {
+    /// NAME or NAME@LABEL.
+    name: String,
+    revision: Weak<Revision>,
+}
+
+impl Leaving {
+    /// From now on `revision` gets no new requests.
+    pub(super) fn add(&self, name: String, revision: &Arc<Revision>) {
+        if !revision.links().imports.is_empty() {
+            let mut all = self.all();
+            all.retain(|one| one.revision.strong_count() > 0);
+            all.push(Left { name, revision: Arc::downgrade(revision) });
+        }
+    }
+
+    /// Those that still have requests.
+    fn there(&self) -> Vec<(String, Arc<Revision>)> {
+        let told = |one: &Left| Some((format!("a revision of `{}` that still drains", one.name), one.revision.upgrade()?));
+        self.all().iter().filter_map(told).collect()
+    }
+
+    /// Taken while the services are, and never the other way round. Nothing that can panic runs under it.
+    fn all(&self) -> MutexGuard<'_, Vec<Left>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Registry {
     /// Whether all that `links` imports is exported by a good revision of a service that is granted, with the same types.
@@ -29,7 +64,7 @@ impl Registry {
     pub fn check_links(&self, main: Option<&ServiceName>, links: &Arc<Links>) -> Result<(), Reject> {
         let services = self.services();
         imports(&services, links)?;
-        main.map_or(Ok(()), |name| dependents(&services, name, links))
+        main.map_or(Ok(()), |name| dependents(&services, &self.leaving, name, links))
     }
 }
 
@@ -88,11 +123,12 @@ fn missing(services: &Services, links: &Arc<Links>, interface: &str) -> Reject {
     Reject::of_links(links, reason, remedy)
 }
 
-/// Whether what serves now could go on to call `name` if it exported what `links` does.
-pub(super) fn dependents(services: &Services, name: &ServiceName, links: &Arc<Links>) -> Result<(), Reject> {
+/// Whether what serves now, or still ends requests, could go on to call `name` if it exported what `links` does.
+pub(super) fn dependents(services: &Services, leaving: &Leaving, name: &ServiceName, links: &Arc<Links>) -> Result<(), Reject> {
     let before = exports(services, name);
+    let serving = revisions(services).map(|(dependent, revision)| (format!("`{dependent}`"), revision.clone()));
     let mut told = Vec::new();
-    for (dependent, revision) in revisions(services).filter(|(_, revision)| revision.service() != name) {
+    for (dependent, revision) in serving.chain(leaving.there()).filter(|(_, revision)| revision.service() != name) {
         let theirs = revision.links();
         if !theirs.granted.contains(name) {
             continue;
@@ -106,7 +142,7 @@ pub(super) fn dependents(services: &Services, name: &ServiceName, links: &Arc<Li
                 None => Some("it is not exported any more".to_owned()),
             };
             if let Some(differs) = differs {
-                told.push(format!("`{dependent}` calls `{interface}`: {differs}"));
+                told.push(format!("{dependent} calls `{interface}`: {differs}"));
             }
         }
     }
@@ -115,7 +151,7 @@ pub(super) fn dependents(services: &Services, name: &ServiceName, links: &Arc<Li
     }
     Err(Reject::of_links(
         links,
-        format!("services that serve now could not call it any more: {}", told.join("; ")),
+        format!("services that serve now could not call it any more: {}", brief(told.join("; "))),
         "export the version that they call beside the new one, under another version of the package, until all of them call the new \
          one; it is tried again when they change",
     ))

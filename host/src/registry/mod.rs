@@ -35,6 +35,7 @@ pub enum Serving {
 pub struct Registry {
     table: ArcSwap<RouteTable>,
     services: Mutex<BTreeMap<ServiceName, Entry>>,
+    leaving: links::Leaving,
 }
 
 type Services = BTreeMap<ServiceName, Entry>;
@@ -73,7 +74,7 @@ impl From<Conflict> for Reject {
 impl Registry {
     /// No services yet; until [`Self::loaded`], what is not there may still come.
     pub fn new() -> Self {
-        Self { table: ArcSwap::from_pointee(RouteTable::empty()), services: Mutex::default() }
+        Self { table: ArcSwap::from_pointee(RouteTable::empty()), services: Mutex::default(), leaving: links::Leaving::default() }
     }
 
     /// The route table of this moment. Whoever holds it sees one consistent state.
@@ -95,7 +96,7 @@ impl Registry {
         let name = revision.service().clone();
         collision(&services, &name, &routes)?;
         links::imports(&services, revision.links())?;
-        links::dependents(&services, &name, revision.links())?;
+        links::dependents(&services, &self.leaving, &name, revision.links())?;
         let entry = services.entry(name.clone()).or_insert_with(|| Entry::absent(&name));
         let links_before = match &entry.main {
             Main::Up(before) => before.links().clone(),
@@ -103,7 +104,9 @@ impl Registry {
         };
         let changed = entry.routes != routes || links_before != *revision.links();
         entry.traffic = revision.settings().traffic.clone();
-        entry.main = Main::Up(revision);
+        if let Main::Up(before) = std::mem::replace(&mut entry.main, Main::Up(revision)) {
+            self.leaving.add(name.to_string(), &before);
+        }
         entry.routes = routes;
         entry.settle(&name);
         self.store(&services);
@@ -123,15 +126,24 @@ impl Registry {
         let name = revision.service().clone();
         let mut services = self.services();
         links::imports(&services, revision.links())?;
-        self.change(&mut services, &name, |entry| entry.labelled.insert(label.clone(), revision));
+        let before = self.change(&mut services, &name, |entry| entry.labelled.insert(label.clone(), revision));
+        if let Some(before) = before {
+            self.leaving.add(format!("{name}@{label}"), &before);
+        }
         Ok(())
     }
 
     /// Takes the revision under `label` out: its share goes to the main one. Returns whether there was one.
     pub fn remove_label(&self, name: &ServiceName, label: &Label) -> bool {
         let mut services = self.services();
-        let there = services.get(name).is_some_and(|entry| entry.labelled.contains_key(label));
-        there && self.change(&mut services, name, |entry| entry.labelled.remove(label)).is_some()
+        if services.get(name).is_none_or(|entry| !entry.labelled.contains_key(label)) {
+            return false;
+        }
+        let before = self.change(&mut services, name, |entry| entry.labelled.remove(label));
+        if let Some(before) = &before {
+            self.leaving.add(format!("{name}@{label}"), before);
+        }
+        before.is_some()
     }
 
     /// Shares the traffic of a service out anew; its revisions stay as they are. Returns whether that is a change.
@@ -213,7 +225,10 @@ impl Registry {
         }
         self.change(&mut services, name, |entry| {
             let before = std::mem::replace(&mut entry.main, Main::Absent);
-            let had_links = matches!(before, Main::Up(revision) if !revision.links().is_empty());
+            let had_links = matches!(&before, Main::Up(revision) if !revision.links().is_empty());
+            if let Main::Up(before) = &before {
+                self.leaving.add(name.to_string(), before);
+            }
             !std::mem::take(&mut entry.routes).is_empty() || had_links
         })
     }

@@ -193,6 +193,15 @@ impl Account {
         Ok(InstanceClaim { account: self.clone(), memory: 0 })
     }
 
+    /// So many bytes of memory, for what the host holds for it beside its instances.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub(super) fn memory(self: &Arc<Self>, bytes: u64) -> Result<MemoryClaim, Limit> {
+        self.take(&self.shared.memory, &self.memory, bytes)?;
+        Ok(MemoryClaim { account: self.clone(), bytes })
+    }
+
     /// Counts and tells that the host had no room.
     pub(super) fn refused(&self, limit: Limit) {
         let (budget, own) = match limit {
@@ -230,6 +239,18 @@ pub(crate) struct RequestClaim(Arc<Account>);
 impl Drop for RequestClaim {
     fn drop(&mut self) {
         self.0.shared.requests.give(&self.0.requests, 1);
+    }
+}
+
+/// Memory beside that of instances. Given back when it is dropped.
+pub(super) struct MemoryClaim {
+    account: Arc<Account>,
+    bytes: u64,
+}
+
+impl Drop for MemoryClaim {
+    fn drop(&mut self) {
+        self.account.shared.memory.give(&self.account.memory, self.bytes);
     }
 }
 
@@ -303,6 +324,17 @@ mod tests {
         budget.give(&greedy, 55);
         assert!(budget.take(&greedy, 1), "what is given back is there again");
         assert!(!budget.take(&greedy, 20));
+    }
+
+    #[test]
+    fn memory_beside_instances_is_given_back() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let config = BudgetConfig { memory: crate::config::ByteSize::mib(64), ..BudgetConfig::default() };
+        let account = Budgets::without_threads(&config, &PoolConfig::default(), &metrics).account("one");
+        let held = account.memory(40 << 20).unwrap();
+        assert_eq!(account.memory(40 << 20).err(), Some(Limit::Memory));
+        drop(held);
+        assert!(account.memory(40 << 20).is_ok());
     }
 
     #[test]

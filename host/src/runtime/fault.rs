@@ -1,7 +1,12 @@
 //! How a request ended that the guest did not answer well.
 
-use super::{limiter::Refused, store::HostState, typed_call::CallError};
+use super::{
+    limiter::Refused,
+    store::HostState,
+    typed_call::{CallError, CallFailure},
+};
 use crate::{
+    capabilities::Due,
     config::{ByteSize, Limits, Span},
     telemetry::{FaultKind, Limit},
 };
@@ -97,6 +102,19 @@ impl Fault {
             Self::Host(_) => Some(FaultKind::Host),
             Self::RequestTooLarge(_) | Self::BadRequest(_) | Self::Full(_) | Self::Retired | Self::Library => None,
         }
+    }
+
+    /// A deadline of `limit` is over for whoever is `due`: its callee is at fault where it has been waited for most of the time.
+    pub(crate) fn overdue(limit: Span, due: Option<&Due>) -> Self {
+        let longest = due.and_then(Due::longest).filter(|call| call.took() >= limit.0 / 2);
+        longest.map_or(Self::Deadline(limit), |call| {
+            Self::Callee(CallError {
+                provider: call.provider.to_string(),
+                function: call.function.to_string(),
+                reason: format!("it had not returned when its caller's time of {limit} was over (limits.deadline)"),
+                failure: CallFailure::Late,
+            })
+        })
     }
 
     /// Reads what ended a guest's call.

@@ -52,7 +52,8 @@ pub(crate) async fn invoke<L: Send + 'static>(
     let bodiless = request.method() == Method::HEAD;
     let expired = revision.expired().clone();
     // From here on it is this request that its calls are for.
-    call.errand.due = (!revision.settings().grants.calls().is_empty()).then(|| Due::within(limits.deadline.0));
+    let before = call.errand.due.take();
+    call.errand.due = revision.calls_others().then(|| Due::within(limits.deadline.0, before));
     let due = call.errand.due.clone();
     let (sender, receiver) = oneshot::channel();
     let guest: GuestCall = match &revision.code.linked {
@@ -64,7 +65,7 @@ pub(crate) async fn invoke<L: Send + 'static>(
     let head = tokio::select! {
         biased;
         head = tokio::time::timeout(limits.deadline.0, head(&mut running, receiver)) => {
-            head.unwrap_or(Err(Fault::Deadline(limits.deadline)))?
+            head.unwrap_or_else(|_| Err(Fault::overdue(limits.deadline, due.as_deref())))?
         }
         () = expired.cancelled() => return Err(Fault::Retired),
     };

@@ -185,7 +185,11 @@ impl Linkers {
             reason,
             remedy: "build it against wit/service.wit, unchanged, or leave the export out".to_owned(),
         })?;
-        let links = Arc::new(Links::of(component, grants.calls()));
+        let links = Links::of(component, grants.calls()).map_err(|error| LinkError {
+            reason: error.to_string(),
+            remedy: "share smaller interfaces with other services, or make several services of it".to_owned(),
+        })?;
+        let links = Arc::new(links);
         may_call(&links)?;
         // Before it is warmed, since its start may call.
         if let Some(providers) = providers {

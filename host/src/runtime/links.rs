@@ -1,6 +1,6 @@
 //! Which interfaces of other services a component imports, which ones it exports to them, and whether two sides agree.
 
-use super::wit_text::Signature;
+use super::wit_text::{Room, Signature, TooMuch};
 use crate::config::ServiceName;
 use std::collections::BTreeMap;
 use wasmtime::component::{Component, types::ComponentItem};
@@ -21,22 +21,31 @@ pub struct Links {
 }
 
 impl Links {
-    pub(super) fn of(component: &Component, granted: &[ServiceName]) -> Self {
+    /// Reads the types of `component`: work that grows with them.
+    ///
+    /// # Errors
+    /// They are more than the host reads.
+    pub(super) fn of(component: &Component, granted: &[ServiceName]) -> Result<Self, TooMuch> {
         let (ty, engine) = (component.component_type(), component.engine());
-        let functions = |(name, item): (&str, ComponentItem)| {
+        let mut room = Room::new();
+        let mut functions = |(name, item): (&str, ComponentItem)| {
             let ComponentItem::ComponentInstance(interface) = item else { return None };
             let functions = interface.exports(engine).filter_map(|(name, export)| match export.ty {
-                ComponentItem::ComponentFunc(function) => Some((name.to_owned(), Signature::of(&function))),
+                ComponentItem::ComponentFunc(function) => {
+                    Some(Signature::of(name, &function, &mut room).map(|signature| (name.to_owned(), signature)))
+                }
                 _ => None,
             });
-            let functions: Interface = functions.collect();
-            (is_of_services(name) && !functions.is_empty()).then(|| (name.to_owned(), functions))
+            if !is_of_services(name) {
+                return None;
+            }
+            let functions: Result<Interface, TooMuch> = functions.collect();
+            let functions = functions.map(|functions| (!functions.is_empty()).then(|| (name.to_owned(), functions)));
+            functions.transpose()
         };
-        Self {
-            granted: granted.to_vec(),
-            imports: ty.imports(engine).filter_map(|(name, import)| functions((name, import.ty))).collect(),
-            exports: ty.exports(engine).filter_map(|(name, export)| functions((name, export.ty))).collect(),
-        }
+        let imports: Result<_, _> = ty.imports(engine).filter_map(|(name, import)| functions((name, import.ty))).collect();
+        let exports: Result<_, _> = ty.exports(engine).filter_map(|(name, export)| functions((name, export.ty))).collect();
+        Ok(Self { granted: granted.to_vec(), imports: imports?, exports: exports? })
     }
 
     /// Whether it has to do with other services.
@@ -68,7 +77,19 @@ pub fn difference(wanted: &Interface, offered: &Interface) -> Option<String> {
         Some(offered) => offered.obstacle.map(|obstacle| format!("`{name}` has {obstacle}")),
     });
     let differs: Vec<_> = differs.collect();
-    (!differs.is_empty()).then(|| differs.join("; "))
+    (!differs.is_empty()).then(|| brief(differs.join("; ")))
+}
+
+/// Bytes of what people are told of types.
+const TOLD_MAX: usize = 4 << 10;
+
+/// Cuts what nobody would read to its end.
+pub fn brief(mut told: String) -> String {
+    if told.len() > TOLD_MAX {
+        told.truncate(told.floor_char_boundary(TOLD_MAX));
+        told.push('…');
+    }
+    told
 }
 
 #[cfg(test)]
@@ -77,6 +98,10 @@ mod tests {
     use wasmtime::Engine;
 
     fn links(text: &str) -> Links {
+        read(text).unwrap()
+    }
+
+    fn read(text: &str) -> Result<Links, TooMuch> {
         Links::of(&Component::new(&Engine::default(), wat::parse_str(text).unwrap()).unwrap(), &[])
     }
 
@@ -121,6 +146,32 @@ mod tests {
         text += r#"(import "shop:a/b" (instance (alias outer 1 $t15 (type $all)) (export "call" (func (param "x" $all))))))"#;
         let links = links(&text);
         assert!(links.obstacle().unwrap().1.contains("64 KiB"));
+    }
+
+    /// `count` functions that share one type, which has a field with a name of `len` bytes.
+    fn sharing(count: usize, len: usize) -> String {
+        let functions: String = (0..count).map(|n| format!(r#"(export "f{n}" (func (param "x" $u)))"#)).collect();
+        let field = "a".repeat(len);
+        format!(
+            r#"(component (import "shop:a/b" (instance
+                (type $t (record (field "{field}" u8))) (export "t" (type $u (eq $t))) {functions})))"#
+        )
+    }
+
+    #[test]
+    fn many_functions_of_one_long_type_do_not_fill_the_memory() {
+        assert_eq!(read(&sharing(10, 60_000)).unwrap().imports["shop:a/b"].len(), 10);
+        assert!(read(&sharing(20, 60_000)).is_err());
+        assert_eq!(read(&sharing(1000, 1)).unwrap().imports["shop:a/b"].len(), 1000);
+        assert!(read(&sharing(20_000, 1)).is_err(), "each function takes memory, however short it is");
+    }
+
+    #[test]
+    fn what_is_told_is_cut() {
+        let of = |text: &str| Signature { text: text.to_owned(), obstacle: None, is_async: false };
+        let wanted: Interface = (0..1000).map(|n| (format!("f{n}"), of("func(ü: u8)"))).collect();
+        let told = difference(&wanted, &Interface::new()).unwrap();
+        assert!(told.len() < TOLD_MAX + 4 && told.ends_with('…'), "{}", told.len());
     }
 
     #[test]

@@ -161,8 +161,12 @@ impl Loader {
         let (component, flavour) = self.component(service, build).await?;
         enter(Stage::Linking);
         let providers = self.surroundings.providers.upgrade();
-        let assembly = self.linkers.link(&component, flavour, &settings.grants, providers.as_deref())?;
-        drop(providers);
+        // Types are as many as the build has.
+        let (loader, linking, grants) = (self.clone(), component.clone(), settings.grants.clone());
+        let link = move || loader.linkers.link(&linking, flavour, &grants, providers.as_deref());
+        let assembly = tokio::task::spawn_blocking(link).await.map_err(|error| {
+            Reject::transient(format!("the host failed while it linked it: {error}"), "the log says more; it is tried again")
+        })??;
         suits(assembly.kind, &settings)?;
         let (revision, drained) = self.revision(service, build, (settings, secrets), &component, assembly);
         // The revision's own is the last, and is let go off the async threads.

@@ -6,6 +6,7 @@ mod budget;
 mod build;
 mod cache;
 mod call;
+mod callee;
 mod cgi;
 mod clock;
 mod compile;
@@ -32,6 +33,7 @@ mod running;
 mod stdio;
 mod store;
 mod typed_call;
+mod value_size;
 mod wit_text;
 
 pub use crate::capabilities::{
@@ -49,7 +51,7 @@ pub use fault::{Fault, Report};
 pub use granted::Sources;
 pub(crate) use invoke::invoke;
 pub use linker::{Kind, Surface};
-pub use links::{Interface, Links, difference};
+pub use links::{Interface, Links, brief, difference};
 pub use loader::{Inspection, Loader, Reject, Stage, nobody};
 pub(crate) use request::bounded;
 pub use request::{BodyError, Inbound, RequestBody};

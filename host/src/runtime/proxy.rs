@@ -12,8 +12,7 @@ pub(super) async fn drive(
     call: Call,
     sender: HeadSender,
 ) -> Result<(), Fault> {
-    let mut instance = revision.instance().await?;
-    instance.store.data_mut().begin(&call);
+    let mut instance = revision.instance(|state| state.begin(&call)).await?;
     // An idle instance's tick is long over; without this it would give way once before it began.
     instance.store.set_epoch_deadline(1);
     let outcome = match &instance.proxy {

@@ -2,6 +2,7 @@
 
 use super::{
     budget::Account,
+    callee::Callable,
     digest::Digest,
     engine::Flavour,
     fault::{Fault, quoted},
@@ -13,7 +14,7 @@ use super::{
     running::Running,
     stdio::GuestSink,
     store::{HostState, new_store},
-    typed_call::{Callable, Peers, Providers},
+    typed_call::{Peers, Providers},
 };
 use crate::{
     capabilities::Secrets,
@@ -223,6 +224,11 @@ impl Revision {
         &self.peers
     }
 
+    /// Whether it is granted calls of other services.
+    pub(super) fn calls_others(&self) -> bool {
+        !self.settings.grants.calls().is_empty()
+    }
+
     /// Whether other services may call functions of this interface.
     pub(super) fn exports(&self, interface: &str) -> bool {
         self.code.exports.contains_key(interface)
@@ -262,19 +268,20 @@ impl Revision {
         }
     }
 
-    /// An instance for one request: an idle one, or a new one that was started if it will be kept.
-    pub(super) async fn instance(&self) -> Result<Instance, Fault> {
-        let Some(idle) = &self.code.idle else {
-            return self.instantiate(self.store()?).await;
-        };
-        match idle.take() {
-            Some(instance) => Ok(instance),
-            None => {
-                let mut instance = self.instantiate(self.store()?).await?;
-                self.start(&mut instance).await?;
-                Ok(instance)
-            }
+    /// An instance for one request, which `begin` hands to it: an idle one, or a new one that was started if it will be kept. What
+    /// it does at its start is on behalf of the request already.
+    pub(super) async fn instance(&self, begin: impl FnOnce(&mut HostState)) -> Result<Instance, Fault> {
+        if let Some(mut idle) = self.code.idle.as_ref().and_then(IdleInstances::take) {
+            begin(idle.store.data_mut());
+            return Ok(idle);
         }
+        let mut store = self.store()?;
+        begin(store.data_mut());
+        let mut instance = self.instantiate(store).await?;
+        if self.code.idle.is_some() {
+            self.start(&mut instance).await?;
+        }
+        Ok(instance)
     }
 
     /// Keeps an instance that served well, where the settings say so; else it ends here.

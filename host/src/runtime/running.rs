@@ -42,24 +42,29 @@ impl Meter {
         Self { computed: Duration::ZERO, cpu }
     }
 
-    /// Polls the guest once. A poll lasts a tick at most where the guest computes, so that the time can be counted between.
-    pub(super) fn poll<T>(&mut self, poll: impl FnOnce() -> Poll<Result<T, Fault>>) -> Poll<Result<T, Fault>> {
-        self.timed(poll).0
-    }
-
-    /// Likewise, and how long the thread was at it: for this guest and for those that it called within.
-    fn timed<T>(&mut self, poll: impl FnOnce() -> Poll<Result<T, Fault>>) -> (Poll<Result<T, Fault>>, Duration) {
+    /// Polls the guest once, and tells how long that took. A poll lasts a tick at most where the guest computes, so that the time
+    /// can be counted between.
+    pub(super) fn timed<T>(&mut self, poll: impl FnOnce() -> Poll<Result<T, Fault>>) -> (Poll<Result<T, Fault>>, Took) {
         let beside = WITHIN.replace(Duration::ZERO);
         let clock = Clock::start();
         let polled = poll();
         let elapsed = clock.elapsed();
         let within = WITHIN.replace(beside + elapsed);
-        self.computed += elapsed.saturating_sub(within);
+        let own = elapsed.saturating_sub(within);
+        self.computed += own;
         match polled {
-            Poll::Pending if self.computed > self.cpu.0 => (Poll::Ready(Err(Fault::Cpu(self.cpu))), elapsed),
-            polled => (polled, elapsed),
+            Poll::Pending if self.computed > self.cpu.0 => (Poll::Ready(Err(Fault::Cpu(self.cpu))), Took { elapsed, own }),
+            polled => (polled, Took { elapsed, own }),
         }
     }
+}
+
+/// How long one poll of a guest took.
+pub(super) struct Took {
+    /// How long the thread was at it: for this guest and for those that it called within.
+    elapsed: Duration,
+    /// For this guest alone.
+    pub(super) own: Duration,
 }
 
 /// A guest at work, its computing time and how it ended.
@@ -144,9 +149,9 @@ impl Running {
 impl Work {
     fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         let Self { guest, meter, .. } = self;
-        let (polled, time) = meter.timed(|| guest.as_mut().poll(cx));
-        self.taken += time;
-        self.line.computed(time);
+        let (polled, Took { elapsed, own }) = meter.timed(|| guest.as_mut().poll(cx));
+        self.taken += elapsed;
+        self.line.computed(own);
         polled
     }
 }
@@ -215,10 +220,11 @@ mod tests {
     fn who_calls_one_that_computes_goes_to_the_lane_and_does_not_pay_for_it() {
         let mut callee = Meter::new(Span(Duration::from_mins(1)));
         let guest = poll_fn(move |_| {
-            callee.poll(|| {
+            let (polled, _) = callee.timed(|| {
                 compute(2 * LONG);
                 Poll::Pending
-            })
+            });
+            polled
         });
         let lane = Lane::without_threads(1);
         let mut caller = Running::new(Box::pin(guest), Span(LONG), &lane.line());

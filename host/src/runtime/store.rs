@@ -11,10 +11,10 @@ use super::{
     typed_call::{Peers, TypedCalls},
 };
 use crate::{
-    capabilities::{Errand, KeyValueAccess, KeyValueView, OutboundHttp, Sockets, SocketsView},
+    capabilities::{Due, Errand, KeyValueAccess, KeyValueView, OutboundHttp, Sockets, SocketsView},
     config::{Limits, ServiceName},
 };
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, sockets::WasiSocketsCtxView};
 use wasmtime_wasi_config::WasiConfig;
@@ -64,11 +64,11 @@ impl HostState {
         self.calls.begin();
     }
 
-    /// From here on the instance works for a call of another service.
-    pub(super) fn begin_call(&mut self, errand: &Errand, deadline: Duration) {
+    /// From here on the instance works for a call of another service, which is due then.
+    pub(super) fn begin_call(&mut self, errand: &Errand, due: Option<Arc<Due>>) {
         self.log.begin(&errand.request_id);
         self.outbound.begin(errand);
-        self.outbound.is_due(deadline);
+        self.outbound.is_due(due);
         if let Some(sockets) = &mut self.sockets {
             sockets.begin(&errand.request_id);
         }
@@ -78,10 +78,11 @@ impl HostState {
     }
 
     /// Whether the guest gathers handles that it never drops, those of the component model's tasks and streams included, or left a
-    /// call to another host under way: no request may go on with what one before it began.
+    /// call to another host or service under way: no request may go on with what one before it began.
     pub(super) fn leaks(store: &mut Store<Self>) -> bool {
         let state = store.data_mut();
         state.outbound.is_busy()
+            || state.calls.is_busy()
             || state.table.iter_mut().nth(RESOURCES_LEAKED).is_some()
             || store.concurrent_resource_table().is_some_and(|table| table.iter_mut().nth(HANDLES_LEAKED).is_some())
     }

@@ -1,34 +1,38 @@
-//! Calls of a function of another service: which revision gets one, who pays for it, and how it ends.
+//! Calls of a function of another service, on the side of the caller: which revision gets one, and what comes of it.
 //!
-//! Caller and callee keep stores of their own; values are copied between them. A guest without the component model's async support
-//! is polled where its caller is, on its caller's turns. One with it gets a task of its own: wasmtime panics where one event loop
-//! polls another.
+//! Caller and callee keep stores of their own; values are copied between them.
 
 use super::{
-    budget::RequestClaim,
+    budget::{Account, MemoryClaim},
+    callee::{Visit, admitted},
     fault::Fault,
     links::Links,
     loader::Reject,
     revision::Revision,
-    running::{Meter, Running},
     store::HostState,
+    value_size::held,
 };
 use crate::{
-    capabilities::{Errand, Tangle},
+    capabilities::{Due, Errand, Tangle},
     config::{Grants, ServiceName},
-    telemetry::{CallMetrics, CallResult, ServiceMetrics},
+    telemetry::{CallMetrics, CallResult, Limit, ServiceMetrics},
 };
 use futures::future::BoxFuture;
 use std::{
-    fmt,
-    future::poll_fn,
     pin::pin,
     sync::{Arc, Weak},
+    time::Instant,
 };
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
-use wasmtime::component::{ComponentExportIndex, Linker, Val};
+use wasmtime::component::{Linker, Val};
+
+/// Calls of functions that one instance may have under way.
+const CALLS_MAX: usize = 32;
+/// Bytes of values up to which a call is not worth being counted.
+const LITTLE: u64 = 4 << 10;
+/// How often the parameters of a call are held at once: by the caller's store alone, or with a task of its own and the callee's store.
+const COPIES: u64 = 3;
 
 /// Who knows the services at this moment.
 pub trait Providers: Send + Sync {
@@ -50,23 +54,13 @@ pub trait Providers: Send + Sync {
     fn check_imports(&self, links: &Arc<Links>) -> Result<(), Reject>;
 }
 
-/// A function of a provider; looked up once a revision.
-pub(crate) struct Callable {
-    pub(super) index: ComponentExportIndex,
-    /// Whether its guest has an event loop, and with it a task of its own.
-    pub(super) is_async: bool,
-}
-
 /// The function that an import stands for.
 struct Import {
     interface: String,
     function: String,
-}
-
-impl fmt::Display for Import {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{}", self.interface, self.function)
-    }
+    /// `interface#function`.
+    whole: Arc<str>,
+    is_async: bool,
 }
 
 /// Why a call of another service did not return. The words are the host's, with the guest's own trap among them: for the log and
@@ -91,6 +85,8 @@ pub enum CallFailure {
     Unavailable,
     /// The services would wait for each other.
     Tangled(Tangle),
+    /// The callee had not returned when its caller's time was over.
+    Late,
     /// The callee failed.
     Failed,
 }
@@ -120,25 +116,40 @@ pub(crate) struct TypedCalls {
     peers: Arc<Peers>,
     /// What calls take along. Made at the first call of a request: most requests make none.
     errand: Option<Arc<Errand>>,
+    /// One more holds it for each call that is under way.
+    under_way: Arc<()>,
 }
 
 impl TypedCalls {
     pub(super) fn new(peers: Arc<Peers>) -> Self {
-        Self { peers, errand: None }
+        Self { peers, errand: None, under_way: Arc::default() }
     }
 
     /// A new request, or a new call, begins.
     pub(super) fn begin(&mut self) {
         self.errand = None;
     }
+
+    /// Whether a call has not ended yet.
+    pub(super) fn is_busy(&self) -> bool {
+        Arc::strong_count(&self.under_way) > 1
+    }
+}
+
+/// Who calls, and on whose behalf.
+struct Caller {
+    peers: Arc<Peers>,
+    errand: Arc<Errand>,
+    account: Arc<Account>,
+    under_way: Arc<()>,
 }
 
 impl HostState {
-    /// Who calls, and on whose behalf.
-    fn caller(&mut self) -> (Arc<Peers>, Arc<Errand>) {
-        let Self { calls: TypedCalls { peers, errand }, outbound, .. } = self;
+    fn caller(&mut self) -> Caller {
+        let Self { calls: TypedCalls { peers, errand, under_way }, outbound, memory, .. } = self;
         let errand = errand.get_or_insert_with(|| Arc::new(outbound.errand().onward(&peers.service)));
-        (peers.clone(), errand.clone())
+        let account = memory.account().clone();
+        Caller { peers: peers.clone(), errand: errand.clone(), account, under_way: under_way.clone() }
     }
 }
 
@@ -147,59 +158,29 @@ pub(super) fn add_calls(linker: &mut Linker<HostState>, links: &Links) -> wasmti
     for (interface, functions) in &links.imports {
         let mut instance = linker.instance(interface)?;
         for (function, signature) in functions {
-            let import = Arc::new(Import { interface: interface.clone(), function: function.clone() });
-            if signature.is_async {
+            let is_async = signature.is_async;
+            let whole = format!("{interface}#{function}").into();
+            let import = Arc::new(Import { interface: interface.clone(), function: function.clone(), whole, is_async });
+            if is_async {
                 instance.func_new_concurrent(function, move |accessor, _, params, results| {
                     let import = import.clone();
                     Box::pin(async move {
-                        let (peers, errand) = accessor.with(|mut access| access.data_mut().caller());
-                        // The caller's event loop polls this, and the callee may have one too.
-                        let (params, mut returned) = (params.to_vec(), results.to_vec());
-                        let call = async move {
-                            peers.call(&import, &errand, &params, &mut returned).await?;
-                            wasmtime::Result::<_>::Ok(returned)
-                        };
-                        assign(results, apart(call).await?);
-                        Ok(())
+                        let caller = accessor.with(|mut access| access.data_mut().caller());
+                        Ok(caller.call(&import, params, results).await?)
                     })
                 })?;
             } else {
                 instance.func_new_async(function, move |mut store, _, params, results| {
                     let import = import.clone();
                     Box::new(async move {
-                        let (peers, errand) = store.data_mut().caller();
-                        Ok(peers.call(&import, &errand, params, results).await?)
+                        let caller = store.data_mut().caller();
+                        Ok(caller.call(&import, params, results).await?)
                     })
                 })?;
             }
         }
     }
     Ok(())
-}
-
-/// Both are as long as the function has results.
-fn assign(results: &mut [Val], returned: Vec<Val>) {
-    for (place, value) in results.iter_mut().zip(returned) {
-        *place = value;
-    }
-}
-
-/// Runs `call` in a task of its own, which ends with whoever waits for it.
-async fn apart<T: Send + 'static, E: From<Stopped> + Send + 'static>(
-    call: impl Future<Output = Result<T, E>> + Send + 'static,
-) -> Result<T, E> {
-    AbortOnDropHandle::new(tokio::spawn(call)).await.unwrap_or_else(|error| Err(Stopped(error.to_string()).into()))
-}
-
-/// A task of the host that panicked.
-#[derive(Debug, thiserror::Error)]
-#[error("the host failed: {0}")]
-struct Stopped(String);
-
-impl From<Stopped> for Fault {
-    fn from(stopped: Stopped) -> Self {
-        Self::Host(stopped.0)
-    }
 }
 
 /// One call; counted when it is dropped.
@@ -214,67 +195,144 @@ impl Drop for Tally<'_> {
     }
 }
 
-impl Peers {
-    async fn call(&self, import: &Import, errand: &Arc<Errand>, params: &[Val], results: &mut [Val]) -> Result<(), CallError> {
-        let providers = self.providers.upgrade();
+/// A call on the side of its provider, where its caller may leave before it has ended: then it is counted when this is dropped.
+struct Stay<'a> {
+    caller: &'a Caller,
+    import: &'a Import,
+    revision: &'a Revision,
+    /// Whom the callee itself waits for.
+    due: Option<Arc<Due>>,
+    begun: Instant,
+    has_ended: bool,
+}
+
+impl Stay<'_> {
+    /// Counts and tells how it ended.
+    fn ended(mut self, fault: Option<&Fault>) {
+        self.has_ended = true;
+        self.revision.metrics().called(fault.and_then(Fault::kind));
+        if let Some(fault) = fault {
+            self.tell(fault, "a call of another service failed");
+        }
+    }
+
+    fn tell(&self, fault: &Fault, message: &str) {
+        warn!(
+            target: "hotbay::calls",
+            service = %self.revision.service(),
+            revision = self.revision.metrics().revision(),
+            caller = %self.caller.peers.service,
+            request_id = self.caller.errand.request_id,
+            function = %self.import.whole,
+            reason = %fault,
+            "{message}"
+        );
+    }
+}
+
+impl Drop for Stay<'_> {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        // Its caller's deadline began earlier and may be no longer than its own; a client that leaves says nothing of the callee.
+        let deadline = self.revision.settings().limits.deadline;
+        let is_late = self.caller.errand.due.as_ref().is_some_and(|due| due.is_over()) && self.begun.elapsed() >= deadline.0 / 2;
+        let fault = is_late.then(|| Fault::overdue(deadline, self.due.as_deref()));
+        self.revision.metrics().called(fault.as_ref().and_then(Fault::kind));
+        if let Some(fault) = fault {
+            self.tell(&fault, "a call of another service had not ended when its caller's time was over");
+        }
+    }
+}
+
+impl Caller {
+    async fn call(&self, import: &Import, params: &[Val], results: &mut [Val]) -> Result<(), CallError> {
+        let Self { peers, errand, .. } = self;
+        let providers = peers.providers.upgrade();
         let error = |provider: &str, Unanswered { reason, failure }| CallError {
             provider: provider.to_owned(),
-            function: import.to_string(),
+            function: import.whole.to_string(),
             reason,
             failure,
         };
         // The first that is listed: whoever comes later changes nothing by the order in which the files are placed.
-        let found = self.granted.iter().find_map(|peer| {
+        let found = peers.granted.iter().find_map(|peer| {
             let revision = providers.as_ref()?.provider(&peer.service)?;
             revision.exports(&import.interface).then_some((peer, revision))
         });
         let Some((peer, revision)) = found else {
             // Whose call it would have been is known only where there is one.
-            if let [only] = self.granted.as_slice() {
+            if let [only] = peers.granted.as_slice() {
                 only.metrics.ended(CallResult::Refused);
             }
-            let names = self.granted.iter().map(|peer| peer.service.as_str()).collect::<Vec<_>>().join(", ");
+            let names = peers.granted.iter().map(|peer| peer.service.as_str()).collect::<Vec<_>>().join(", ");
             return Err(error(&names, Unanswered::now("it has no good revision that exports the interface")));
         };
         let mut tally = Tally { metrics: &peer.metrics, result: CallResult::Abandoned };
-        let outcome = match admitted(&revision, errand, providers).await {
-            Ok(_lease) => run(revision.clone(), import, errand, params, results).await,
+        let due = self.errand.due.as_ref();
+        let _awaited = due.map(|due| due.awaits(peer.service.clone(), import.whole.clone()));
+        let Some(callable) = revision.callable(&import.interface, &import.function) else {
+            // Its types were compared when it was published.
+            tally.result = CallResult::Failed;
+            let fault = Fault::Host(format!("it exports no `{}`", import.whole));
+            return Err(error(peer.service.as_str(), fault.into()));
+        };
+        let copies = if import.is_async || callable.is_async { COPIES } else { 1 };
+        let admitted = async {
+            // Before it waits: what waits holds its parameters.
+            let held = self.hold(params, copies)?;
+            Ok::<_, Unanswered>((held, admitted(&revision, errand, providers).await?))
+        };
+        let (_held, lease) = match admitted.await {
+            Ok(admitted) => admitted,
             Err(refused) => {
                 tally.result = CallResult::Refused;
                 return Err(error(peer.service.as_str(), refused));
             }
         };
-        let metrics = revision.metrics();
-        let Err(fault) = outcome else {
-            tally.result = CallResult::Answered;
-            metrics.called(None);
-            return Ok(());
-        };
-        tally.result = CallResult::Failed;
-        metrics.called(fault.kind());
-        warn!(
-            target: "hotbay::calls",
-            service = %peer.service,
-            revision = metrics.revision(),
-            caller = %self.service,
-            request_id = errand.request_id,
-            function = %import,
-            reason = %fault,
-            "a call of another service failed"
-        );
-        Err(error(peer.service.as_str(), fault.into()))
+        let visit = Visit::new(revision.clone(), callable, errand.clone(), lease);
+        let due = visit.due.clone();
+        let visit = pin!(visit.pay(import.is_async, params, results));
+        // Dropped before the visit, whose own calls tell who is at fault.
+        let stay = Stay { caller: self, import, revision: &revision, due, begun: Instant::now(), has_ended: false };
+        let outcome = visit.await;
+        stay.ended(outcome.as_ref().err());
+        tally.result = if outcome.is_ok() { CallResult::Answered } else { CallResult::Failed };
+        // What holds the results is given back once they are with the caller.
+        outcome.map(drop).map_err(|fault| error(peer.service.as_str(), fault.into()))
+    }
+
+    /// Room for one more call with these parameters, on the caller's side.
+    fn hold(&self, params: &[Val], copies: u64) -> Result<Option<MemoryClaim>, Unanswered> {
+        // The instance's own and this one's are among them.
+        if Arc::strong_count(&self.under_way) > CALLS_MAX + 1 {
+            return Err(Unanswered::now(format!(
+                "the instance of `{}` that calls has {CALLS_MAX} calls of functions under way, which is the most",
+                self.peers.service
+            )));
+        }
+        claim(&self.account, held(params).saturating_mul(copies)).map_err(|limit| {
+            let (caller, limit) = (&self.peers.service, limit.setting());
+            Unanswered::now(format!("the host is at its limit, and `{caller}`, which calls, has its part of it ({limit})"))
+        })
     }
 }
 
+/// Counts what a call holds of the host's memory for a service, where it is worth it.
+pub(super) fn claim(account: &Arc<Account>, bytes: u64) -> Result<Option<MemoryClaim>, Limit> {
+    (bytes > LITTLE).then(|| account.memory(bytes)).transpose()
+}
+
 /// Why there is no answer, whoever was asked for what.
-struct Unanswered {
+pub(super) struct Unanswered {
     reason: String,
     failure: CallFailure,
 }
 
 impl Unanswered {
     /// In a moment it may be different.
-    fn now(reason: impl Into<String>) -> Self {
+    pub(super) fn now(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), failure: CallFailure::Unavailable }
     }
 }
@@ -294,94 +352,11 @@ impl From<Fault> for Unanswered {
         };
         let failure = match fault {
             Fault::Full(_) | Fault::Retired => CallFailure::Unavailable,
+            // Whoever is late here is so because of its own callee.
+            Fault::Callee(CallError { failure: CallFailure::Late, .. }) => CallFailure::Failed,
             Fault::Callee(error) => error.failure,
             _ => CallFailure::Failed,
         };
         Self { reason, failure }
     }
-}
-
-/// Room for one more call of `revision`, which is a request like any other: counted while it waits, and with a permit.
-async fn admitted(
-    revision: &Arc<Revision>,
-    errand: &Errand,
-    providers: Option<Arc<dyn Providers>>,
-) -> Result<(RequestClaim, OwnedSemaphorePermit), Unanswered> {
-    let Some(providers) = providers else { return Err(Unanswered::now("the host ends")) };
-    if let Some(chain) = &errand.chain {
-        chain.may_call(revision.service(), providers.depth())?;
-    }
-    let claim = revision.account().request().map_err(Fault::Full)?;
-    let permit = match revision.permits().clone().try_acquire_owned() {
-        Ok(permit) => permit,
-        Err(_) => providers.queue(revision.clone()).await.map_err(Unanswered::now)?,
-    };
-    Ok((claim, permit))
-}
-
-/// One call on `revision`, which it holds until it has ended: by itself or at a limit.
-async fn run(
-    revision: Arc<Revision>,
-    import: &Import,
-    errand: &Arc<Errand>,
-    params: &[Val],
-    results: &mut [Val],
-) -> Result<(), Fault> {
-    let Some(callable) = revision.callable(&import.interface, &import.function) else {
-        // Its types were compared when it was published.
-        return Err(Fault::Host(format!("it exports no `{import}`")));
-    };
-    let cpu = revision.settings().limits.cpu;
-    if !callable.is_async {
-        let mut meter = Meter::new(cpu);
-        let mut call = pin!(on_instance(&revision, &callable, errand, params, results));
-        return bounded(&revision, poll_fn(|cx| meter.poll(|| call.as_mut().poll(cx)))).await;
-    }
-    let (errand, params, mut returned) = (errand.clone(), params.to_vec(), results.to_vec());
-    let (sender, receiver) = oneshot::channel();
-    let call = async move {
-        let of_guest = revision.clone();
-        let guest = Box::pin(async move {
-            on_instance(&of_guest, &callable, &errand, &params, &mut returned).await?;
-            // Whoever waits for it is gone where its deadline was faster.
-            let _ = sender.send(returned);
-            Ok(())
-        });
-        bounded(&revision, Running::new(guest, cpu, revision.account().line())).await
-    };
-    apart(call).await?;
-    assign(results, receiver.await.map_err(|_| Fault::Host("a call ended without its results".to_owned()))?);
-    Ok(())
-}
-
-/// `call`, for no longer than the deadline of `revision` and itself last.
-async fn bounded(revision: &Revision, call: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {
-    let deadline = revision.settings().limits.deadline;
-    tokio::select! {
-        biased;
-        outcome = tokio::time::timeout(deadline.0, call) => outcome.unwrap_or(Err(Fault::Deadline(deadline))),
-        () = revision.expired().cancelled() => Err(Fault::Retired),
-    }
-}
-
-async fn on_instance(
-    revision: &Arc<Revision>,
-    callable: &Callable,
-    errand: &Errand,
-    params: &[Val],
-    results: &mut [Val],
-) -> Result<(), Fault> {
-    let mut instance = revision.instance().await?;
-    instance.store.data_mut().begin_call(errand, revision.settings().limits.deadline.0);
-    // An idle instance's tick is long over; without this it would give way once before it began.
-    instance.store.set_epoch_deadline(1);
-    let Some(function) = instance.guest.get_func(&mut instance.store, callable.index) else {
-        return Err(Fault::Host("an exported function is not there".to_owned()));
-    };
-    let outcome = function.call_async(&mut instance.store, params, results).await;
-    // An instance that failed is not used again: it ends here.
-    outcome.map_err(|error| revision.fault(&error, &instance.store))?;
-    instance.store.data().log.flush();
-    revision.give_back(instance);
-    Ok(())
 }

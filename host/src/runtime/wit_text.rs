@@ -5,6 +5,29 @@ use wasmtime::component::{Type, types::ComponentFunc};
 
 /// Bytes of text of one function's type. A type that repeats itself within itself grows by every level.
 const TEXT_MAX: usize = 64 << 10;
+/// Bytes of text of all functions of one component: many may share one long type.
+const ALL_MAX: usize = 1 << 20;
+/// What a function takes beside its text.
+const BESIDE: usize = 64;
+
+/// What is left of the text that one component may have.
+pub(super) struct Room(usize);
+
+impl Room {
+    pub(super) fn new() -> Self {
+        Self(ALL_MAX)
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), TooMuch> {
+        self.0 = self.0.checked_sub(bytes).ok_or(TooMuch)?;
+        Ok(())
+    }
+}
+
+/// The functions of a component have more text than is read.
+#[derive(Debug, thiserror::Error)]
+#[error("the types of the functions that it shares with other services take more than 1 MiB of text")]
+pub(crate) struct TooMuch;
 
 /// The type of one function, and whether values of it can go from one store to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,13 +41,14 @@ pub struct Signature {
 }
 
 impl Signature {
-    pub(super) fn of(function: &ComponentFunc) -> Self {
+    pub(super) fn of(name: &str, function: &ComponentFunc, room: &mut Room) -> Result<Self, TooMuch> {
         let mut writer = Writer { text: String::new(), obstacle: None };
         // Only a text that is too long is an error.
         if writer.function(function).is_err() {
             writer.obstacle = Some("a type of more than 64 KiB of text");
         }
-        Self { text: writer.text, obstacle: writer.obstacle, is_async: function.async_() }
+        room.take(BESIDE + name.len() + writer.text.len())?;
+        Ok(Self { text: writer.text, obstacle: writer.obstacle, is_async: function.async_() })
     }
 }
 

@@ -1,17 +1,9 @@
 //! What a request hands on to the calls that its guest makes: its id, who waits for it and how long, its trace.
 
+use super::Due;
 use crate::{config::ServiceName, telemetry::new_request_id};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use std::{
-    fmt,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
-use tokio::time::{Instant, sleep_until};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 /// W3C trace context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -124,35 +116,6 @@ pub enum Tangle {
     },
 }
 
-/// By when a request must have the head of its response.
-#[derive(Debug)]
-pub struct Due {
-    at: Instant,
-    met: AtomicBool,
-}
-
-impl Due {
-    /// So long from now on.
-    pub fn within(time: Duration) -> Arc<Self> {
-        Arc::new(Self { at: Instant::now() + time, met: AtomicBool::new(false) })
-    }
-
-    /// The head is there: from now on nothing is due.
-    pub fn meet(&self) {
-        self.met.store(true, Ordering::Relaxed);
-    }
-
-    /// Returns once the time is over, and never where it was met before.
-    pub async fn passed(&self) {
-        if !self.met.load(Ordering::Relaxed) {
-            sleep_until(self.at).await;
-        }
-        if self.met.load(Ordering::Relaxed) {
-            std::future::pending().await
-        }
-    }
-}
-
 /// The trace context that a request came with, unread.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
@@ -183,7 +146,6 @@ impl Trace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::FutureExt;
 
     fn name(name: &str) -> ServiceName {
         ServiceName::parse(name).unwrap()
@@ -216,18 +178,5 @@ mod tests {
         let mut nothing = HeaderMap::new();
         Trace::default().pass_on(&mut nothing);
         assert!(nothing.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_time_that_was_met_never_passes() {
-        let due = Due::within(Duration::ZERO);
-        due.passed().await;
-        due.meet();
-        assert!(due.passed().now_or_never().is_none());
-        let late = Due::within(Duration::from_millis(1));
-        let mut passed = std::pin::pin!(late.passed());
-        assert!(passed.as_mut().now_or_never().is_none());
-        late.meet();
-        assert!(tokio::time::timeout(Duration::from_millis(20), passed).await.is_err(), "met while it was waited for");
     }
 }

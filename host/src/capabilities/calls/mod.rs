@@ -3,10 +3,12 @@
 
 mod answer;
 mod callees;
+mod due;
 mod errand;
 
 pub(crate) use callees::{Callee, Callees, Unanswered};
-pub use errand::{Due, Errand, Link, Tangle, Trace};
+pub use due::Due;
+pub use errand::{Errand, Link, Tangle, Trace};
 
 use crate::config::ServiceName;
 use http::{Request, Response};

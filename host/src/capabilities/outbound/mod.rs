@@ -23,7 +23,7 @@ use asker::Asker;
 use client::Destination;
 use failure::Failure;
 use http::{Request, Response};
-use std::{fmt::Display, future::ready, sync::Arc, time::Duration};
+use std::{fmt::Display, future::ready, sync::Arc};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 type Transmission = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -69,10 +69,10 @@ impl OutboundHttp {
         self.errand.clone().unwrap_or_else(Errand::nobodys)
     }
 
-    /// The request that began must be answered within this time.
-    pub(crate) fn is_due(&mut self, within: Duration) {
+    /// By when the request that began must be answered.
+    pub(crate) fn is_due(&mut self, due: Option<Arc<Due>>) {
         if let Some(errand) = &mut self.errand {
-            errand.due = Some(Due::within(within));
+            errand.due = due;
         }
     }
 
