@@ -135,11 +135,11 @@ impl Budget {
         self.open.store(whole.saturating_sub(kept).max(1), Relaxed);
     }
 
-    /// Takes `amount` for the service that has `mine` of it.
-    fn take(&self, mine: &AtomicU64, amount: u64) -> bool {
+    /// Takes `amount` for the service that has `mine` of it. Up to `least` it may have where its part is less than that.
+    fn take(&self, mine: &AtomicU64, amount: u64, least: u64) -> bool {
         let all = self.used.add(amount);
         let own = mine.fetch_add(amount, Relaxed).saturating_add(amount);
-        if all <= self.open.load(Relaxed) || own <= self.part.load(Relaxed) {
+        if all <= self.open.load(Relaxed) || own <= self.part.load(Relaxed).max(least) {
             return true;
         }
         self.give(mine, amount);
@@ -184,13 +184,18 @@ impl Account {
         Ok(RequestClaim(self.clone()))
     }
 
-    /// An instance, which has no memory yet.
+    /// An instance that takes so many places of the pool, and has no memory yet.
     ///
     /// # Errors
     /// As [`Self::request`].
-    pub(super) fn instance(self: &Arc<Self>) -> Result<InstanceClaim, Limit> {
-        self.take(&self.shared.instances, &self.instances, 1)?;
-        Ok(InstanceClaim { account: self.clone(), memory: 0 })
+    pub(super) fn instance(self: &Arc<Self>, slots: u64) -> Result<InstanceClaim, Limit> {
+        // The smallest of pools has room for one of the largest kind.
+        let slots = slots.min(self.shared.instances.used.limit() / 2).max(1);
+        if !self.shared.instances.take(&self.instances, slots, slots) {
+            self.refused(Limit::Pool);
+            return Err(Limit::Pool);
+        }
+        Ok(InstanceClaim { account: self.clone(), slots, memory: 0 })
     }
 
     /// Counts and tells that the host had no room.
@@ -205,7 +210,7 @@ impl Account {
     }
 
     fn take(&self, budget: &Budget, own: &AtomicU64, amount: u64) -> Result<(), Limit> {
-        if budget.take(own, amount) {
+        if budget.take(own, amount, 0) {
             return Ok(());
         }
         self.refused(budget.limit);
@@ -236,6 +241,7 @@ impl Drop for RequestClaim {
 /// An instance and its memory. Given back when it is dropped.
 pub(super) struct InstanceClaim {
     account: Arc<Account>,
+    slots: u64,
     memory: u64,
 }
 
@@ -260,7 +266,7 @@ impl Drop for InstanceClaim {
     fn drop(&mut self) {
         let Account { shared, memory, instances, .. } = &*self.account;
         shared.memory.give(memory, self.memory);
-        shared.instances.give(instances, 1);
+        shared.instances.give(instances, self.slots);
     }
 }
 
@@ -283,7 +289,7 @@ mod tests {
     }
 
     fn take_all(budget: &Budget, mine: &AtomicU64) -> u64 {
-        while budget.take(mine, 1) {}
+        while budget.take(mine, 1, 0) {}
         mine.load(Relaxed)
     }
 
@@ -301,8 +307,18 @@ mod tests {
         }
         assert_eq!(budget.used.used(), 100);
         budget.give(&greedy, 55);
-        assert!(budget.take(&greedy, 1), "what is given back is there again");
-        assert!(!budget.take(&greedy, 20));
+        assert!(budget.take(&greedy, 1, 0), "what is given back is there again");
+        assert!(!budget.take(&greedy, 20, 0));
+    }
+
+    #[test]
+    fn what_takes_several_places_has_room_for_one_whatever_others_take() {
+        let budget = budget(100, 50);
+        take_all(&budget, &AtomicU64::new(0));
+        let large = AtomicU64::new(0);
+        assert!(budget.take(&large, 4, 4), "its part is one place");
+        assert!(!budget.take(&large, 4, 4));
+        assert_eq!(large.load(Relaxed), 4);
     }
 
     #[test]

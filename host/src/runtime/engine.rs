@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig, WasmFeatures};
+use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig, WasmFeatures, component::Component};
 
 /// How often a guest that computes gives way: the grain of `limits.cpu` and of the deadline.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -21,6 +21,8 @@ const WASM_STACK: usize = 512 << 10;
 const CORE_INSTANCES: u32 = 32;
 const MEMORIES: u32 = 4;
 const TABLES: u32 = 8;
+/// Tables for each place of the pool.
+const TABLES_A_SLOT: u32 = 4;
 const TABLE_ELEMENTS: usize = 64 << 10;
 
 /// Free slots that keep the memory of the revision they last served. Each swap leaves some behind, so this bounds what many
@@ -62,7 +64,7 @@ impl Engines {
     /// # Errors
     /// Where the address space or a setting does not allow the pool.
     pub(crate) fn new(pool: &PoolConfig, lane: Arc<Lane>) -> wasmtime::Result<Self> {
-        let engine = |flavour| Engine::new(config(flavour).allocation_strategy(pooling(pool)));
+        let engine = |flavour| Engine::new(config(flavour).allocation_strategy(pooling(pool, flavour)));
         let engines = Self { sync: engine(Flavour::Sync)?, r#async: engine(Flavour::Async)? };
         engines.start_clock(lane)?;
         Ok(engines)
@@ -132,18 +134,30 @@ pub(crate) fn compatibility(engine: &Engine) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-fn pooling(pool: &PoolConfig) -> PoolingAllocationConfig {
+/// How many places of the pool an instance of `component` takes: one, unless it has more memories or tables than a place has.
+pub(super) fn slots(component: &Component) -> u64 {
+    // Unknown where it imports modules, which nothing here gives it.
+    let Some(required) = component.resources_required() else { return u64::from(MEMORIES) };
+    u64::from(required.num_memories.max(required.num_tables.div_ceil(TABLES_A_SLOT)).max(1))
+}
+
+fn pooling(pool: &PoolConfig, flavour: Flavour) -> PoolingAllocationConfig {
     let instances = pool.instances.0;
-    // Most services are one core instance, one memory and one table; those made from a wasip1 module are five, one and three.
-    // Room for one component of the largest kind comes on top, so that even a pool of one instance takes it.
+    // Most services have one memory and one table; those made from a wasip1 module one and three. What has more takes several
+    // places (`slots`). Room for one component of the largest kind comes on top, so that even a pool of one instance takes it.
     let room = |each: u32, largest: u32| instances.saturating_mul(each).saturating_add(largest);
     let mut config = PoolingAllocationConfig::new();
     config
         .total_component_instances(instances)
-        .total_core_instances(room(8, CORE_INSTANCES))
+        // Only counted: they lie on the heap.
+        .total_core_instances(room(CORE_INSTANCES, CORE_INSTANCES))
         .total_memories(room(1, MEMORIES))
-        .total_tables(room(4, TABLES))
-        .total_stacks(instances)
+        .total_tables(room(TABLES_A_SLOT, TABLES))
+        // With concurrency a call of one part of a component to another waits on a stack of its own.
+        .total_stacks(match flavour {
+            Flavour::Sync => instances,
+            Flavour::Async => instances.saturating_mul(2),
+        })
         .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)

@@ -3,7 +3,7 @@
 use super::{
     budget::Account,
     digest::Digest,
-    engine::Flavour,
+    engine::{Flavour, slots},
     fault::{Fault, quoted},
     granted::{Granted, Sources},
     instance::{IdleInstances, Instance},
@@ -12,7 +12,7 @@ use super::{
     links::{Interface, Links},
     running::Running,
     stdio::GuestSink,
-    store::{HostState, new_store},
+    store::{Common, HostState, new_store},
     typed_call::{Callable, Peers, Providers},
 };
 use crate::{
@@ -83,6 +83,10 @@ pub(super) struct Code {
     pub(super) lifecycle: Option<LifecycleIndex>,
     /// Whether its guests have an event loop of their own.
     is_async: bool,
+    /// Places of the pool that each instance takes.
+    slots: u64,
+    /// Whether its calls carry more than those of `wasi:http`.
+    carries_more: bool,
     /// Functions that other services may call, by interface and name.
     exports: HashMap<String, HashMap<String, ComponentExportIndex>>,
     pub(super) idle: Option<IdleInstances>,
@@ -116,6 +120,8 @@ impl Revision {
             linked,
             lifecycle: LifecycleIndex::of(component),
             is_async: flavour == Flavour::Async,
+            slots: slots(component),
+            carries_more: !(settings.grants.keyvalue().is_empty() && links.imports.is_empty() && links.exports.is_empty()),
             exports: exports(component, &links),
             idle,
         });
@@ -203,24 +209,9 @@ impl Revision {
         &self.account
     }
 
-    /// Where the lines of its guests go.
-    pub(super) fn sink(&self) -> &Arc<GuestSink> {
-        &self.sink
-    }
-
-    /// What its guests may reach.
-    pub(super) fn granted(&self) -> &Arc<Granted> {
-        &self.granted
-    }
-
     /// Which interfaces of services it imports and exports.
     pub(crate) fn links(&self) -> &Arc<Links> {
         &self.links
-    }
-
-    /// What it may call of other services.
-    pub(super) fn peers(&self) -> &Arc<Peers> {
-        &self.peers
     }
 
     /// Whether other services may call functions of this interface.
@@ -241,8 +232,14 @@ impl Revision {
 
     /// A store with this revision's limits.
     pub(super) fn store(&self) -> Result<Store<HostState>, Fault> {
-        let outside = (&self.account, &self.granted, &self.peers);
-        new_store(&self.code.engine, &self.settings.limits, &self.sink, outside, |_| {})
+        new_store(self.common(), |_| {})
+    }
+
+    /// What its instances have in common.
+    pub(super) fn common(&self) -> Common<'_> {
+        let Self { code, settings, sink, account, granted, peers, .. } = self;
+        let Code { engine, slots, carries_more, .. } = &**code;
+        Common { engine, limits: &settings.limits, sink, account, granted, peers, slots: *slots, carries_more: *carries_more }
     }
 
     /// A fresh instance, in a store of its own.
