@@ -1,11 +1,15 @@
-//! What all services of the host share, and what each of them has of it: memory, instances, requests, and turns on the lane.
+//! What all services of the host share, and what each of them has of it: memory, instances, requests, turns on the
+//! lane, and the log.
 //!
 //! Half of a budget is split evenly between the services that there are: within its part a service is never refused. The other
 //! half, and what is its own part anyway, is for whoever comes first, so that one that needs more gets more as long as others do
 //! not. Once that is taken, those that have more than their part are refused, and they alone. So one that takes all it can get
 //! keeps nobody else from their part, and all of it together never exceeds the budget.
 
-use super::lane::{Lane, Line};
+use super::{
+    lane::{Lane, Line},
+    log_share::LogShare,
+};
 use crate::{
     config::{BudgetConfig, PoolConfig},
     telemetry::{Budgeted, Limit, Metrics, ServiceMetrics},
@@ -61,6 +65,7 @@ pub(crate) struct Account {
     shared: Arc<Shared>,
     metrics: Arc<ServiceMetrics>,
     line: Arc<Line>,
+    log: Arc<LogShare>,
     memory: AtomicU64,
     instances: AtomicU64,
     requests: AtomicU64,
@@ -101,6 +106,7 @@ impl Budgets {
             shared: self.shared.clone(),
             metrics: self.metrics.service(service),
             line: self.lane.line(),
+            log: Arc::new(LogShare::new()),
             memory: AtomicU64::new(0),
             instances: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -173,6 +179,11 @@ impl Account {
     /// Its place on the lane.
     pub(super) fn line(&self) -> &Arc<Line> {
         &self.line
+    }
+
+    /// Its share of the log.
+    pub(super) fn log(&self) -> &Arc<LogShare> {
+        &self.log
     }
 
     /// A request from its admission on, with the time in which it waits for a permit.

@@ -4,7 +4,7 @@ use super::{
     budget::Account,
     digest::Digest,
     engine::{Flavour, slots},
-    fault::{Fault, quoted},
+    fault::{Fault, quoted, shown},
     granted::{Granted, Sources},
     instance::{IdleInstances, Instance},
     lifecycle::LifecycleIndex,
@@ -79,6 +79,8 @@ pub(crate) struct Surroundings {
 /// The part of a revision whose end costs time: machine code and idle instances.
 pub(super) struct Code {
     pub(super) engine: Engine,
+    /// Held so that the next revision of the same build finds it.
+    _component: Arc<Component>,
     pub(super) linked: Linked,
     pub(super) lifecycle: Option<LifecycleIndex>,
     /// Whether its guests have an event loop of their own.
@@ -104,7 +106,7 @@ impl Revision {
         service: ServiceName,
         digest: Digest,
         (settings, secrets): (Settings, Secrets),
-        component: &Component,
+        component: &Arc<Component>,
         Assembly { kind, linked, links, flavour }: Assembly,
         surroundings: &Surroundings,
         account: Arc<Account>,
@@ -117,6 +119,7 @@ impl Revision {
         };
         let code = Arc::new(Code {
             engine: component.engine().clone(),
+            _component: component.clone(),
             linked,
             lifecycle: LifecycleIndex::of(component),
             is_async: flavour == Flavour::Async,
@@ -143,7 +146,7 @@ impl Revision {
             granted,
             links,
             peers,
-            sink: Arc::new(GuestSink { metrics, lines: observers.lines.clone() }),
+            sink: Arc::new(GuestSink { metrics, lines: observers.lines.clone(), share: account.log().clone() }),
             // Hex digits are always a header value.
             header: HeaderValue::from_str(&short).unwrap_or(HeaderValue::from_static("")),
             service,
@@ -368,7 +371,7 @@ impl fmt::Display for Cold {
             // These quote the output themselves, behind the function names.
             fault @ (Fault::Trap(_) | Fault::Memory { .. }) => return fault.fmt(f),
             Fault::Deadline(limit) => write!(f, "it had not started within {limit} (limits.deadline)"),
-            Fault::Refused(words) => write!(f, "the guest gave the error {words}"),
+            Fault::Refused(words) => write!(f, "the guest gave the error {}", shown(words, 1 << 10)),
             fault => fault.fmt(f),
         }?;
         f.write_str(&quoted(&self.output))
@@ -441,7 +444,7 @@ impl Revision {
     /// One that can be published and not be called: number `n` of a service under these settings.
     pub(crate) fn sample(service: &ServiceName, n: u8, settings: &str) -> Arc<Self> {
         let engine = Engine::default();
-        let component = Component::new(&engine, b"\0asm\x0d\0\x01\0").unwrap();
+        let component = Arc::new(Component::new(&engine, b"\0asm\x0d\0\x01\0").unwrap());
         let linked = Linked::Library(wasmtime::component::Linker::new(&engine).instantiate_pre(&component).unwrap());
         let settings = Settings::parse(service, settings).unwrap();
         let assembly = Assembly { kind: Kind::Http02, linked, links: Arc::default(), flavour: Flavour::Sync };
