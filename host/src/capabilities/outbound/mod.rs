@@ -8,6 +8,7 @@ mod failure;
 mod network;
 mod pool;
 mod resolver;
+mod share;
 mod tally;
 
 pub(crate) use client::OutboundClient;
