@@ -94,6 +94,21 @@ pub fn cgi(bytes: &[u8]) {
             assert!(!head.headers().contains_key(&own), "{own}");
         }
     }
+    cgi_at_length(bytes);
+}
+
+/// The same again and again with a number before it, more than a header block may be: refused or read, and never waited for.
+fn cgi_at_length(bytes: &[u8]) {
+    const LEN: usize = 128 << 10;
+    let mut output = BytesMut::new();
+    for n in 0_u32.. {
+        output.extend_from_slice(format!("{n:x}").as_bytes());
+        output.extend_from_slice(bytes);
+        if output.len() > LEN {
+            break;
+        }
+    }
+    assert!(split_head(&mut output).is_some());
 }
 
 /// What is this file: a word for any bytes, with a remedy where they cannot serve.

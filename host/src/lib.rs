@@ -30,7 +30,7 @@ use deploy::{Board, Deployer, Events, Parts, Standing, history::History};
 use futures::FutureExt;
 use handover::{Offered, Post, Predecessor, TakeOverError};
 use registry::Registry;
-use runtime::{KeyValue, Loader, Network, NetworkError, Observers, Reach, SecretFolder, Sources};
+use runtime::{Backtraces, KeyValue, Loader, Network, NetworkError, Observers, Reach, SecretFolder, Sources};
 use shutdown::Shutdown;
 use std::{
     fs, io,
@@ -143,7 +143,8 @@ impl Host {
         let calls = Arc::new(dispatch::Calls::new(registry.clone(), config.calls.depth.0, config.dev));
         // Weakly, since what is loaded goes into the registry.
         let providers = Arc::downgrade(&calls);
-        let (state, pools, compile) = (config.state_dir(), (&config.budgets, &config.pool), config.compile.clone());
+        let (state, pools, compile) =
+            (config.state_dir(), (&config.budgets, &config.pool), (config.compile.clone(), Backtraces::of(config.dev)));
         let keyvalue = KeyValue::new(&state, &config.keyvalue, &network, SecretFolder::new(config.secrets_dir()));
         let sources = Sources { reach: Reach { network, services: Some(calls) }, keyvalue: keyvalue.clone() };
         let loader = Loader::new(Some(&state), pools, compile, observers.clone(), sources, providers);

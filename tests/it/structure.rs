@@ -85,6 +85,25 @@ fn every_file_is_one_noun_and_says_what_it_owns() -> Result<()> {
     Ok(())
 }
 
+/// What is written as a place to be filled later is filled before anybody reads it.
+#[test]
+fn documents_hold_no_placeholders() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files: Vec<_> = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(|file| root.join(file)).into();
+    for entry in fs::read_dir(root.join("docs"))? {
+        files.push(entry?.path());
+    }
+    for file in files.iter().filter(|file| file.extension().is_some_and(|kind| kind == "md")) {
+        for (number, line) in (1..).zip(fs::read_to_string(file)?.lines()) {
+            let bare = line.trim();
+            let is_word = bare.len() > 2 && bare.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+            let marked = ["TODO", "TBD", "FIXME", "XXX"].iter().any(|mark| line.contains(mark));
+            ensure!(!is_word && !marked, "{}:{number}: a place that waits to be filled: {line}", file.display());
+        }
+    }
+    Ok(())
+}
+
 /// The test would hold anything if its reading of the sources missed what they name.
 #[test]
 fn the_reading_of_sources_finds_what_is_named() {

@@ -21,6 +21,42 @@ async fn pieces_without_a_byte_are_no_progress() {
     }
 }
 
+/// Guards `Following::drop` in host/src/runtime/body.rs: a response to HEAD is whole at once, and its guest may go on for as long as a
+/// silent stream may and no longer, whatever it writes; nor when it has written more than is taken for nobody.
+#[tokio::test]
+async fn an_endless_body_for_head_gives_its_permit_back() {
+    for (limits, pause) in
+        [("stream_idle = \"300ms\"", 20), ("stream_idle = \"1h\"\ndeadline = \"300ms\"", 20), ("stream_idle = \"1h\"", 0)]
+    {
+        let host = Host::builder()
+            .service("probe", &guests::fixture("probe"))
+            .settings("probe", &format!("[limits]\ncpu = \"1h\"\nconcurrency = 1\nqueue_wait = \"20s\"\n{limits}\n"))
+            .start()
+            .await;
+        for h2 in [false, true] {
+            let request = host.request("HEAD", &format!("/probe/drip?count=1000000000&ms={pause}"));
+            let answer = if h2 { request.h2() } else { request }.send().await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            assert_eq!(host.get("/probe/marker").await.status, 200, "{limits}, h2: {h2}: its permit came back");
+        }
+    }
+}
+
+/// Guards `content_length` in host/src/runtime/invoke.rs: what hyper cannot send ends the connection without a word. Too large to be
+/// gathered first.
+#[tokio::test]
+async fn a_length_that_is_no_number_is_a_fault_of_the_guest() {
+    let host = Host::builder().service("probe", &guests::fixture("probe")).start().await;
+    for promised in ["many", "-1", "1e6", "500000.0", "99999999999999999999999"] {
+        for h2 in [false, true] {
+            let request = host.request("GET", &format!("/probe/length?promised={promised}&bytes=500000"));
+            let answer = if h2 { request.h2() } else { request }.send().await;
+            assert_eq!(answer.status, 500, "{promised}, h2: {h2}");
+            assert!(host.log().wait_request(answer.request_id()).await.reason.contains("content-length"));
+        }
+    }
+}
+
 /// An endless request body: the guest that reads it is ended by its limit, and one that does not read it by the deadline.
 #[tokio::test]
 async fn an_endless_request_body_ends_at_its_limit() {

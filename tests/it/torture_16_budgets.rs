@@ -55,9 +55,14 @@ async fn used(host: &Host, budget: &str) -> f64 {
 
 /// Both in a host with these settings. A quarter of each budget is the part of each, three quarters are the most for one.
 async fn two(config: &str) -> Host {
+    two_of(config, "hold").await
+}
+
+/// The same, where `greedy` is this fixture.
+async fn two_of(config: &str, greedy: &str) -> Host {
     let wasm = guests::text("hold");
     let settings = "[limits]\ndeadline = \"1h\"\nstream_idle = \"1h\"\nqueue_wait = \"1min\"\n";
-    let builder = Host::builder().dev().config(config).service("greedy", &wasm).service("modest", &wasm);
+    let builder = Host::builder().dev().config(config).service("greedy", &guests::text(greedy)).service("modest", &wasm);
     builder.settings("greedy", settings).settings("modest", settings).start().await
 }
 
@@ -103,6 +108,13 @@ async fn the_requests_of_all_services_are_bounded() {
 async fn the_instances_of_all_services_are_bounded() {
     let host = two("[pool]\ninstances = 16\n").await;
     greed_harms_nobody(&host, "pool.instances", "pool_instances", (12, 4)).await;
+}
+
+/// Guards `slots` in host/src/runtime/engine.rs: memories run out before instances do where each instance has four of them.
+#[tokio::test]
+async fn an_instance_with_many_memories_takes_as_many_places() {
+    let host = two_of("[pool]\ninstances = 16\n", "hold-four-memories").await;
+    greed_harms_nobody(&host, "pool.instances", "pool_instances", (3, 4)).await;
 }
 
 /// Requests that wait for a permit are counted as well: a queue takes room too.

@@ -7,8 +7,8 @@ use hotbay::{
     config::{BayFile, BudgetConfig, CompileConfig, Count, HostConfig, OutboundConfig, PoolConfig, ServiceName, Settings},
     deploy::{UNREADABLE_REMEDY, read_build, read_settings_at},
     runtime::{
-        Binary, Build, Inspection, KeyValue, Kind, Loader, Network, Observers, Reach, Reject, SecretFolder, Secrets, Sources,
-        nobody,
+        Backtraces, Binary, Build, Inspection, KeyValue, Kind, Loader, Network, Observers, Reach, Reject, SecretFolder, Secrets,
+        Sources, nobody,
     },
     telemetry::{GuestLines, Metrics},
 };
@@ -63,7 +63,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
         // In memory: a start that keeps something keeps nothing.
         let sources = Sources { reach: Reach { network, services: None }, keyvalue: KeyValue::in_memory() };
         let pools = (&BudgetConfig::default(), &pool);
-        let loader = Loader::new(None, pools, CompileConfig::default(), observers, sources, nobody())
+        let loader = Loader::new(None, pools, (CompileConfig::default(), Backtraces::Lines), observers, sources, nobody())
             .map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
         let loader = Arc::new(loader);
         let mut reports = Vec::new();

@@ -64,7 +64,12 @@ enum Command {
     Man(pages::Manual),
     /// The compiling child process of `serve` and `check`
     #[command(name = runtime::COMPILE_CHILD, hide = true)]
-    CompileChild { memory: u64, seconds: u64 },
+    CompileChild {
+        memory: u64,
+        seconds: u64,
+        #[arg(long)]
+        lines: bool,
+    },
 }
 
 /// Exit codes: 0 fine, 1 failed, 2 wrong usage.
@@ -83,8 +88,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Backup(args) => backup::run(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::manual(&args),
-        Command::CompileChild { memory, seconds } => {
-            runtime::compile_child(memory, seconds).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
+        Command::CompileChild { memory, seconds, lines } => {
+            runtime::compile_child(memory, seconds, runtime::Backtraces::of(lines))
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(|error| error.to_string())
         }
     };
     outcome.unwrap_or_else(|reason| {

@@ -191,13 +191,30 @@ impl Default for CompileConfig {
 pub struct PoolConfig {
     /// Instances at once of all services of WASI 0.2 together, and as many of WASI 0.3: each of the two engines has its pool.
     pub instances: Count,
-    /// Memory that a slot keeps after its instance ends; resetting up to this much costs no system call.
-    pub keep_resident: ByteSize,
+    /// Memory that a slot keeps after its instance ends; resetting up to this much costs no system call. Unless set, 8 MiB, or
+    /// less where the slots of both pools together would keep more than an eighth of the machine's or the container's memory.
+    pub keep_resident: Option<ByteSize>,
+}
+
+/// The most that a slot keeps unless `pool.keep_resident` is set.
+const KEEP_RESIDENT_MAX: u64 = 8 << 20;
+
+impl PoolConfig {
+    /// [`Self::keep_resident`] in force, whole pages.
+    pub fn keep_resident(&self) -> ByteSize {
+        self.keep_resident.unwrap_or_else(|| self.kept_of(machine::memory()))
+    }
+
+    fn kept_of(&self, memory: u64) -> ByteSize {
+        const PAGE: u64 = 4 << 10;
+        let each = memory / 8 / 2 / u64::from(self.instances.0.max(1));
+        ByteSize(each.min(KEEP_RESIDENT_MAX) / PAGE * PAGE)
+    }
 }
 
 impl Default for PoolConfig {
     fn default() -> Self {
-        Self { instances: Count(1000), keep_resident: ByteSize::mib(8) }
+        Self { instances: Count(1000), keep_resident: None }
     }
 }
 
@@ -205,8 +222,8 @@ impl Default for PoolConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BudgetConfig {
-    /// Linear memory and tables of all instances, as guests asked for it. Three quarters of the machine's or the container's
-    /// memory unless set.
+    /// Linear memory and tables of all instances, as guests asked for it. Five eighths of the machine's or the container's
+    /// memory unless set: an eighth is for what the slots of the pools keep, a quarter for the host and the system.
     #[serde(deserialize_with = "not_zero")]
     pub memory: ByteSize,
     /// Requests that run or wait for a permit.
@@ -215,7 +232,7 @@ pub struct BudgetConfig {
 
 impl Default for BudgetConfig {
     fn default() -> Self {
-        Self { memory: ByteSize(machine::memory() / 4 * 3), requests: Count(4096) }
+        Self { memory: ByteSize(machine::memory() / 8 * 5), requests: Count(4096) }
     }
 }
 
@@ -263,6 +280,12 @@ mod tests {
             assert!(HostConfig::parse(&format!("admin_hosts = [{bad:?}]")).is_err(), "{bad}");
         }
         let config = HostConfig::parse("admin_hosts = [\"Ops.example.com\"]").unwrap();
+        let pool = |instances| PoolConfig { instances: Count(instances), keep_resident: None };
+        assert_eq!(pool(1).kept_of(64 << 30), ByteSize::mib(8));
+        for instances in [16, 1000, 100_000] {
+            let kept = pool(instances).kept_of(16 << 30).0 * u64::from(instances) * 2;
+            assert!(kept <= 2 << 30, "{kept} bytes of {instances} slots");
+        }
         assert!(config.admin_hosts[0].is_of("ops.EXAMPLE.com:443") && !config.admin_hosts[0].is_of("example.com"));
         assert!(HostConfig::parse("listn = 1").unwrap_err().remedy.contains("`listen`"));
     }

@@ -1,10 +1,10 @@
 //! `[outbound]`: the bounds of what guests ask of other hosts, and how names and certificates are looked up.
 
-use super::{ByteSize, Count, Span, units::not_zero};
+use super::{ByteSize, Count, Span, machine, units::not_zero};
 use serde::Deserialize;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-/// Bounds of outbound HTTP and TCP; each counts for one revision.
+/// Bounds of outbound HTTP and TCP: requests of one service, the rest of one revision.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutboundConfig {
@@ -33,6 +33,17 @@ pub struct OutboundConfig {
     pub ca_file: Option<PathBuf>,
     /// The name server that is asked instead of what the system would ask.
     pub nameserver: Option<SocketAddr>,
+}
+
+/// Connections of all services together, where the system gives files for that many.
+const ALL_CONNECTIONS_MAX: u32 = 4096;
+
+impl OutboundConfig {
+    /// Connections at once of all services together: an eighth of the files that may be open, 4,096 at most, and never less than one
+    /// service may have.
+    pub fn all_connections(&self) -> usize {
+        Count((machine::descriptors() / 8).min(ALL_CONNECTIONS_MAX).max(self.connections.0)).as_usize()
+    }
 }
 
 impl Default for OutboundConfig {

@@ -30,6 +30,11 @@ use watch::{Activity, Protocol, Watched};
 
 /// Bytes of a response that wait in the host for an HTTP/2 client that does not take them; of each stream.
 const SEND_BUFFER: usize = 64 << 10;
+/// Bytes that an HTTP/2 client may send before its request's body is read: of each stream, and of all streams of a connection.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+/// Streams that a client opened and reset before they were looked at, above which its connection ends (rapid reset).
+const RESET_STREAMS: usize = 20;
 /// Pause after an accept that failed for want of descriptors: a tight loop would only burn what is short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Lines about that: one in so long.
@@ -88,6 +93,9 @@ impl Protocols {
             .timer(TokioTimer::new())
             .max_concurrent_streams(config.streams.0)
             .max_send_buf_size(SEND_BUFFER)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_pending_accept_reset_streams(RESET_STREAMS)
             .max_header_list_size(u32::try_from(header_size).unwrap_or(u32::MAX))
             .keep_alive_interval(config.header_timeout.0)
             .keep_alive_timeout(config.header_timeout.0);

@@ -10,6 +10,12 @@ const WIT_SECTION: &str = "component-type";
 /// The imports that the preview1 adapter stands in for.
 const PREVIEW1: &str = wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME;
 
+/// Exports of a module that are named where it cannot serve, and characters of each name.
+const EXPORTS_SHOWN: usize = 8;
+const EXPORT_NAME_SHOWN: usize = 128;
+/// Modules and components in each other. The reader keeps a place for each that is open, and a few bytes of a file open one.
+const DEPTH_MAX: usize = 100;
+
 /// A file that could be made to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -137,15 +143,15 @@ pub(crate) fn identify(bytes: &[u8]) -> Result<Binary, Unfit> {
     for payload in Parser::new(0).parse_all(bytes) {
         let read = payload.and_then(|payload| shape.read(payload));
         read.map_err(|error| damage(bytes.len(), &error))?;
+        if shape.depth > DEPTH_MAX {
+            return Err(Unfit::Malformed(format!("modules and components in each other, more than {DEPTH_MAX} deep")));
+        }
     }
     match shape {
         Shape { component: true, .. } => Ok(Binary::Component),
         Shape { start: true, .. } => Ok(Binary::Command),
         Shape { wit: true, .. } => Ok(Binary::ModuleWithWit),
-        Shape { mut exports, .. } => {
-            exports.truncate(8);
-            Err(Unfit::BareModule { exports })
-        }
+        Shape { exports, .. } => Err(Unfit::BareModule { exports }),
     }
 }
 
@@ -173,7 +179,11 @@ impl Shape {
                 for export in section {
                     let name = export?.name;
                     self.start |= name == "_start";
-                    self.exports.push(format!("`{name}`"));
+                    // Millions fit into a file.
+                    if self.exports.len() < EXPORTS_SHOWN {
+                        let shown: String = name.chars().take(EXPORT_NAME_SHOWN).collect();
+                        self.exports.push(format!("`{shown}`"));
+                    }
                 }
             }
             Payload::CustomSection(section) if self.depth == 1 => self.wit |= section.name().starts_with(WIT_SECTION),
@@ -269,5 +279,21 @@ mod tests {
         // A custom section of ten bytes of which two are there.
         let cut = [MODULE, b"\0\x0a\x01a"].concat();
         assert!(identify(&cut).unwrap_err().may_be_half_written());
+    }
+
+    #[test]
+    fn what_is_kept_of_a_file_is_bounded_whatever_is_in_it() {
+        let exports: String = (0..1000).map(|n| format!("(export \"{n}{}\" (func 0))", "x".repeat(1000))).collect();
+        let module = wat::parse_str(format!("(module (func) {exports})")).unwrap();
+        let reason = identify(&module).unwrap_err().to_string();
+        assert!(reason.contains("`0xxx") && reason.len() < 2000, "{} bytes", reason.len());
+        let nested = |depth: usize| {
+            (1..depth).fold(COMPONENT.to_vec(), |inner, _| {
+                let (low, high) = (u8::try_from(inner.len() & 0x7f).unwrap(), u8::try_from(inner.len() >> 7).unwrap());
+                [COMPONENT, &[4, low | 0x80, high], &inner].concat()
+            })
+        };
+        assert_eq!(identify(&nested(DEPTH_MAX)), Ok(Binary::Component));
+        assert!(identify(&nested(DEPTH_MAX + 1)).unwrap_err().to_string().contains("more than 100 deep"));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{fault::Fault, progress::Progress, running::Running};
 use crate::{
-    config::{ByteSize, Span},
+    config::{ByteSize, Limits, Span},
     telemetry::RevisionMetrics,
 };
 use bytes::Bytes;
@@ -14,11 +14,15 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 use tokio::time::Sleep;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::warn;
 use wasmtime_wasi_http::WasiBody;
+
+/// Bytes of a body that nobody is sent, such as one for HEAD, that are taken before its guest is ended.
+const UNSENT_MAX: usize = 64 << 10;
 
 /// The body of a guest's response. Dropping it ends the guest, unless the client has all of it.
 pub struct GuestBody(Kind);
@@ -67,6 +71,8 @@ struct Following {
     stream: Stream,
     guest: Guest,
     idle: Span,
+    /// How long the guest may go on after its response is whole.
+    after: Duration,
     /// What a body gets whose guest has ended: the last of it may be on its way, or be forgotten in an instance that is kept.
     last: Option<Pin<Box<Sleep>>>,
     over: bool,
@@ -84,10 +90,11 @@ impl Stream {
         self,
         running: Running,
         expired: CancellationToken,
-        idle: Span,
+        limits: &Limits,
         lease: L,
     ) -> GuestBody {
-        let progress = self.progress.clone();
+        let (progress, idle) = (self.progress.clone(), limits.stream_idle);
+        let after = idle.0.min(limits.deadline.0);
         // The response begins now, however long ago the request moved last.
         progress.note();
         let guest = tokio::spawn(async move {
@@ -101,7 +108,7 @@ impl Stream {
             }
         });
         let guest = Guest::AtWork(AbortOnDropHandle::new(guest));
-        GuestBody(Kind::Stream(Box::new(Following { stream: self, guest, idle, last: None, over: false })))
+        GuestBody(Kind::Stream(Box::new(Following { stream: self, guest, idle, after, last: None, over: false })))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
@@ -207,29 +214,18 @@ impl Following {
 
 impl Drop for Following {
     fn drop(&mut self) {
-        // The response is whole; what the guest still does after it, it may end.
+        // The response is whole; what the guest still does after it, it may end. Not for ever: its permit is with it.
         if self.is_complete()
             && let Guest::AtWork(task) = std::mem::replace(&mut self.guest, Guest::Ended(None))
         {
-            let metrics = self.stream.metrics.clone();
-            let (progress, mut left) = (self.stream.progress.clone(), self.stream.limit.0);
-            let task = task.detach();
-            let mut rest = std::mem::take(&mut self.stream.rest);
-            // What nobody is sent is taken all the same: a guest that writes a body for HEAD must not fail over it.
-            let discard = async move {
-                while let Some(Ok(frame)) = rest.frame().await {
-                    let len = frame.data_ref().map_or(0, Bytes::len);
-                    if len > 0 {
-                        progress.note();
-                    }
-                    left = left.saturating_sub(u64::try_from(len).unwrap_or(u64::MAX));
-                    if left == 0 {
-                        return;
-                    }
-                }
-            };
+            let (metrics, after, rest) = (self.stream.metrics.clone(), self.after, std::mem::take(&mut self.stream.rest));
             tokio::spawn(async move {
-                let ((), ended) = tokio::join!(discard, task);
+                let ended = tokio::select! {
+                    ended = task => ended,
+                    () = discard(rest) => return,
+                    // Nothing that the guest writes puts this off.
+                    () = tokio::time::sleep(after) => Ok(Err(Fault::StreamIdle(Span(after)))),
+                };
                 if let Ok(Err(fault)) = ended {
                     if let Some(kind) = fault.kind() {
                         metrics.failed(kind);
@@ -240,6 +236,19 @@ impl Drop for Following {
             });
         }
     }
+}
+
+/// Takes what nobody is sent: a guest that writes a body for HEAD must not fail over it. Returns once that is too much, as from a
+/// client that has left, and never where the body ends before.
+async fn discard(mut rest: WasiBody) {
+    let mut left = UNSENT_MAX;
+    while let Some(Ok(frame)) = rest.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// A body that is longer or shorter than its head says.

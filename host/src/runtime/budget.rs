@@ -1,11 +1,15 @@
-//! What all services of the host share, and what each of them has of it: memory, instances, requests, and turns on the lane.
+//! What all services of the host share, and what each of them has of it: memory, instances, requests, turns on the
+//! lane, and the log.
 //!
 //! Half of a budget is split evenly between the services that there are: within its part a service is never refused. The other
 //! half, and what is its own part anyway, is for whoever comes first, so that one that needs more gets more as long as others do
 //! not. Once that is taken, those that have more than their part are refused, and they alone. So one that takes all it can get
 //! keeps nobody else from their part, and all of it together never exceeds the budget.
 
-use super::lane::{Lane, Line};
+use super::{
+    lane::{Lane, Line},
+    log_share::LogShare,
+};
 use crate::{
     config::{BudgetConfig, PoolConfig},
     telemetry::{Budgeted, Limit, Metrics, ServiceMetrics},
@@ -61,6 +65,7 @@ pub(crate) struct Account {
     shared: Arc<Shared>,
     metrics: Arc<ServiceMetrics>,
     line: Arc<Line>,
+    log: Arc<LogShare>,
     memory: AtomicU64,
     instances: AtomicU64,
     requests: AtomicU64,
@@ -101,6 +106,7 @@ impl Budgets {
             shared: self.shared.clone(),
             metrics: self.metrics.service(service),
             line: self.lane.line(),
+            log: Arc::new(LogShare::new()),
             memory: AtomicU64::new(0),
             instances: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -135,11 +141,11 @@ impl Budget {
         self.open.store(whole.saturating_sub(kept).max(1), Relaxed);
     }
 
-    /// Takes `amount` for the service that has `mine` of it.
-    fn take(&self, mine: &AtomicU64, amount: u64) -> bool {
+    /// Takes `amount` for the service that has `mine` of it. Up to `least` it may have where its part is less than that.
+    fn take(&self, mine: &AtomicU64, amount: u64, least: u64) -> bool {
         let all = self.used.add(amount);
         let own = mine.fetch_add(amount, Relaxed).saturating_add(amount);
-        if all <= self.open.load(Relaxed) || own <= self.part.load(Relaxed) {
+        if all <= self.open.load(Relaxed) || own <= self.part.load(Relaxed).max(least) {
             return true;
         }
         self.give(mine, amount);
@@ -175,6 +181,11 @@ impl Account {
         &self.line
     }
 
+    /// Its share of the log.
+    pub(super) fn log(&self) -> &Arc<LogShare> {
+        &self.log
+    }
+
     /// A request from its admission on, with the time in which it waits for a permit.
     ///
     /// # Errors
@@ -184,13 +195,18 @@ impl Account {
         Ok(RequestClaim(self.clone()))
     }
 
-    /// An instance, which has no memory yet.
+    /// An instance that takes so many places of the pool, and has no memory yet.
     ///
     /// # Errors
     /// As [`Self::request`].
-    pub(super) fn instance(self: &Arc<Self>) -> Result<InstanceClaim, Limit> {
-        self.take(&self.shared.instances, &self.instances, 1)?;
-        Ok(InstanceClaim { account: self.clone(), memory: 0 })
+    pub(super) fn instance(self: &Arc<Self>, slots: u64) -> Result<InstanceClaim, Limit> {
+        // The smallest of pools has room for one of the largest kind.
+        let slots = slots.min(self.shared.instances.used.limit() / 2).max(1);
+        if !self.shared.instances.take(&self.instances, slots, slots) {
+            self.refused(Limit::Pool);
+            return Err(Limit::Pool);
+        }
+        Ok(InstanceClaim { account: self.clone(), slots, memory: 0 })
     }
 
     /// So many bytes of memory, for what the host holds for it beside its instances.
@@ -214,7 +230,7 @@ impl Account {
     }
 
     fn take(&self, budget: &Budget, own: &AtomicU64, amount: u64) -> Result<(), Limit> {
-        if budget.take(own, amount) {
+        if budget.take(own, amount, 0) {
             return Ok(());
         }
         self.refused(budget.limit);
@@ -257,6 +273,7 @@ impl Drop for MemoryClaim {
 /// An instance and its memory. Given back when it is dropped.
 pub(super) struct InstanceClaim {
     account: Arc<Account>,
+    slots: u64,
     memory: u64,
 }
 
@@ -281,7 +298,7 @@ impl Drop for InstanceClaim {
     fn drop(&mut self) {
         let Account { shared, memory, instances, .. } = &*self.account;
         shared.memory.give(memory, self.memory);
-        shared.instances.give(instances, 1);
+        shared.instances.give(instances, self.slots);
     }
 }
 
@@ -304,7 +321,7 @@ mod tests {
     }
 
     fn take_all(budget: &Budget, mine: &AtomicU64) -> u64 {
-        while budget.take(mine, 1) {}
+        while budget.take(mine, 1, 0) {}
         mine.load(Relaxed)
     }
 
@@ -322,8 +339,18 @@ mod tests {
         }
         assert_eq!(budget.used.used(), 100);
         budget.give(&greedy, 55);
-        assert!(budget.take(&greedy, 1), "what is given back is there again");
-        assert!(!budget.take(&greedy, 20));
+        assert!(budget.take(&greedy, 1, 0), "what is given back is there again");
+        assert!(!budget.take(&greedy, 20, 0));
+    }
+
+    #[test]
+    fn what_takes_several_places_has_room_for_one_whatever_others_take() {
+        let budget = budget(100, 50);
+        take_all(&budget, &AtomicU64::new(0));
+        let large = AtomicU64::new(0);
+        assert!(budget.take(&large, 4, 4), "its part is one place");
+        assert!(!budget.take(&large, 4, 4));
+        assert_eq!(large.load(Relaxed), 4);
     }
 
     #[test]

@@ -33,8 +33,9 @@ use wasmtime_wasi::{
 };
 use wasmtime_wasi_http::WasiBody;
 
-/// Bytes of a header block.
+/// Bytes of a header block, and lines in it: the host's own map of headers holds 24,576 names and no more.
 const HEADERS_MAX: usize = 64 << 10;
+const HEADER_LINES_MAX: usize = 100;
 /// Bytes that a command may write at once, and how many such writes wait for the client.
 const WRITE_MAX: usize = 64 << 10;
 const WRITES_MAX: usize = 4;
@@ -76,9 +77,7 @@ pub(super) async fn drive(
     let (parts, body) = request.into_parts();
     let environment = environment(&parts, &call)?;
     let (written, output) = mpsc::channel(WRITES_MAX);
-    let (engine, limits, sink) = (&revision.code.engine, &revision.settings().limits, revision.sink());
-    let outside = (revision.account(), revision.granted(), revision.peers());
-    let store = new_store(engine, limits, sink, outside, |wasi| {
+    let store = new_store(revision.common(), |wasi| {
         wasi.envs(&environment).arg(revision.service().as_str());
         wasi.stdin(AsyncStdinStream::new(Stdin::new(body)));
         wasi.stdout(AsyncStdoutStream::new(WRITE_MAX, Stdout { sender: PollSender::new(written) }));
@@ -123,9 +122,6 @@ async fn answer(mut output: mpsc::Receiver<Bytes>, sender: HeadSender) {
         if let Some(head) = split_head(&mut block) {
             break head;
         }
-        if block.len() > HEADERS_MAX {
-            break Err(Fault::Protocol(format!("its CGI header block has more than {HEADERS_MAX} bytes")));
-        }
         match output.recv().await {
             Some(bytes) => block.extend_from_slice(&bytes),
             // It ended without a header block. If it trapped, its end says more; else there is no response.
@@ -141,9 +137,15 @@ async fn answer(mut output: mpsc::Receiver<Bytes>, sender: HeadSender) {
     let _ = sender.send(head.map(|head| head.map(|()| body)));
 }
 
-/// Takes the header block and the blank line that ends it off the output. Nothing where it is not all there.
+/// Takes the header block and the blank line that ends it off the output. Nothing where it is not all there, unless that is too
+/// much already.
 pub(crate) fn split_head(output: &mut BytesMut) -> Option<Result<Response<()>, Fault>> {
-    let (len, blank) = end_of_headers(output)?;
+    let end = end_of_headers(output);
+    // A write may be as large as a block may be, so one that is whole can be twice that.
+    if end.map_or(output.len(), |(len, _)| len) > HEADERS_MAX {
+        return Some(Err(Fault::Protocol(format!("its CGI header block has more than {HEADERS_MAX} bytes"))));
+    }
+    let (len, blank) = end?;
     let headers = output.split_to(len);
     output.advance(blank);
     Some(parse(&headers))
@@ -168,7 +170,10 @@ fn parse(block: &[u8]) -> Result<Response<()>, Fault> {
     let fault = |line: &str| Fault::Protocol(format!("its CGI header block has the line {line:?}, which is no header"));
     let text = std::str::from_utf8(block).map_err(|_| Fault::Protocol("its CGI header block is not UTF-8".to_owned()))?;
     let (mut status, mut headers) = (None, HeaderMap::new());
-    for line in text.lines() {
+    for (before, line) in text.lines().enumerate() {
+        if before == HEADER_LINES_MAX {
+            return Err(Fault::Protocol(format!("its CGI header block has more than {HEADER_LINES_MAX} lines")));
+        }
         let (name, value) = line.split_once(':').ok_or_else(|| fault(line))?;
         let value = value.trim();
         if name.eq_ignore_ascii_case("status") {
@@ -179,7 +184,8 @@ fn parse(block: &[u8]) -> Result<Response<()>, Fault> {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| fault(line))?;
         let value = HeaderValue::from_str(value).map_err(|_| fault(line))?;
         if !CONNECTION_HEADERS.contains(&name.as_str()) {
-            headers.append(name, value);
+            // The lines are far fewer than the map holds.
+            headers.try_append(name, value).map_err(|_| fault(line))?;
         }
     }
     let usual = if headers.contains_key(header::LOCATION) { StatusCode::FOUND } else { StatusCode::OK };
@@ -305,5 +311,17 @@ mod tests {
         assert!(head("no header at all\n\n").is_err());
         assert!(head("Status: nine\n\n").is_err());
         assert!(head("A: b\u{1}\n\n").is_err());
+    }
+
+    /// More names than a `HeaderMap` holds end the request and not the host's thread, and a block is bounded however it is written.
+    #[test]
+    fn a_header_block_is_bounded() {
+        let split = |block: String| split_head(&mut BytesMut::from(block.as_bytes()));
+        let lines = |lines: usize| -> String { (0..lines).map(|n| format!("{n:x}:\n")).collect() };
+        assert!(split(lines(HEADER_LINES_MAX) + "\n").unwrap().is_ok());
+        for block in [lines(HEADER_LINES_MAX + 1), lines(25_000), format!("A: {}\n", "b".repeat(HEADERS_MAX))] {
+            assert!(matches!(split(block.clone() + "\n"), Some(Err(Fault::Protocol(_)))), "{} bytes", block.len());
+        }
+        assert!(matches!(split("a".repeat(HEADERS_MAX + 1)), Some(Err(_))), "it is not waited for the rest");
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{
     artifact, confine,
-    engine::{self, Flavour},
+    engine::{self, Backtraces, Flavour},
     lanes::Lanes,
 };
 use crate::config::{ByteSize, CompileConfig, ServiceName, Span};
@@ -92,6 +92,7 @@ enum Outcome {
 /// Starts compiling children, a few at a time.
 pub(crate) struct Compiler {
     config: CompileConfig,
+    backtraces: Backtraces,
     cores: usize,
     lanes: Lanes,
     /// Whether it was told what is lacking.
@@ -99,9 +100,9 @@ pub(crate) struct Compiler {
 }
 
 impl Compiler {
-    pub(crate) fn new(config: CompileConfig) -> Self {
+    pub(crate) fn new(config: CompileConfig, backtraces: Backtraces) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { config, cores, lanes: Lanes::new(cores), told: AtomicBool::new(false) }
+        Self { config, backtraces, cores, lanes: Lanes::new(cores), told: AtomicBool::new(false) }
     }
 
     /// Compiles a build of `service` into `output`, when it is its turn.
@@ -129,6 +130,7 @@ impl Compiler {
             .arg(SUBCOMMAND)
             .arg(self.config.memory.0.to_string())
             .arg(self.config.timeout.0.as_secs().saturating_add(1).to_string())
+            .args(self.backtraces.has_lines().then_some("--lines"))
             .env_clear()
             .env(THREADS, self.cores.to_string())
             .stdin(Stdio::piped())
@@ -186,7 +188,7 @@ impl Compiler {
 
 /// The child's whole life: limits itself to `memory` bytes and `seconds` of computing a core, shuts itself off, reads stdin, writes
 /// stdout, answers on stderr.
-pub fn child(memory: u64, seconds: u64) -> io::Result<()> {
+pub fn child(memory: u64, seconds: u64, backtraces: Backtraces) -> io::Result<()> {
     confine::bound(memory, seconds)?;
     #[allow(clippy::let_unit_value, reason = "only tests count")]
     let inherited = inherited();
@@ -195,7 +197,7 @@ pub fn child(memory: u64, seconds: u64) -> io::Result<()> {
     let lacking = confine::shut_off();
     let mut wasm = Vec::new();
     io::stdin().lock().read_to_end(&mut wasm)?;
-    let outcome = match attempts(&wasm, inherited).map_or_else(|| compile(wasm), Err) {
+    let outcome = match attempts(&wasm, inherited).map_or_else(|| compile(wasm, backtraces), Err) {
         Ok((flavour, artifact)) => match stdout.write_all(&artifact) {
             Ok(()) => Outcome::Compiled(flavour),
             Err(error) => Outcome::Output(error.to_string()),
@@ -229,11 +231,11 @@ fn attempts(_wasm: &[u8], _inherited: ()) -> Option<String> {
     None
 }
 
-fn compile(wasm: Vec<u8>) -> Result<(Flavour, Vec<u8>), String> {
+fn compile(wasm: Vec<u8>, backtraces: Backtraces) -> Result<(Flavour, Vec<u8>), String> {
     let binary = artifact::identify(&wasm).map_err(|unfit| unfit.to_string())?;
     let component = artifact::componentize(binary, wasm)?;
     let compile = |flavour| -> wasmtime::Result<Vec<u8>> {
-        wasmtime::Engine::new(&engine::config(flavour))?.precompile_component(&component)
+        wasmtime::Engine::new(&engine::config(flavour, backtraces))?.precompile_component(&component)
     };
     let fits = |flavour, artifact: Vec<u8>| match u64::try_from(artifact.len()) {
         Ok(len) if len <= confine::ARTIFACT_MAX => Ok((flavour, artifact)),

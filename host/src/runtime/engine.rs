@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig, WasmFeatures};
+use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures, component::Component};
 
 /// How often a guest that computes gives way: the grain of `limits.cpu` and of the deadline.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -21,6 +21,10 @@ const WASM_STACK: usize = 512 << 10;
 const CORE_INSTANCES: u32 = 32;
 const MEMORIES: u32 = 4;
 const TABLES: u32 = 8;
+/// Bytes that a free table keeps: 2,048 functions, more than usual guests have. What is above is given back to the system.
+const TABLE_KEEP_RESIDENT: usize = 16 << 10;
+/// Tables for each place of the pool.
+const TABLES_A_SLOT: u32 = 4;
 const TABLE_ELEMENTS: usize = 64 << 10;
 
 /// Free slots that keep the memory of the revision they last served. Each swap leaves some behind, so this bounds what many
@@ -28,7 +32,7 @@ const TABLE_ELEMENTS: usize = 64 << 10;
 const WARM_SLOTS: u32 = 32;
 
 /// Which engine a component needs. Code compiled for one is refused by the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Flavour {
     /// WASI 0.2: without the component model's async support, which costs every request a fifth of its time.
@@ -50,6 +54,28 @@ impl Flavour {
     }
 }
 
+/// What a backtrace says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backtraces {
+    /// The names of functions.
+    Names,
+    /// Files and lines too, which the engine looks up in the guest's own debug information at every trap, in time that nobody bounds:
+    /// for `--dev` alone.
+    Lines,
+}
+
+impl Backtraces {
+    /// Those of a host with or without `--dev`.
+    pub fn of(dev: bool) -> Self {
+        if dev { Self::Lines } else { Self::Names }
+    }
+
+    /// Whether it is with lines.
+    pub(super) fn has_lines(self) -> bool {
+        self == Self::Lines
+    }
+}
+
 /// The engines of one host process.
 pub struct Engines {
     sync: Engine,
@@ -61,8 +87,8 @@ impl Engines {
     ///
     /// # Errors
     /// Where the address space or a setting does not allow the pool.
-    pub(crate) fn new(pool: &PoolConfig, lane: Arc<Lane>) -> wasmtime::Result<Self> {
-        let engine = |flavour| Engine::new(config(flavour).allocation_strategy(pooling(pool)));
+    pub(crate) fn new(pool: &PoolConfig, lane: Arc<Lane>, backtraces: Backtraces) -> wasmtime::Result<Self> {
+        let engine = |flavour| Engine::new(config(flavour, backtraces).allocation_strategy(pooling(pool, flavour)));
         let engines = Self { sync: engine(Flavour::Sync)?, r#async: engine(Flavour::Async)? };
         engines.start_clock(lane)?;
         Ok(engines)
@@ -96,14 +122,17 @@ impl Engines {
 }
 
 /// What compiled code depends on: the same in the host and in the compiling child.
-pub(crate) fn config(flavour: Flavour) -> Config {
+pub(crate) fn config(flavour: Flavour, backtraces: Backtraces) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(ASYNC_STACK)
         .native_unwind_info(false)
-        .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable)
+        .wasm_backtrace_details(match backtraces {
+            Backtraces::Names => WasmBacktraceDetails::Disable,
+            Backtraces::Lines => WasmBacktraceDetails::Enable,
+        })
         .concurrency_support(flavour == Flavour::Async)
         // What compilers do not emit for services is only attack surface, and so is what comes with the next wasmtime. Threads,
         // GC and exceptions are not compiled in at all. The README names what is on.
@@ -132,18 +161,30 @@ pub(crate) fn compatibility(engine: &Engine) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-fn pooling(pool: &PoolConfig) -> PoolingAllocationConfig {
+/// How many places of the pool an instance of `component` takes: one, unless it has more memories or tables than a place has.
+pub(super) fn slots(component: &Component) -> u64 {
+    // Unknown where it imports modules, which nothing here gives it.
+    let Some(required) = component.resources_required() else { return u64::from(MEMORIES) };
+    u64::from(required.num_memories.max(required.num_tables.div_ceil(TABLES_A_SLOT)).max(1))
+}
+
+fn pooling(pool: &PoolConfig, flavour: Flavour) -> PoolingAllocationConfig {
     let instances = pool.instances.0;
-    // Most services are one core instance, one memory and one table; those made from a wasip1 module are five, one and three.
-    // Room for one component of the largest kind comes on top, so that even a pool of one instance takes it.
+    // Most services have one memory and one table; those made from a wasip1 module one and three. What has more takes several
+    // places (`slots`). Room for one component of the largest kind comes on top, so that even a pool of one instance takes it.
     let room = |each: u32, largest: u32| instances.saturating_mul(each).saturating_add(largest);
     let mut config = PoolingAllocationConfig::new();
     config
         .total_component_instances(instances)
-        .total_core_instances(room(8, CORE_INSTANCES))
+        // Only counted: they lie on the heap.
+        .total_core_instances(room(CORE_INSTANCES, CORE_INSTANCES))
         .total_memories(room(1, MEMORIES))
-        .total_tables(room(4, TABLES))
-        .total_stacks(instances)
+        .total_tables(room(TABLES_A_SLOT, TABLES))
+        // With concurrency a call of one part of a component to another waits on a stack of its own.
+        .total_stacks(match flavour {
+            Flavour::Sync => instances,
+            Flavour::Async => instances.saturating_mul(2),
+        })
         .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)
@@ -153,9 +194,32 @@ fn pooling(pool: &PoolConfig) -> PoolingAllocationConfig {
         .max_unused_warm_slots(WARM_SLOTS)
         // A reset that must give pages back is the dearest thing in a fresh start (madvise, then faults), so what a
         // usual guest touches stays resident.
-        .linear_memory_keep_resident(pool.keep_resident.as_usize())
-        .table_keep_resident(TABLE_ELEMENTS * size_of::<usize>())
+        .linear_memory_keep_resident(pool.keep_resident().as_usize())
+        .table_keep_resident(TABLE_KEEP_RESIDENT)
         .async_stack_keep_resident(ASYNC_STACK)
         .pagemap_scan(Enabled::Auto);
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An artifact with debug information is not loaded by an engine that must not look into it.
+    #[test]
+    fn what_backtraces_say_is_part_of_the_artifact() {
+        for flavour in Flavour::ALL {
+            let engine = |backtraces| Engine::new(&config(flavour, backtraces)).unwrap();
+            let (names, lines) = (engine(Backtraces::Names), engine(Backtraces::Lines));
+            assert_ne!(compatibility(&names), compatibility(&lines));
+            let artifact = lines.precompile_component(b"\0asm\x0d\0\x01\0").unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("artifact");
+            std::fs::write(&file, artifact).unwrap();
+            #[allow(unsafe_code, reason = "compiled two lines above")]
+            // SAFETY: see the reason.
+            let loads = |engine: &Engine| unsafe { Component::deserialize_file(engine, &file) }.is_ok();
+            assert!(loads(&lines) && !loads(&names));
+        }
+    }
 }

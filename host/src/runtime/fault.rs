@@ -13,8 +13,12 @@ use crate::{
 use std::fmt;
 use wasmtime::{Error, PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
-/// Frames of a backtrace that are shown.
-const FRAMES_MAX: usize = 32;
+/// Frames of a backtrace that are shown, and bytes of each: the names are the guest's, and each may be as long as its file.
+const FRAMES_MAX: usize = 20;
+const FRAME_MAX: usize = 256;
+/// Bytes of a line of output in a sentence, and of any other words of a guest's in a fault.
+const LINE_MAX: usize = 512;
+const WORDS_MAX: usize = 1 << 10;
 
 /// What the host saw go wrong. The message is for the log and for `--dev`; what a client reads in production is the title only.
 #[derive(Debug, thiserror::Error)]
@@ -43,10 +47,10 @@ pub enum Fault {
     #[error("the guest returned without setting a response")]
     NoResponse,
     /// The guest gave an error instead of a response.
-    #[error("the guest answered with the error {0}")]
+    #[error("the guest answered with the error {}", shown(.0, WORDS_MAX))]
     Refused(String),
     /// What the guest gave is no HTTP response.
-    #[error("the guest broke the protocol: {0}")]
+    #[error("the guest broke the protocol: {}", shown(.0, WORDS_MAX))]
     Protocol(String),
     /// The response body is longer than it may be.
     #[error("the response body has more than {0} (limits.response_body)")]
@@ -140,7 +144,7 @@ impl Fault {
 pub struct Report {
     /// The trap in a few words.
     pub reason: String,
-    /// Function names, innermost first, with file and line where the guest has them.
+    /// Function names, innermost first; with `--dev` file and line too, where the guest has them.
     pub frames: Vec<String>,
     /// The last lines of the guest's stdout and stderr: a panic's message is among them.
     pub output: Vec<String>,
@@ -153,26 +157,46 @@ impl Report {
             None => format!("{:#}", error.root_cause()),
         };
         let frames = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
-        Self { reason, frames, output }
+        Self { reason: shown(&reason, WORDS_MAX), frames, output }
     }
 }
 
 fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
     let name = |frame: &wasmtime::FrameInfo| {
         let raw = frame.func_name().unwrap_or("<unnamed function>");
-        let mut name = demangled(raw);
+        // No longer than what is kept of it, several times over, before anything is done with it.
+        let mut name = demangled(start(raw, FRAME_MAX * 4));
         if let Some(symbol) = frame.symbols().first()
             && let (Some(file), Some(line)) = (symbol.file(), symbol.line())
         {
             name.push_str(&format!(" at {file}:{line}"));
         }
-        name
+        shown(&name, FRAME_MAX)
     };
     backtrace.frames().iter().take(FRAMES_MAX).map(name).collect()
 }
 
 fn demangled(raw: &str) -> String {
     format!("{:#}", rustc_demangle::demangle(raw))
+}
+
+/// Words of a guest's as they may stand in a line of the host's: of at most about so many bytes, and without characters that move a
+/// terminal or begin a line.
+pub(super) fn shown(words: &str, most: usize) -> String {
+    let kept = start(words, most);
+    let mut shown = String::with_capacity(kept.len());
+    for character in kept.chars() {
+        if character.is_control() { shown.extend(character.escape_debug()) } else { shown.push(character) }
+    }
+    if kept.len() < words.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// The first `most` bytes, or less where a character would be cut.
+fn start(words: &str, most: usize) -> &str {
+    words.get(..words.floor_char_boundary(most)).unwrap_or(words)
 }
 
 impl fmt::Display for Report {
@@ -187,5 +211,21 @@ impl fmt::Display for Report {
 
 /// A guest's last lines as the end of a sentence; nothing where it wrote none.
 pub(super) fn quoted(output: &[String]) -> String {
-    if output.is_empty() { String::new() } else { format!("; it wrote: {}", output.join(" | ")) }
+    let lines: Vec<_> = output.iter().map(|line| shown(line, LINE_MAX)).collect();
+    if lines.is_empty() { String::new() } else { format!("; it wrote: {}", lines.join(" | ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_guest_are_cut_and_begin_no_line() {
+        assert_eq!(shown("plain, \u{e9} too", 64), "plain, \u{e9} too");
+        assert_eq!(shown("a\n2026 INFO forged\u{1b}[2J", 64), "a\\n2026 INFO forged\\u{1b}[2J");
+        assert_eq!(shown("\u{e9}\u{e9}", 3), "\u{e9}…");
+        for fault in [Fault::Refused("x".repeat(2 << 20)), Fault::Protocol("\n".repeat(2 << 20))] {
+            assert!(fault.to_string().len() < 4 << 10);
+        }
+    }
 }

@@ -73,6 +73,7 @@ pub(crate) async fn invoke<L: Send + 'static>(
         due.meet();
     }
     let (parts, mut body) = final_response(head)?.into_parts();
+    let promised = content_length(&parts)?;
     let gathered = gather(&mut running, &mut body).await;
     match (running.take_outcome(), gathered) {
         // Nothing has been sent yet, so a guest that fails after its head still gets an honest status.
@@ -92,18 +93,27 @@ pub(crate) async fn invoke<L: Send + 'static>(
                 rest: body,
                 progress: inbound.progress(),
                 sent: 0,
-                promised: content_length(&parts).filter(|_| !bodiless),
+                promised: promised.filter(|_| !bodiless),
                 bodiless: bodiless || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED),
                 metrics: revision.metrics().clone(),
                 limit: limits.response_body,
             };
-            Ok(Response::from_parts(parts, stream.follow(running, expired, limits.stream_idle, lease)))
+            Ok(Response::from_parts(parts, stream.follow(running, expired, &limits, lease)))
         }
     }
 }
 
-fn content_length(parts: &http::response::Parts) -> Option<u64> {
-    parts.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// What the head says of the body's length: one number or nothing. Anything else would end the connection of a client that is
+/// sent it, without a response.
+fn content_length(parts: &http::response::Parts) -> Result<Option<u64>, Fault> {
+    let mut values = parts.headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    // `parse` alone takes a sign.
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match (digits.and_then(|text| text.parse().ok()), values.next()) {
+        (Some(length), None) => Ok(Some(length)),
+        _ => Err(Fault::Protocol(format!("content-length is {value:?}, which is not the length of one body"))),
+    }
 }
 
 /// Runs the guest until its response head is there.

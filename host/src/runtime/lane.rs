@@ -3,8 +3,8 @@
 //! A guest begins where its request is, which is the fastest for the many that answer within a millisecond. One that still
 //! computes when it gives way for the first time goes on here, and so does each of a service that has computed a lot of late
 //! while others were there too. The threads that read from sockets are thus never busy with a guest for longer than a tick. The
-//! system prefers them to the lane's, and between two services of the lane one turn each is the order, however many
-//! guests one of them has.
+//! system prefers them to the lane's, and of the services on the lane the one has the next turn that has had the least time there,
+//! however many guests it has and however long its turns are: a host call is not interrupted.
 
 use super::engine::TICK;
 use async_task::{FallibleTask, Runnable};
@@ -18,7 +18,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::runtime::Handle;
 use tracing::error;
@@ -29,6 +29,9 @@ const NICENESS: i32 = 10;
 const PAGE: Duration = Duration::from_millis(100);
 /// Of the computing time that all cores have in a page, the share from which on a service has computed a lot.
 const MUCH: u32 = 8;
+
+/// How far ahead of the others a service's time on the lane may be at most: as long may it wait for its next turn.
+const AHEAD_MAX: u64 = 1_000_000_000;
 
 /// The threads, one for each core. They end with it.
 pub(crate) struct Lane {
@@ -49,6 +52,8 @@ struct Turns {
 struct Waiting {
     /// Each service that has a guest that wants to go on, once.
     lines: VecDeque<Arc<Line>>,
+    /// The time on the lane of the one that had its turn last. Whoever comes anew begins there and has not saved up.
+    now: u64,
     closed: bool,
 }
 
@@ -57,6 +62,8 @@ pub(crate) struct Line {
     turns: Arc<Turns>,
     /// Locked only while `Turns::waiting` is.
     guests: Mutex<VecDeque<Runnable>>,
+    /// Nanoseconds on the lane, counted from where it came.
+    had: AtomicU64,
     /// Nanoseconds computed within the page.
     computed: AtomicU64,
     /// Whether it was a lot within the last page, while others computed too.
@@ -78,11 +85,13 @@ impl Lane {
                 // A system that refuses has threads of the same priority, which is less fair and not wrong.
                 let _ = rustix::process::getpriority_process(None).and_then(|now| setpriority_process(None, now + NICENESS));
                 let _entered = runtime.enter();
-                while let Some(guest) = turns.next() {
+                while let Some((line, guest)) = turns.next() {
+                    let begun = Instant::now();
                     // As on any thread of the runtime, a panic ends its task and not the thread.
                     if catch_unwind(AssertUnwindSafe(|| guest.run())).is_err() {
                         error!("the host panicked while a guest ran");
                     }
+                    line.had_turn(begun.elapsed());
                 }
             })?;
         }
@@ -99,6 +108,7 @@ impl Lane {
         let line = Arc::new(Line {
             turns: self.turns.clone(),
             guests: Mutex::default(),
+            had: AtomicU64::new(0),
             computed: AtomicU64::new(0),
             is_busy: AtomicBool::new(false),
         });
@@ -144,7 +154,7 @@ impl Drop for Lane {
 
 impl Turns {
     /// The guest whose turn it is, once there is one; none at the end.
-    fn next(&self) -> Option<Runnable> {
+    fn next(&self) -> Option<(Arc<Line>, Runnable)> {
         let idle = |waiting: &mut Waiting| waiting.lines.is_empty() && !waiting.closed;
         let mut waiting = self.more.wait_while(self.waiting(), idle).unwrap_or_else(PoisonError::into_inner);
         if waiting.closed {
@@ -159,16 +169,19 @@ impl Turns {
 }
 
 impl Waiting {
-    fn next(&mut self) -> Option<Runnable> {
-        let line = self.lines.pop_front()?;
+    fn next(&mut self) -> Option<(Arc<Line>, Runnable)> {
+        // The first of those that have had the least, so that between equals one turn each is the order.
+        let (place, _) = self.lines.iter().enumerate().min_by_key(|(_, line)| line.had.load(Relaxed))?;
+        let line = self.lines.remove(place)?;
+        self.now = self.now.max(line.had.load(Relaxed));
         let mut guests = lock(&line.guests);
         let guest = guests.pop_front();
         let more = !guests.is_empty();
         drop(guests);
         if more {
-            self.lines.push_back(line);
+            self.lines.push_back(line.clone());
         }
-        guest
+        Some((line, guest?))
     }
 }
 
@@ -191,21 +204,32 @@ impl Line {
         let mut guests = lock(&self.guests);
         guests.push_back(guest);
         if guests.len() == 1 {
+            let had = self.had.load(Relaxed);
+            self.had.store(had.clamp(waiting.now, waiting.now.saturating_add(AHEAD_MAX)), Relaxed);
             waiting.lines.push_back(self.clone());
         }
         drop((guests, waiting));
         self.turns.more.notify_one();
     }
 
+    /// Counts a turn on the lane.
+    fn had_turn(&self, time: Duration) {
+        self.had.fetch_add(nanos(time), Relaxed);
+    }
+
     /// Counts computing time.
     pub(super) fn computed(&self, time: Duration) {
-        self.computed.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.computed.fetch_add(nanos(time), Relaxed);
     }
 
     /// Whether its guests begin on the lane.
     pub(super) fn is_busy(&self) -> bool {
         self.is_busy.load(Relaxed)
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Nothing that is locked here can be left half done.
@@ -222,9 +246,35 @@ mod tests {
     fn order(lane: &Lane) {
         // The lock is not held while a guest runs.
         let next = || lane.turns.waiting().next();
-        while let Some(guest) = next() {
+        while let Some((_, guest)) = next() {
             guest.run();
         }
+    }
+
+    #[test]
+    fn who_has_long_turns_has_fewer() {
+        let (lane, ran) = (Lane::without_threads(1), Arc::new(Mutex::new(String::new())));
+        let (long, short) = (lane.line(), lane.line());
+        let guest = |name: char| {
+            let ran = ran.clone();
+            async move {
+                loop {
+                    ran.lock().unwrap().push(name);
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        let _guests = [long.run(guest('l')), short.run(guest('s'))];
+        for _ in 0..24 {
+            let (line, guest) = lane.turns.waiting().next().unwrap();
+            guest.run();
+            line.had_turn(if Arc::ptr_eq(&line, &long) { PAGE } else { PAGE / 10 });
+        }
+        let turns = ran.lock().unwrap().matches('l').count();
+        assert!((2..=3).contains(&turns), "{} of 24", turns);
+        let late = lane.line();
+        let _guest = late.run(guest('z'));
+        assert!(late.had.load(Relaxed) > 0, "it has not saved up what others had before it came");
     }
 
     #[test]

@@ -107,7 +107,7 @@ mod tests {
     }
 
     fn budget(limit: usize, host: &(Budgets, Arc<RevisionMetrics>)) -> MemoryBudget {
-        MemoryBudget::new(limit, host.0.account("probe").instance().unwrap(), host.1.instance())
+        MemoryBudget::new(limit, host.0.account("probe").instance(1).unwrap(), host.1.instance())
     }
 
     #[test]

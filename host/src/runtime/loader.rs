@@ -8,7 +8,7 @@ use super::{
     cgi,
     compile::{CompileError, Compiler},
     digest::Digest,
-    engine::{Engines, Flavour, compatibility},
+    engine::{Backtraces, Engines, Flavour, compatibility},
     fault::Fault,
     granted::Sources,
     linker::{Assembly, Kind, LinkError, Linkers, Surface},
@@ -24,11 +24,12 @@ use crate::{
 };
 use futures::future::BoxFuture;
 use std::{
+    collections::HashMap,
     fs::File,
     io,
     os::fd::AsRawFd,
     path::Path,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
@@ -114,6 +115,8 @@ pub struct Loader {
     compatibility: [(Flavour, String); 2],
     linkers: Linkers,
     cache: Cache,
+    /// What is mapped by somebody: a build that several revisions run is there once.
+    mapped: Mutex<HashMap<(Digest, Flavour), Weak<Component>>>,
     compiler: Compiler,
     budgets: Budgets,
     surroundings: Surroundings,
@@ -127,19 +130,20 @@ impl Loader {
     pub fn new(
         state: Option<&Path>,
         (budgets, pool): (&BudgetConfig, &PoolConfig),
-        compile: CompileConfig,
+        (compile, backtraces): (CompileConfig, Backtraces),
         observers: Observers,
         sources: Sources,
         providers: Weak<dyn Providers>,
     ) -> wasmtime::Result<Self> {
         let budgets = Budgets::new(budgets, pool, &observers.metrics)?;
-        let engines = Engines::new(pool, budgets.lane().clone())?;
+        let engines = Engines::new(pool, budgets.lane().clone(), backtraces)?;
         Ok(Self {
             compatibility: Flavour::ALL.map(|flavour| (flavour, compatibility(engines.get(flavour)))),
             linkers: Linkers::new(&engines)?,
             engines,
             cache: state.map_or_else(Cache::none, |state| Cache::open(state, compile.cache_size.0)),
-            compiler: Compiler::new(compile),
+            mapped: Mutex::default(),
+            compiler: Compiler::new(compile, backtraces),
             budgets,
             surroundings: Surroundings { observers, sources, providers },
         })
@@ -212,15 +216,40 @@ impl Loader {
         service: &ServiceName,
         build: &Build,
         made: (Settings, Secrets),
-        component: &Component,
+        component: &Arc<Component>,
         assembly: Assembly,
     ) -> (Arc<Revision>, Drain) {
         let account = self.budgets.account(service.as_str());
         Revision::new(service.clone(), *build.digest(), made, component, assembly, &self.surroundings, account)
     }
 
-    /// The component from the cache, or compiled now.
-    async fn component(self: &Arc<Self>, service: &ServiceName, build: &Build) -> Result<(Component, Flavour), Reject> {
+    /// The component as it is mapped already, from the cache, or compiled now.
+    async fn component(self: &Arc<Self>, service: &ServiceName, build: &Build) -> Result<(Arc<Component>, Flavour), Reject> {
+        if let Some(mapped) = self.mapped(build.digest()) {
+            return Ok(mapped);
+        }
+        let (component, flavour) = self.map_new(service, build).await?;
+        Ok((self.share(*build.digest(), flavour, component), flavour))
+    }
+
+    fn mapped(&self, digest: &Digest) -> Option<(Arc<Component>, Flavour)> {
+        let mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+        Flavour::ALL.into_iter().find_map(|flavour| Some((mapped.get(&(*digest, flavour))?.upgrade()?, flavour)))
+    }
+
+    /// That of another who was faster, or this one for all who come.
+    fn share(&self, digest: Digest, flavour: Flavour, component: Component) -> Arc<Component> {
+        let component = Arc::new(component);
+        let mut mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+        mapped.retain(|_, component| component.strong_count() > 0);
+        if let Some(first) = mapped.get(&(digest, flavour)).and_then(Weak::upgrade) {
+            return first;
+        }
+        mapped.insert((digest, flavour), Arc::downgrade(&component));
+        component
+    }
+
+    async fn map_new(self: &Arc<Self>, service: &ServiceName, build: &Build) -> Result<(Component, Flavour), Reject> {
         // Checking the seal reads the whole artifact.
         let (loader, digest) = (self.clone(), *build.digest());
         if let Ok(Some(found)) = tokio::task::spawn_blocking(move || loader.cached(&digest)).await {

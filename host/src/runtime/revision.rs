@@ -4,8 +4,8 @@ use super::{
     budget::Account,
     callee::Callable,
     digest::Digest,
-    engine::Flavour,
-    fault::{Fault, quoted},
+    engine::{Flavour, slots},
+    fault::{Fault, quoted, shown},
     granted::{Granted, Sources},
     instance::{IdleInstances, Instance},
     lifecycle::LifecycleIndex,
@@ -13,7 +13,7 @@ use super::{
     links::{Interface, Links},
     running::Running,
     stdio::GuestSink,
-    store::{HostState, new_store},
+    store::{Common, HostState, new_store},
     typed_call::{Peers, Providers},
 };
 use crate::{
@@ -80,10 +80,16 @@ pub(crate) struct Surroundings {
 /// The part of a revision whose end costs time: machine code and idle instances.
 pub(super) struct Code {
     pub(super) engine: Engine,
+    /// Held so that the next revision of the same build finds it.
+    _component: Arc<Component>,
     pub(super) linked: Linked,
     pub(super) lifecycle: Option<LifecycleIndex>,
     /// Whether its guests have an event loop of their own.
     is_async: bool,
+    /// Places of the pool that each instance takes.
+    slots: u64,
+    /// Whether its calls carry more than those of `wasi:http`.
+    carries_more: bool,
     /// Functions that other services may call, by interface and name.
     exports: HashMap<String, HashMap<String, ComponentExportIndex>>,
     pub(super) idle: Option<IdleInstances>,
@@ -101,7 +107,7 @@ impl Revision {
         service: ServiceName,
         digest: Digest,
         (settings, secrets): (Settings, Secrets),
-        component: &Component,
+        component: &Arc<Component>,
         Assembly { kind, linked, links, flavour }: Assembly,
         surroundings: &Surroundings,
         account: Arc<Account>,
@@ -114,9 +120,12 @@ impl Revision {
         };
         let code = Arc::new(Code {
             engine: component.engine().clone(),
+            _component: component.clone(),
             linked,
             lifecycle: LifecycleIndex::of(component),
             is_async: flavour == Flavour::Async,
+            slots: slots(component),
+            carries_more: !(settings.grants.keyvalue().is_empty() && links.imports.is_empty() && links.exports.is_empty()),
             exports: exports(component, &links),
             idle,
         });
@@ -138,7 +147,7 @@ impl Revision {
             granted,
             links,
             peers,
-            sink: Arc::new(GuestSink { metrics, lines: observers.lines.clone() }),
+            sink: Arc::new(GuestSink { metrics, lines: observers.lines.clone(), share: account.log().clone() }),
             // Hex digits are always a header value.
             header: HeaderValue::from_str(&short).unwrap_or(HeaderValue::from_static("")),
             service,
@@ -204,24 +213,9 @@ impl Revision {
         &self.account
     }
 
-    /// Where the lines of its guests go.
-    pub(super) fn sink(&self) -> &Arc<GuestSink> {
-        &self.sink
-    }
-
-    /// What its guests may reach.
-    pub(super) fn granted(&self) -> &Arc<Granted> {
-        &self.granted
-    }
-
     /// Which interfaces of services it imports and exports.
     pub(crate) fn links(&self) -> &Arc<Links> {
         &self.links
-    }
-
-    /// What it may call of other services.
-    pub(super) fn peers(&self) -> &Arc<Peers> {
-        &self.peers
     }
 
     /// Whether it is granted calls of other services.
@@ -247,8 +241,14 @@ impl Revision {
 
     /// A store with this revision's limits.
     pub(super) fn store(&self) -> Result<Store<HostState>, Fault> {
-        let outside = (&self.account, &self.granted, &self.peers);
-        new_store(&self.code.engine, &self.settings.limits, &self.sink, outside, |_| {})
+        new_store(self.common(), |_| {})
+    }
+
+    /// What its instances have in common.
+    pub(super) fn common(&self) -> Common<'_> {
+        let Self { code, settings, sink, account, granted, peers, .. } = self;
+        let Code { engine, slots, carries_more, .. } = &**code;
+        Common { engine, limits: &settings.limits, sink, account, granted, peers, slots: *slots, carries_more: *carries_more }
     }
 
     /// A fresh instance, in a store of its own.
@@ -378,7 +378,7 @@ impl fmt::Display for Cold {
             // These quote the output themselves, behind the function names.
             fault @ (Fault::Trap(_) | Fault::Memory { .. }) => return fault.fmt(f),
             Fault::Deadline(limit) => write!(f, "it had not started within {limit} (limits.deadline)"),
-            Fault::Refused(words) => write!(f, "the guest gave the error {words}"),
+            Fault::Refused(words) => write!(f, "the guest gave the error {}", shown(words, 1 << 10)),
             fault => fault.fmt(f),
         }?;
         f.write_str(&quoted(&self.output))
@@ -451,7 +451,7 @@ impl Revision {
     /// One that can be published and not be called: number `n` of a service under these settings.
     pub(crate) fn sample(service: &ServiceName, n: u8, settings: &str) -> Arc<Self> {
         let engine = Engine::default();
-        let component = Component::new(&engine, b"\0asm\x0d\0\x01\0").unwrap();
+        let component = Arc::new(Component::new(&engine, b"\0asm\x0d\0\x01\0").unwrap());
         let linked = Linked::Library(wasmtime::component::Linker::new(&engine).instantiate_pre(&component).unwrap());
         let settings = Settings::parse(service, settings).unwrap();
         let assembly = Assembly { kind: Kind::Http02, linked, links: Arc::default(), flavour: Flavour::Sync };

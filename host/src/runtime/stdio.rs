@@ -17,7 +17,8 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamResult},
 };
 
-use crate::telemetry::{GuestLevel, GuestLine, GuestLines, GuestStream, Renewal, RevisionMetrics};
+use super::log_share::LogShare;
+use crate::telemetry::{GUEST_TARGET as TARGET, GuestLevel, GuestLine, GuestLines, GuestStream, Renewal, RevisionMetrics};
 
 /// The longest line that is kept whole.
 const LINE_MAX: usize = 4 << 10;
@@ -30,9 +31,6 @@ const TAIL: usize = 8;
 /// Bytes that a guest may write at once.
 const WRITE_MAX: usize = 64 << 10;
 
-/// The target of these lines, so that a filter can choose them.
-const TARGET: &str = "hotbay::guest";
-
 /// Which of the two streams.
 #[derive(Debug, Clone, Copy)]
 enum Source {
@@ -44,6 +42,8 @@ enum Source {
 pub(crate) struct GuestSink {
     pub(crate) metrics: Arc<RevisionMetrics>,
     pub(crate) lines: GuestLines,
+    /// That of the service.
+    pub(super) share: Arc<LogShare>,
 }
 
 /// Where the output of one instance goes.
@@ -202,7 +202,7 @@ impl State {
         self.sink.metrics.service().line();
         // What no filter lets through and nobody follows uses nothing up of what may be told.
         if is_logged(level) || self.sink.lines.is_followed() {
-            if self.told < LINES_MAX {
+            if self.told < LINES_MAX && self.sink.share.take(text.len()) {
                 self.told += 1;
                 self.tell(stream, level, context, text);
             } else {

@@ -27,10 +27,13 @@ const RESOURCES_LEAKED: usize = RESOURCES_MAX / 2;
 /// Handles of the component model itself, those of a guest's own resources and of its tasks and streams included.
 const HANDLES_MAX: usize = 16 << 10;
 const HANDLES_LEAKED: usize = HANDLES_MAX / 2;
-/// Bytes of values that one host call may take from the guest.
-const HOSTCALL_FUEL: usize = 16 << 20;
-/// Bytes of one header section that a guest may build.
-const FIELDS_MAX: usize = 64 << 10;
+/// Bytes of values that one host call may take from the guest. A host call cannot be interrupted, so this bounds its time too: a
+/// write of 64 KiB and a whole head are less, a million handles in a list to be polled are more.
+const HOSTCALL_FUEL: usize = 2 << 20;
+/// The same for whom the settings grant calls that carry more: batches of `wasi:keyvalue`, functions of other services.
+const HOSTCALL_FUEL_GRANTED: usize = 16 << 20;
+/// Bytes of one header section that a guest may build. It may build one for each of its handles.
+const FIELDS_MAX: usize = 32 << 10;
 /// Random bytes that one call may ask for.
 const RANDOM_MAX: u64 = 64 << 10;
 
@@ -118,18 +121,30 @@ impl WasiHttpView for HostState {
     }
 }
 
+/// What all instances of a revision have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Common<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) limits: &'a Limits,
+    pub(super) sink: &'a Arc<GuestSink>,
+    pub(super) account: &'a Arc<Account>,
+    pub(super) granted: &'a Arc<Granted>,
+    pub(super) peers: &'a Arc<Peers>,
+    /// Places of the pool that each takes.
+    pub(super) slots: u64,
+    /// Whether its calls carry more than those of `wasi:http`.
+    pub(super) carries_more: bool,
+}
+
 /// A store with its limits in force. `arrange` sets what differs from the bare context: stdin and stdout of a command.
 ///
 /// # Errors
 /// Where the host has no room for one more instance of this service.
 pub(crate) fn new_store(
-    engine: &Engine,
-    limits: &Limits,
-    sink: &Arc<GuestSink>,
-    (account, granted, peers): (&Arc<Account>, &Arc<Granted>, &Arc<Peers>),
+    Common { engine, limits, sink, account, granted, peers, slots, carries_more }: Common<'_>,
     arrange: impl FnOnce(&mut WasiCtxBuilder),
 ) -> Result<Store<HostState>, Fault> {
-    let claim = account.instance().map_err(Fault::Full)?;
+    let claim = account.instance(slots).map_err(Fault::Full)?;
     let log = GuestLog::new(sink.clone());
     let mut wasi = WasiCtxBuilder::new();
     wasi.stdout(log.stdout())
@@ -165,7 +180,7 @@ pub(crate) fn new_store(
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.memory);
-    store.set_hostcall_fuel(HOSTCALL_FUEL);
+    store.set_hostcall_fuel(if carries_more { HOSTCALL_FUEL_GRANTED } else { HOSTCALL_FUEL });
     store.set_max_component_handles(HANDLES_MAX);
     match store.concurrent_resource_table() {
         Some(table) => {

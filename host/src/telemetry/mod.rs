@@ -62,6 +62,9 @@ pub fn new_request_id() -> String {
     format!("{:032x}", fastrand::u128(..))
 }
 
+/// The target of what guests write.
+pub const GUEST_TARGET: &str = "hotbay::guest";
+
 /// What is logged unless `HOTBAY_LOG` says otherwise.
 const DEFAULT_FILTER: &str = "warn,hotbay=info";
 

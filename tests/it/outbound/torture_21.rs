@@ -164,6 +164,29 @@ async fn silence_is_bounded_by_the_guest_and_by_the_host() {
     }
 }
 
+/// Guards `Shares` in host/src/capabilities/outbound/share.rs: what a revision has under way counts after a swap too.
+#[tokio::test]
+async fn a_swap_gives_no_new_requests() {
+    let upstream = Upstream::serving(|peer| silent(peer, "")).await;
+    let limits = "[limits]\ndeadline = \"10min\"\n";
+    let host = configured(
+        &format!("{}{limits}", upstream.grant()),
+        "requests = 2\nconnect_timeout = \"300ms\"\nfirst_byte_timeout = \"10min\"\n",
+    )
+    .await;
+    let authority = upstream.address().to_string();
+    let clients = [0, 1].map(|_| tokio::spawn(asking(&host, "fetcher", &authority).try_send()));
+    upstream.wait_connections(2).await;
+    let mark = host.mark();
+    host.place_settings("fetcher", &format!("{}{limits}concurrency = 7\n", upstream.grant()));
+    host.since(mark).wait_for("fetcher", "published").await;
+    assert_error(&asked(&host, "fetcher", &authority).await, "ConnectionLimitReached");
+    for client in clients {
+        client.abort();
+    }
+    upstream.wait_closed(2).await;
+}
+
 /// A guest that stops reading holds nothing: the connection of a body that was let go is closed and not used again.
 #[tokio::test]
 async fn a_body_that_is_let_go_ends_its_connection() {

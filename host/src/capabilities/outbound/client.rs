@@ -6,7 +6,7 @@ use super::{
     failure::{Failure, FailureKind},
     network::Network,
     pool::{Connection, Pool},
-    resolver::LOOK_UPS_OF_ONE,
+    share::Share,
     tally::Tally,
     tcp::TcpClient,
 };
@@ -25,7 +25,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::OwnedSemaphorePermit,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::TlsConnector;
@@ -62,8 +62,8 @@ struct Open {
     network: Arc<Network>,
     tls: TlsConnector,
     pool: Arc<Pool>,
-    requests: Arc<Semaphore>,
-    look_ups: Arc<Semaphore>,
+    /// That of the service: its other revisions ask from it too.
+    share: Arc<Share>,
 }
 
 /// A response head, and what is in use until the body behind it has ended.
@@ -86,9 +86,8 @@ impl OutboundClient {
         let config = &network.config;
         let open = grants.any_http().then(|| Open {
             tls: network.tls(),
-            pool: Pool::new(config.connections.as_usize(), config.idle.0),
-            requests: Arc::new(Semaphore::new(config.requests.as_usize())),
-            look_ups: Arc::new(Semaphore::new(LOOK_UPS_OF_ONE)),
+            pool: Pool::new(config.connections.as_usize(), network.places.clone(), config.idle.0),
+            share: network.shares.of(&service, config.requests.as_usize()),
             network: network.clone(),
         });
         let callees = Callees::new(&service, &grants, &metrics, services.clone());
@@ -187,7 +186,7 @@ impl Open {
 
     async fn exchange(&self, origin: &Origin, request: Request<WasiBody>, times: &Times) -> Result<Exchanged, Failure> {
         let until = Instant::now() + times.connect;
-        let permit = match timeout_at(until, self.requests.clone().acquire_owned()).await {
+        let permit = match timeout_at(until, self.share.requests.clone().acquire_owned()).await {
             Ok(Ok(permit)) => permit,
             _ => {
                 let reason = "as many requests are under way as may be (outbound.requests)";
@@ -227,7 +226,7 @@ impl Open {
 
     async fn connect(&self, origin: &Origin, until: Instant) -> Result<Connection, Failure> {
         let place = self.pool.place(until).await?;
-        let io = self.network.dial(origin, &self.tls, &self.look_ups, until).await?;
+        let io = self.network.dial(origin, &self.tls, &self.share.look_ups, until).await?;
         Connection::new(io, place).await
     }
 }

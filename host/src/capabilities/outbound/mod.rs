@@ -9,6 +9,7 @@ mod failure;
 mod network;
 mod pool;
 mod resolver;
+mod share;
 mod tally;
 mod tcp;
 

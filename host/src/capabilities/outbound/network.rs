@@ -1,6 +1,6 @@
 //! The way out of the host: names, addresses, TCP and TLS. One a host, shared by all revisions.
 
-use super::{address::is_public, failure::Failure, resolver::Resolver};
+use super::{address::is_public, failure::Failure, resolver::Resolver, share::Shares};
 use crate::config::{Host, LOCALHOST, Origin, OutboundConfig};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -47,6 +47,9 @@ pub enum NetworkError {
 /// What all revisions share of the way out.
 pub struct Network {
     pub(super) config: OutboundConfig,
+    /// Connections of all services together.
+    pub(super) places: Arc<Semaphore>,
+    pub(super) shares: Shares,
     resolver: Resolver,
     tls: ClientConfig,
 }
@@ -82,7 +85,8 @@ impl Network {
         let mut tls = builder.with_root_certificates(roots).with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let resolver = Resolver::new(&config).map_err(|error| setup(&error))?;
-        Ok(Arc::new(Self { config, resolver, tls }))
+        let places = Arc::new(Semaphore::new(config.all_connections()));
+        Ok(Arc::new(Self { config, places, shares: Shares::default(), resolver, tls }))
     }
 
     /// TLS with those that are trusted, for what is no HTTP.

@@ -36,11 +36,17 @@ const READY_IN: Duration = Duration::from_secs(1);
 pub(super) struct Connection {
     sender: SendRequest<WasiBody>,
     _driver: AbortOnDropHandle<()>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+/// A place among the connections of the revision, and one among those of all.
+pub(super) struct Place {
+    _own: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    pub(super) async fn new(io: Box<dyn Io>, place: OwnedSemaphorePermit) -> Result<Self, Failure> {
+    pub(super) async fn new(io: Box<dyn Io>, place: Place) -> Result<Self, Failure> {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_MAX).max_headers(HEADERS_MAX);
         let (sender, connection) = builder.handshake(TokioIo::new(io)).await.map_err(|error| Failure::http(&error, false))?;
@@ -61,6 +67,8 @@ impl Connection {
 /// The connections of one revision.
 pub(super) struct Pool {
     places: Arc<Semaphore>,
+    /// Those of the host.
+    of_all: Arc<Semaphore>,
     /// How many wait for a place.
     waiting: AtomicUsize,
     /// How long a connection rests.
@@ -83,9 +91,9 @@ struct Resting {
 }
 
 impl Pool {
-    pub(super) fn new(connections: usize, idle: Duration) -> Arc<Self> {
+    pub(super) fn new(connections: usize, of_all: Arc<Semaphore>, idle: Duration) -> Arc<Self> {
         let places = Arc::new(Semaphore::new(connections));
-        Arc::new(Self { places, waiting: AtomicUsize::new(0), idle, kept: Mutex::default() })
+        Arc::new(Self { places, of_all, waiting: AtomicUsize::new(0), idle, kept: Mutex::default() })
     }
 
     /// A connection that rests: the one that was used last, since it is the least likely to have been closed.
@@ -97,19 +105,25 @@ impl Pool {
     }
 
     /// A place for one more connection; one that rests makes room.
-    pub(super) async fn place(&self, until: Instant) -> Result<OwnedSemaphorePermit, Failure> {
+    pub(super) async fn place(&self, until: Instant) -> Result<Place, Failure> {
         // From here on a connection that becomes free is closed and not kept.
         let _waiting = Waiting::new(&self.waiting);
+        let full = |reason| Failure::limit(Error::ConnectionLimitReached, reason);
+        let own = self.place_of(&self.places, until).await;
+        let own = own.ok_or_else(|| full("all its connections are in use (outbound.connections)"))?;
+        let of_all = self.place_of(&self.of_all, until).await;
+        let of_all = of_all.ok_or_else(|| full("as many connections of all services are in use as the host may have"))?;
+        Ok(Place { _own: own, _of_all: of_all })
+    }
+
+    async fn place_of(&self, places: &Arc<Semaphore>, until: Instant) -> Option<OwnedSemaphorePermit> {
         {
             let mut kept = self.kept();
-            if self.places.available_permits() == 0 && !kept.resting.is_empty() {
+            if places.available_permits() == 0 && !kept.resting.is_empty() {
                 kept.resting.remove(0);
             }
         }
-        match timeout_at(until, self.places.clone().acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(Failure::limit(Error::ConnectionLimitReached, "all its connections are in use (outbound.connections)")),
-        }
+        timeout_at(until, places.clone().acquire_owned()).await.ok()?.ok()
     }
 
     /// Keeps a connection whose response has been read to its end.

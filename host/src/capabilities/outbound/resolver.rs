@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 /// Look-ups at once of all services. Those of the system take a thread each, and nobody can end one before its time.
 const LOOK_UPS_MAX: usize = 64;
-/// Look-ups at once of one revision: names that nobody answers for must not take them all.
+/// Look-ups at once of one service: names that nobody answers for must not take them all.
 pub(super) const LOOK_UPS_OF_ONE: usize = 8;
 
 pub(super) struct Resolver {
