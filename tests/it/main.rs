@@ -18,6 +18,7 @@ mod check;
 mod clients;
 mod clocks;
 mod commands;
+mod cron;
 mod deploy_commands;
 mod errors;
 mod going_back;

@@ -1,5 +1,6 @@
 //! Host settings and a service's settings: raw TOML in, validated types out. Every default stands here.
 
+mod cron;
 mod document;
 mod grants;
 mod host;
@@ -13,6 +14,7 @@ mod settings;
 mod traffic;
 mod units;
 
+pub use cron::{CRON, CronEntry};
 pub use document::SettingsError;
 pub use grants::{Grants, HttpGrant, INTERNAL, LOCALHOST};
 pub use host::{BudgetConfig, CallsConfig, CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};

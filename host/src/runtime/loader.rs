@@ -155,7 +155,7 @@ impl Loader {
         let providers = self.surroundings.providers.upgrade();
         let assembly = self.linkers.link(&component, flavour, &settings.grants, providers.as_deref())?;
         drop(providers);
-        probeable(assembly.kind, &settings)?;
+        answerable(assembly.kind, &settings)?;
         let (revision, drained) = self.revision(service, build, settings, &component, assembly);
         // The revision's own is the last, and is let go off the async threads.
         drop(component);
@@ -182,7 +182,7 @@ impl Loader {
             seen.surface = Surface::of(&component);
             let assembly = self.linkers.link(&component, flavour, &settings.grants, Some(&ByItself))?;
             seen.kind = Some(assembly.kind);
-            probeable(assembly.kind, &settings)?;
+            answerable(assembly.kind, &settings)?;
             let (revision, _) = self.revision(service, build, settings, &component, assembly);
             warm(&revision).await
         };
@@ -313,11 +313,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 }
 
 /// Whether the settings ask only what this kind can answer.
-fn probeable(kind: Kind, settings: &Settings) -> Result<(), Reject> {
+fn answerable(kind: Kind, settings: &Settings) -> Result<(), Reject> {
     match (kind, &settings.probe) {
         (Kind::Library, Some(_)) => Err(Reject::new(
             "its settings have [probe], and a library answers no HTTP",
             "take [probe] out of its settings; that a library starts is tried without it",
+        )),
+        (Kind::Library, None) if !settings.crons.is_empty() => Err(Reject::new(
+            "its settings have [[cron]], and a library answers no HTTP",
+            "take [[cron]] out of its settings, and give it to a service that calls the library",
         )),
         _ => Ok(()),
     }

@@ -1,6 +1,6 @@
 //! The names of all metrics: what each is called, counts and is labelled by. `docs/metrics.md` explains them.
 
-use super::labels::{CallResult, Capability, Limit, OutboundResult, Outcome, Renewal};
+use super::labels::{CallResult, Capability, CronResult, Limit, OutboundResult, Outcome, Renewal};
 use prometheus::{
     Counter, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result,
 };
@@ -32,6 +32,7 @@ pub(super) struct Families {
     pub(super) outbound: IntCounterVec,
     pub(super) calls: IntCounterVec,
     pub(super) typed_calls: IntCounterVec,
+    pub(super) cron: IntCounterVec,
     pub(super) renewed: IntCounterVec,
     pub(super) lines: IntCounterVec,
     pub(super) lines_cut: IntCounterVec,
@@ -138,6 +139,11 @@ impl Families {
                 "Calls of functions of one service by another, by how they ended.",
                 &["caller", "callee", "result"],
             )?,
+            cron: made.counters(
+                "hotbay_cron_runs_total",
+                "Times of [[cron]] entries, by what became of them.",
+                &["service", "result"],
+            )?,
             renewed: made.counters(
                 "hotbay_instances_renewed_total",
                 "Instances that were kept and made room for a new one.",
@@ -215,6 +221,9 @@ impl Families {
         }
         for result in OutboundResult::ALL.map(OutboundResult::as_str) {
             let _ = self.outbound.remove_label_values(&[service, result]);
+        }
+        for result in CronResult::ALL.map(CronResult::as_str) {
+            let _ = self.cron.remove_label_values(&[service, result]);
         }
         for capability in Capability::ALL.map(Capability::as_str) {
             let _ = self.denied.remove_label_values(&[service, capability]);
