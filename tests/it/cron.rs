@@ -256,6 +256,19 @@ async fn ps_shows_the_next_and_the_last() {
     assert!(at < next && next.is_some_and(|next| next.ends_with(".000Z")), "{json}");
 }
 
+/// Guards `Registry::main` in `Cron::start`: it is the main revision that is asked, whoever gets the requests of clients.
+#[tokio::test]
+async fn a_labelled_revision_is_not_asked() {
+    let settings = each_second("/marker") + "[[route]]\npath = \"/elsewhere\"\n[traffic]\nbeta = 100\n";
+    let builder =
+        Host::builder().service("probe", &guests::revision("probe", 1)).service("probe@beta", &guests::revision("probe", 2));
+    let host = builder.settings("probe", &settings).start().await;
+    let (main, beta) = ([1, 2].map(|n| guests::digest(&guests::revision("probe", n)))).into();
+    host.wait_published("probe@beta", &beta).await;
+    assert_eq!(host.get("/elsewhere").await.revision(), beta);
+    assert_eq!(run(host.since(host.mark()), "/marker").await.revision, main, "{}", host.told());
+}
+
 #[tokio::test]
 async fn the_end_of_the_host_waits_for_what_runs() {
     let mut host = probe(&each_second("/sleep?ms=1500")).await;
@@ -332,7 +345,7 @@ async fn a_clock_that_is_set_brings_each_time_once() {
     };
     let daily = "[[cron]]\nschedule = \"0 3 * * *\"\npath = \"/marker\"\n";
     let builder = Host::builder().service("probe", &guests::fixture("probe"));
-    let builder = builder.settings("probe", &(daily.to_owned() + &each_second("/count")));
+    let builder = builder.settings("probe", daily);
     let clock = builder.folder().join("clock");
     let set = |to: SystemTime| {
         let by = to.duration_since(SystemTime::now()).expect("it is tomorrow").as_secs_f64();
@@ -347,7 +360,6 @@ async fn a_clock_that_is_set_brings_each_time_once() {
         .env("DONT_FAKE_MONOTONIC", "1")
         .start()
         .await;
-    run(host.log(), "/count").await;
     let three = 3 * 3600;
     set(tomorrow(three - 2));
     let line = run(host.log(), "/marker").await;
@@ -356,13 +368,19 @@ async fn a_clock_that_is_set_brings_each_time_once() {
     let at = humantime::parse_rfc3339(came["last"]["at"].as_str().expect("a time")).expect("a time");
     assert!(at >= tomorrow(three), "before its time: {came}");
     assert_eq!(came["next"].as_str().map(|next| &next[10..]), Some("T03:00:00.000Z"), "{came}");
-    // Back to before it: the next that comes each second comes when three is past for the second time.
-    run(host.since(host.mark()), "/count").await;
-    set(tomorrow(three - 2));
-    host.log().wait("that the clock was set", |event| event.target == "hotbay::cron" && event.fields["off"].is_string()).await;
+    // Back to before it. Another entry, which comes each second, tells when three is past for the second time.
+    host.place_settings("probe", &(daily.to_owned() + &each_second("/count")));
+    run(host.log(), "/count").await;
     let mark = host.mark();
-    run(host.since(mark), "/count").await;
-    run(host.since(mark), "/count").await;
+    set(tomorrow(three - 2));
+    let was_set = |event: &Event| event.target == "hotbay::cron" && event.fields["off"].is_string();
+    host.since(mark).wait("that the clock was set", was_set).await;
+    let past = |entry: &Value| {
+        let at = entry["last"]["at"].as_str().and_then(|at| humantime::parse_rfc3339(at).ok());
+        at.is_some_and(|at| at > tomorrow(three + 1))
+    };
+    let begun = stands(&host, 1, "three is past", past).await["runs"].as_u64();
+    stands(&host, 1, "one more", |entry| entry["runs"].as_u64() > begun && past(entry)).await;
     let entry = stands(&host, 0, "a rest", |entry| entry["running"].is_null()).await;
     assert_eq!((&entry["runs"], &entry["next"]), (&1.into(), &came["next"]), "{entry}\n{}", host.told());
 }

@@ -240,6 +240,7 @@ impl TryFrom<String> for Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::{collection::vec, prelude::*, sample::select};
 
     fn entry(text: &str) -> Result<CronEntry, String> {
         toml::from_str(&format!("path = '/tick'\n{text}")).map_err(|error| error.message().to_owned())
@@ -288,6 +289,26 @@ mod tests {
         ] {
             let error = entry(&format!("schedule = '@daily'\n{text}")).unwrap_err();
             assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is written: words, or times that go on.
+        #[test]
+        fn any_text_is_a_schedule_or_an_error(
+            fields in vec("[*0-9]{1,3}([-/,][0-9*]{1,3}){0,2}[LW#?]{0,1}|[A-Z@+]{1,4}", 1..8),
+            zone in select(vec!["UTC", "Europe/Berlin", "America/St_Johns", "Pacific/Apia"]),
+        ) {
+            let text = fields.join(" ");
+            match entry(&format!("schedule = '{text}'\ntimezone = '{zone}'")) {
+                Err(error) => prop_assert!(error.contains("is not understood"), "{error}"),
+                Ok(entry) => {
+                    let now = SystemTime::now();
+                    prop_assert!(entry.next(now).is_some_and(|next| next > now), "{entry}");
+                }
+            }
         }
     }
 
