@@ -307,17 +307,20 @@ async fn no_entry_runs_in_two_hosts_at_once() {
     next.stop().await;
 }
 
-/// Each time of the hand-over is run by one of the two, and the one who follows goes on where the other ended.
+/// Guards `Lease::until`: a run that goes on keeps the new host from running anything, and it goes on where the old one ended.
 #[tokio::test]
 async fn a_hand_over_neither_loses_nor_doubles_a_time() {
-    let mut host = probe(&each_second("/marker")).await;
+    let mut host = probe(&(each_second("/marker") + &each_second("/sleep?ms=2500"))).await;
     run(host.log(), "/marker").await;
     let (first, before) = told(&host).await;
     let ran = |host: &Host| host.events().iter().filter(|event| is_run(event, "/marker")).count();
     let missed = |host: &Host| {
         let all = host.events();
-        all.iter().filter_map(|event| event.fields["times"].as_u64().filter(|_| event.target == "hotbay::cron")).sum::<u64>()
+        let of_it = all.iter().filter(|event| event.target == "hotbay::cron" && event.path == "/marker");
+        of_it.filter_map(|event| event.fields["times"].as_u64()).sum::<u64>()
     };
+    run(host.log(), "/sleep").await;
+    stands(&host, 1, "a run", |entry| entry["running"].is_string()).await;
     let next = host.successor();
     next.table().await;
     run(next.log(), "/marker").await;
@@ -335,7 +338,7 @@ fn tomorrow(second: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs((today + 1) * 86_400 + second)
 }
 
-/// Guards the look at the wall clock in `Cron::run`, and `Lived`: a time that has come does not come again.
+/// Guards `LOOK` and `Lived` in host/src/cron: a time that has come does not come again.
 #[tokio::test]
 async fn a_clock_that_is_set_brings_each_time_once() {
     let Some(library) = tool("lib/libfaketime.so.1") else {

@@ -58,9 +58,19 @@ impl Cron {
     ///
     /// `lock` stands for the right to run the entries of this bay: two hosts that share it, as at a hand-over, do not both run
     /// them. `follows` says that this host has taken over, so that what came due between the two is run by this one.
-    pub async fn run(self: Arc<Self>, lock: PathBuf, follows: bool) {
+    pub async fn run(self: Arc<Self>, lock: PathBuf, mut follows: bool) {
         let mut published = self.registry.published();
         self.plan(SystemTime::now());
+        // A host without entries needs no right to run them.
+        while self.jobs().is_empty() {
+            follows = false;
+            tokio::select! {
+                biased;
+                () = self.shutdown.begun() => return,
+                changed = published.changed() => if changed.is_err() { return },
+            }
+            self.plan(SystemTime::now());
+        }
         let held = tokio::select! {
             biased;
             () = self.shutdown.begun() => return,
