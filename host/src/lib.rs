@@ -11,6 +11,7 @@
 pub mod admin;
 mod capabilities;
 pub mod config;
+pub mod cron;
 pub mod deploy;
 mod dispatch;
 mod fault_point;
@@ -26,6 +27,7 @@ pub mod state;
 pub mod telemetry;
 
 use config::HostConfig;
+use cron::Cron;
 use deploy::{Board, Deployer, Events, Parts, Standing, history::History};
 use futures::FutureExt;
 use handover::{Offered, Post, Predecessor, TakeOverError};
@@ -188,8 +190,12 @@ impl Host {
         let unreadable = |error| RunError::Bay { bay: config.bay.display().to_string(), error };
         let (deployer, start) = Deployer::start(parts, predecessor.is_some()).map_err(unreadable)?;
         let charge = deployer.charge();
+        let cron = Arc::new(Cron::new(registry.clone(), metrics.clone(), shutdown.clone()));
+        // Hosts of other bays may share the state folder.
+        let cron_lock = config.state_dir().join(format!("cron-{}.lock", handover::bay_id(&config.bay)));
         let admin_parts = admin::Parts {
             board: board.clone(),
+            cron: cron.clone(),
             events,
             metrics: metrics.clone(),
             lines: observers.lines,
@@ -218,6 +224,7 @@ impl Host {
         let (starting, serving, is_alone) = match predecessor {
             None => {
                 let is_alone = keep_post(&config, offered, &registry, &shutdown, false);
+                shutdown.track(cron.run(cron_lock, false));
                 let starting = async move {
                     let standings = decided.await;
                     handover::ready(false);
@@ -236,6 +243,7 @@ impl Host {
                 // First of all: clients wait.
                 let serving = tokio::spawn(serving);
                 keep_post(&config, offered, &registry, &shutdown, true);
+                shutdown.track(cron.run(cron_lock, true));
                 handover::ready(true);
                 drop(relieved);
                 // A panic in it was logged.

@@ -2,7 +2,7 @@
 
 use crate::fault_point;
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -120,10 +120,27 @@ impl Lock {
     /// # Errors
     /// Where the file cannot be made or opened, or is a link.
     pub fn take(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(NOFOLLOW).open(path);
-        let file = file.map_err(|error| about(path, &error))?;
+        let file = Self::open(path)?;
         file.lock()?;
         Ok(Self(file))
+    }
+
+    /// The same, without waiting: none where another host has it.
+    ///
+    /// # Errors
+    /// As of [`Self::take`].
+    pub fn try_take(path: &Path) -> io::Result<Option<Self>> {
+        let file = Self::open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(about(path, &error)),
+        }
+    }
+
+    fn open(path: &Path) -> io::Result<File> {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(NOFOLLOW).open(path);
+        file.map_err(|error| about(path, &error))
     }
 }
 

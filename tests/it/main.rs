@@ -19,6 +19,7 @@ mod clients;
 mod clocks;
 mod commands;
 mod config_and_secrets;
+mod cron;
 mod deploy_commands;
 mod errors;
 mod going_back;

@@ -8,9 +8,10 @@ use std::{
 };
 
 /// What each module of the host may name, from the top down. `lib.rs` and the binary stand above and may name all of them.
-const MODULES: [(&str, &[&str]); 15] = [
-    ("admin", &["deploy", "registry", "runtime", "config", "shutdown", "state", "telemetry"]),
+const MODULES: [(&str, &[&str]); 16] = [
+    ("admin", &["cron", "deploy", "registry", "runtime", "config", "shutdown", "state", "telemetry"]),
     ("http", &["dispatch", "registry", "runtime", "config", "hop_by_hop", "shutdown", "telemetry"]),
+    ("cron", &["dispatch", "registry", "config", "shutdown", "state", "telemetry"]),
     ("dispatch", &["registry", "runtime", "config", "hop_by_hop", "telemetry"]),
     ("deploy", &["registry", "runtime", "config", "fault_point", "shutdown", "state", "telemetry"]),
     ("handover", &["shutdown", "state"]),
@@ -27,12 +28,14 @@ const MODULES: [(&str, &[&str]); 15] = [
 ];
 
 /// Crates that only some modules may name, so that the rest reads like a host and not like a binding.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("hyper", &["http", "admin", "capabilities"]),
     ("axum", &["admin"]),
     ("wasmtime", &["runtime", "capabilities"]),
     ("wasmparser", &["runtime"]),
     ("notify", &["deploy"]),
+    ("croner", &["config"]),
+    ("jiff", &["config"]),
     ("clap", &["main", "cli", "telemetry"]),
 ];
 

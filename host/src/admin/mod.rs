@@ -4,6 +4,7 @@ mod address;
 mod backup;
 mod changes;
 mod content_digest;
+mod crons;
 mod events;
 mod gate;
 mod graph;
@@ -22,6 +23,7 @@ mod upload;
 pub use address::{Address, FILE as ADDRESS_FILE, read as addresses};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use content_digest::Expected;
+pub use crons::{CronLast, CronState};
 pub use graph::{Edge, Graph};
 pub use health::{Deviation, Health, Readiness};
 pub use history::{Ended, Past, PastList};
@@ -32,6 +34,7 @@ pub use token::FILE as TOKEN_FILE;
 
 use crate::{
     config::HostName,
+    cron::Cron,
     deploy::{Board, Events, Orders, history::History},
     runtime::KeyValue,
     shutdown::Shutdown,
@@ -82,6 +85,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Parts {
     /// How the services stand.
     pub board: Arc<Board>,
+    /// What is asked of them by the clock.
+    pub cron: Arc<Cron>,
     /// What happens to them.
     pub events: Arc<Events>,
     /// What is counted.
@@ -109,6 +114,7 @@ pub struct Parts {
 /// What the routes share.
 struct Admin {
     board: Arc<Board>,
+    cron: Arc<Cron>,
     events: Arc<Events>,
     metrics: Arc<Metrics>,
     lines: GuestLines,
@@ -148,7 +154,7 @@ pub struct Running {
 /// Makes or reads the token, says in the state folder where the listener is, and answers from then on. A state folder that cannot
 /// be used takes the token away and nothing else. Where another host serves the bay, commands go on to find that one.
 pub async fn start(listener: TcpListener, parts: Parts, is_alone: bool) -> io::Result<Running> {
-    let Parts { board, events, metrics, lines, orders, history, keyvalue, public, shutdown, hosts, state, bay } = parts;
+    let Parts { board, cron, events, metrics, lines, orders, history, keyvalue, public, shutdown, hosts, state, bay } = parts;
     let mine = listener.local_addr()?;
     let entered = tokio::task::spawn_blocking(move || {
         let mine = Address::of(mine, &bay);
@@ -178,6 +184,7 @@ pub async fn start(listener: TcpListener, parts: Parts, is_alone: bool) -> io::R
     let backups = Arc::new(Semaphore::new(1));
     let admin = Admin {
         board,
+        cron,
         events,
         metrics,
         lines,

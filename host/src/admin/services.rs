@@ -1,6 +1,6 @@
 //! `GET /v1/services` and `GET /v1/services/{name}`: how each service stands.
 
-use super::{Admin, problem::Problem};
+use super::{Admin, crons::CronState, problem::Problem};
 use crate::{
     config::Limits,
     deploy::{self, Phase, Status},
@@ -42,6 +42,9 @@ pub struct Service {
     /// Services that it may call and that are not in the bay.
     #[serde(default)]
     pub missing: Vec<String>,
+    /// What the host asks of its main revision by the clock.
+    #[serde(default)]
+    pub cron: Vec<CronState>,
 }
 
 /// A revision that gets new requests.
@@ -118,7 +121,7 @@ pub struct Draining {
 #[utoipa::path(get, path = "/v1/services", tag = "services", responses((status = 200, body = ServiceList)))]
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<ServiceList> {
     let all = admin.board.all();
-    let seen: Vec<_> = all.iter().map(|(name, status)| (share(name, &all), missing(status, &all))).collect();
+    let seen: Vec<_> = all.iter().map(|(name, status)| Seen::of(&admin, name, Some(status), &all)).collect();
     let services = all.into_iter().zip(seen).map(|((name, status), seen)| Service::of(name, status, seen));
     Json(ServiceList { services: services.collect() })
 }
@@ -135,9 +138,26 @@ pub(super) async fn one(
 ) -> Result<Json<Service>, Problem> {
     let Path(name) = name?;
     let mut all = admin.board.all();
-    let seen = (share(&name, &all), all.get(&name).map(|status| missing(status, &all)).unwrap_or_default());
+    let seen = Seen::of(&admin, &name, all.get(&name), &all);
     let status = all.remove(&name).ok_or_else(|| Problem::unknown("service", &name, all.into_keys()))?;
     Ok(Json(Service::of(name, status, seen)))
+}
+
+/// What is known of a service beside its status.
+struct Seen {
+    share: Option<u32>,
+    missing: Vec<String>,
+    cron: Vec<CronState>,
+}
+
+impl Seen {
+    fn of(admin: &Admin, name: &str, status: Option<&Status>, all: &BTreeMap<String, Status>) -> Self {
+        Self {
+            share: share(name, all),
+            missing: status.map(|status| missing(status, all)).unwrap_or_default(),
+            cron: admin.cron.of(name).into_iter().map(CronState::from).collect(),
+        }
+    }
 }
 
 /// Those of the services that it may call that are not in the bay.
@@ -167,8 +187,10 @@ fn share(name: &str, all: &BTreeMap<String, Status>) -> Option<u32> {
 }
 
 impl Service {
-    fn of(name: String, status: Status, (share, missing): (Option<u32>, Vec<String>)) -> Self {
+    fn of(name: String, status: Status, seen: Seen) -> Self {
+        let Seen { share, missing, cron } = seen;
         Self {
+            cron,
             share,
             missing,
             name,

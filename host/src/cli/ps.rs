@@ -5,7 +5,7 @@ use super::{
     output::{age, print, took},
 };
 use clap::Parser;
-use hotbay::admin::{Edge, Graph, LimitState, Rejected, Service, ServiceList};
+use hotbay::admin::{CronState, Edge, Graph, LimitState, Rejected, Service, ServiceList};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -29,8 +29,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         None if args.graph => client.get::<Graph>("/v1/graph").map(|(json, graph)| (json, picture(&graph.calls)))?,
         Some(name) => {
             let (json, one) = client.get::<Service>(&format!("/v1/services/{}", segment(name)))?;
-            let text =
-                if args.json { String::new() } else { details(&one) + &side_by_side(name, &all(&client)?) + &limits(&one) };
+            let text = if args.json {
+                String::new()
+            } else {
+                details(&one) + &crons(&one.cron) + &side_by_side(name, &all(&client)?) + &limits(&one)
+            };
             (json, text)
         }
         None => client.get::<ServiceList>("/v1/services").map(|(json, all)| (json, table(&all.services)))?,
@@ -41,6 +44,24 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
 
 fn all(client: &Client) -> Result<Vec<Service>, String> {
     client.get::<ServiceList>("/v1/services").map(|(_, all)| all.services)
+}
+
+/// What the host asks by the clock: two lines an entry.
+fn crons(entries: &[CronState]) -> String {
+    let mut text = String::new();
+    for CronState { schedule, timezone, method, path, next, running, last, runs, missed } in entries {
+        let next = next.as_deref().unwrap_or("-");
+        text += &format!("\ncron        {schedule} ({timezone}), {method} {path}, {runs} runs, {missed} missed\n");
+        text += &format!("  next      {next}\n");
+        if let Some(since) = running {
+            text += &format!("  running   since {since}\n");
+        }
+        if let Some(last) = last {
+            let reason = last.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+            text += &format!("  last      {}, {} {} after {}{reason}\n", last.at, last.result, last.status, took(last.took_us));
+        }
+    }
+    text
 }
 
 /// What was counted of each revision that serves: the one of `name`, and those of its labels.

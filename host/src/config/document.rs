@@ -3,9 +3,6 @@
 use serde::de::DeserializeOwned;
 use std::fmt;
 
-/// Sections of DESIGN that later versions bring; named so that nobody believes they hold already.
-const NOT_YET: [&str; 1] = ["cron"];
-
 /// Settings that are not understood: where, what and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsError {
@@ -71,9 +68,6 @@ fn reason_and_remedy(message: &str) -> (String, String) {
     match quoted.split_first() {
         Some((key, known)) if message.starts_with("unknown field") => {
             let reason = format!("unknown key `{key}`");
-            if NOT_YET.contains(key) {
-                return (reason, format!("take `{key}` out: hotbay {} does not have it yet", env!("CARGO_PKG_VERSION")));
-            }
             let nearest = known
                 .iter()
                 .map(|known| (strsim::jaro_winkler(key, known), known))
@@ -105,18 +99,20 @@ mod tests {
         deadline: u32,
     }
 
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Granted {
+        #[serde(default)]
+        #[allow(dead_code, reason = "only its name matters here")]
+        http: Vec<String>,
+    }
+
     #[test]
     fn an_unknown_key_names_its_line_and_the_nearest() {
         let error = parse::<Sample>("deadline = 1\n\nmemmory = 2\n").unwrap_err();
         assert_eq!(error.line, Some(3));
         assert_eq!(error.reason, "unknown key `memmory`");
         assert!(error.remedy.starts_with("did you mean `memory`?"), "{}", error.remedy);
-    }
-
-    #[test]
-    fn a_key_of_a_later_version_is_named_as_such() {
-        let error = parse::<Sample>("[[cron]]\npath = '/'\n").unwrap_err();
-        assert!(error.remedy.contains("does not have it yet"), "{}", error.remedy);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Host settings and a service's settings: raw TOML in, validated types out. Every default stands here.
 
+mod cron;
 mod document;
 mod granted_name;
 mod grants;
@@ -17,6 +18,7 @@ mod tcp_grant;
 mod traffic;
 mod units;
 
+pub use cron::{CRON, CronEntry};
 pub use document::SettingsError;
 pub use granted_name::{BucketName, ConfigKey, EnvName, SecretName};
 pub use grants::Grants;

@@ -41,7 +41,14 @@ fn timeout() -> Span {
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-struct Target(PathAndQuery);
+pub(super) struct Target(PathAndQuery);
+
+impl Target {
+    /// Path and query.
+    pub(super) fn as_path(&self) -> &PathAndQuery {
+        &self.0
+    }
+}
 
 impl TryFrom<String> for Target {
     type Error = String;

@@ -1,8 +1,8 @@
 //! A service's settings: what `NAME.toml` may say and what holds where it says nothing.
 
 use super::{
-    ByteSize, Count, Grants, HostPattern, Methods, PathPattern, Probe, RouteSpec, ServiceName, SettingsError, Share, Span,
-    Traffic, document, units::not_zero,
+    ByteSize, Count, CronEntry, Grants, HostPattern, Methods, PathPattern, Probe, RouteSpec, ServiceName, SettingsError, Share,
+    Span, Traffic, cron, document, units::not_zero,
 };
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
@@ -22,6 +22,8 @@ pub struct Settings {
     pub rollback: RollbackPolicy,
     /// What it is asked before it is published.
     pub probe: Option<Probe>,
+    /// What the host asks of it by the clock.
+    pub crons: Arc<[CronEntry]>,
     /// Which share goes to its labelled revisions. No part of a revision: see [`Self::same_revision`].
     pub traffic: Traffic,
 }
@@ -123,6 +125,8 @@ struct Raw {
     #[serde(default)]
     rollback: RollbackPolicy,
     probe: Option<Probe>,
+    #[serde(default, rename = "cron", deserialize_with = "cron::entries")]
+    crons: Arc<[CronEntry]>,
     #[serde(default)]
     traffic: Traffic,
 }
@@ -166,6 +170,7 @@ impl Settings {
             grants: Grants::default(),
             rollback: RollbackPolicy::default(),
             probe: None,
+            crons: Arc::default(),
             traffic: Traffic::default(),
         }
     }
@@ -179,17 +184,17 @@ impl Settings {
             RawPolicy::Fresh => InstancePolicy::Fresh,
             RawPolicy::Reuse => InstancePolicy::Reuse(Reuse { max_requests: max_requests.0, max_age: max_age.0, idle: idle.0 }),
         };
-        let Raw { limits, grants, rollback, probe, traffic, .. } = raw;
-        Ok(Self { routes, limits, instances, grants, rollback, probe, traffic })
+        let Raw { limits, grants, rollback, probe, crons, traffic, .. } = raw;
+        Ok(Self { routes, limits, instances, grants, rollback, probe, crons, traffic })
     }
 
     /// Whether a revision under these settings is one under `other` too: everything but the traffic decides that, so that
     /// shares change without a new revision.
     pub fn same_revision(&self, other: &Self) -> bool {
         // Taken apart so that a new setting has to be thought of here.
-        let Self { routes, limits, instances, grants, rollback, probe, traffic: _ } = self;
-        (routes, limits, instances, grants, rollback, probe)
-            == (&other.routes, &other.limits, &other.instances, &other.grants, &other.rollback, &other.probe)
+        let Self { routes, limits, instances, grants, rollback, probe, crons, traffic: _ } = self;
+        (routes, limits, instances, grants, rollback, probe, crons)
+            == (&other.routes, &other.limits, &other.instances, &other.grants, &other.rollback, &other.probe, &other.crons)
     }
 }
 
@@ -259,6 +264,11 @@ mod tests {
             path = "/ready"
             expect = 204
             timeout = "1s"
+            [[cron]]
+            schedule = "30 4 * * MON"
+            path = "/tick?deep=1"
+            timezone = "Europe/Berlin"
+            method = "GET"
             [traffic]
             beta = 10
         "#;
@@ -281,6 +291,7 @@ mod tests {
             ["http https://api.example.com", "keyvalue default", "env LOG_LEVEL", "config page_size", "secret db_password"];
         assert_eq!(settings.grants.listed(), grants);
         assert_eq!(settings.probe.unwrap().expect().as_u16(), 204);
+        assert_eq!(settings.crons[0].to_string(), "GET /tick?deep=1 at 30 4 * * MON (Europe/Berlin)");
         assert_eq!(settings.routes.len(), 1);
     }
 
@@ -294,6 +305,7 @@ mod tests {
             "[instances]\npolicy = 'reuse'",
             "[[route]]\npath = '/'",
             "[probe]\npath = '/'",
+            "[[cron]]\nschedule = '@daily'\npath = '/'",
             "[grants]\nhttp = ['http://a.b']",
             "[grants]\nkeyvalue = ['default']",
             "[grants]\nenv = { A = '' }",

@@ -3,10 +3,12 @@
 mod calls;
 mod observe;
 mod problem;
+mod scheduled;
 
 pub(crate) use calls::Calls;
 pub(crate) use observe::{Observed, Record, Watch};
 pub(crate) use problem::Problem;
+pub(crate) use scheduled::{Ended, tick};
 
 use crate::{
     config::ServiceName,

@@ -24,6 +24,11 @@ const TARGET: &str = "hotbay::request";
 pub(crate) trait Watch: Unpin {
     /// More of the response was asked for; `owed` says whether there was none.
     fn polled(&mut self, owed: bool);
+
+    /// The schedule of `[[cron]]` by which the host makes the request.
+    fn schedule(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// A call from service to service has no connection.
@@ -33,7 +38,7 @@ impl Watch for () {
 
 /// What the completion line says. Written when it is dropped, so that a client who leaves before there is a response leaves a
 /// line as well.
-pub(crate) struct Record<W> {
+pub(crate) struct Record<W: Watch> {
     pub(crate) begun: Instant,
     pub(crate) service: Option<ServiceName>,
     /// `x-hotbay-revision`. Not the revision itself: a client that reads slowly must not keep a retired one alive.
@@ -58,7 +63,7 @@ pub(crate) struct Record<W> {
     pub(crate) watch: W,
 }
 
-impl<W> Drop for Record<W> {
+impl<W: Watch> Drop for Record<W> {
     fn drop(&mut self) {
         let took = self.begun.elapsed();
         if let Some(metrics) = &self.metrics {
@@ -74,7 +79,7 @@ impl<W> Drop for Record<W> {
     }
 }
 
-impl<W> Record<W> {
+impl<W: Watch> Record<W> {
     fn write_at<const FAULT: bool>(&self, took: Duration) {
         let service = self.service.as_ref().map(ServiceName::as_str);
         let revision = self.revision.as_ref().and_then(|revision| revision.to_str().ok());
@@ -82,7 +87,7 @@ impl<W> Record<W> {
         let (id, method, path, status) =
             (self.request_id.as_str(), self.method.as_str(), self.path.as_str(), self.status.map(|status| status.as_u16()));
         let (reason, sent) = (self.reason.as_deref(), self.sent);
-        let caller = self.caller.as_ref().map(ServiceName::as_str);
+        let (caller, schedule) = (self.caller.as_ref().map(ServiceName::as_str), self.watch.schedule());
         let message = match (self.ended, caller) {
             (true, _) => "request",
             (false, None) => "request: client gone",
@@ -90,7 +95,7 @@ impl<W> Record<W> {
         };
         macro_rules! line {
             ($level:expr) => {
-                event!(target: TARGET, $level, service, revision, request_id = id, caller, method, path, status, sent, took_us, reason, "{message}")
+                event!(target: TARGET, $level, service, revision, request_id = id, caller, schedule, method, path, status, sent, took_us, reason, "{message}")
             };
         }
         if FAULT { line!(Level::WARN) } else { line!(Level::INFO) }
@@ -98,7 +103,7 @@ impl<W> Record<W> {
 }
 
 /// A response body and its record.
-pub(crate) struct Observed<W> {
+pub(crate) struct Observed<W: Watch> {
     body: Source,
     record: Record<W>,
 }
@@ -109,7 +114,7 @@ enum Source {
     Nothing,
 }
 
-impl<W> Observed<W> {
+impl<W: Watch> Observed<W> {
     pub(crate) fn guest(body: GuestBody, record: Record<W>) -> Self {
         Self::new(Source::Guest(body), record)
     }
@@ -169,7 +174,7 @@ impl<W: Watch> Body for Observed<W> {
     }
 }
 
-impl<W> Drop for Observed<W> {
+impl<W: Watch> Drop for Observed<W> {
     fn drop(&mut self) {
         // hyper does not ask a body for more once it has all of it.
         self.record.ended |= match &self.body {

@@ -18,6 +18,7 @@ mod readiness;
 mod sockets;
 mod wire;
 
+pub(crate) use place::bay_id;
 pub use post::{Offered, Post};
 pub use predecessor::{Predecessor, Relieved, TakeOverError};
 pub use readiness::{ready, stopping};

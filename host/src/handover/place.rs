@@ -20,7 +20,7 @@ use tokio::net::UnixListener;
 const LOCK: &str = "handover.lock";
 
 /// Names the bay in 12 hex digits, whatever the path by which it was given: hosts of different bays may share a state folder.
-pub(super) fn bay_id(bay: &Path) -> String {
+pub(crate) fn bay_id(bay: &Path) -> String {
     let whole = fs::canonicalize(bay).unwrap_or_else(|_| bay.to_owned());
     let mut id = hex::encode(Sha256::digest(whole.as_os_str().as_bytes()));
     id.truncate(12);

@@ -1,5 +1,6 @@
 //! Which headers pass between the client and the guest, and what the edge says of the client.
 
+use crate::config::CRON;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::net::IpAddr;
 
@@ -31,10 +32,12 @@ impl Client {
     }
 }
 
-/// Replaces whatever a stranger said about the way here with what is known: client, host and scheme.
+/// Replaces whatever a stranger said about the way here with what is known: client, host and scheme. That a request comes by the
+/// clock is nothing that a stranger can say.
 pub(super) fn set_forwarded(headers: &mut HeaderMap, client: &Client, host: &str, request_id: &HeaderValue) {
     // Collecting first costs nothing where there is nothing, which is the usual case.
-    let foreign: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(FORWARDED)).cloned().collect();
+    let foreign: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with(FORWARDED) || *name == CRON).cloned().collect();
     for name in foreign {
         headers.remove(name);
     }
@@ -68,12 +71,17 @@ mod tests {
 
     #[test]
     fn strangers_do_not_say_who_they_are() {
-        let mut found = headers(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-port", "1"), ("forwarded", "for=6.6.6.6")]);
+        let mut found = headers(&[
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-port", "1"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-hotbay-cron", "@daily"),
+        ]);
         let client = Client::new("::1".parse().unwrap());
         set_forwarded(&mut found, &client, "a.example:80", &HeaderValue::from_static("id"));
         assert_eq!(found["x-forwarded-for"], "::1");
         assert_eq!(found["forwarded"], "for=\"[::1]\";host=\"a.example:80\";proto=http");
-        assert!(!found.contains_key("x-forwarded-port"));
+        assert!(!found.contains_key("x-forwarded-port") && !found.contains_key("x-hotbay-cron"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use table::Named;
 pub use table::{Found, RouteTable, Target};
 
 use crate::{
-    config::{Label, RouteSpec, ServiceName, Traffic},
+    config::{CronEntry, Label, RouteSpec, ServiceName, Traffic},
     runtime::{Kind, Reject, Revision},
 };
 use arc_swap::{ArcSwap, Guard};
@@ -19,6 +19,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+use tokio::sync::watch;
 
 /// Who serves a service's routes.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub enum Serving {
 /// All services of the host.
 pub struct Registry {
     table: ArcSwap<RouteTable>,
+    /// Told of each new table.
+    published: watch::Sender<()>,
     services: Mutex<BTreeMap<ServiceName, Entry>>,
     leaving: links::Leaving,
 }
@@ -74,7 +77,12 @@ impl From<Conflict> for Reject {
 impl Registry {
     /// No services yet; until [`Self::loaded`], what is not there may still come.
     pub fn new() -> Self {
-        Self { table: ArcSwap::from_pointee(RouteTable::empty()), services: Mutex::default(), leaving: links::Leaving::default() }
+        Self {
+            table: ArcSwap::from_pointee(RouteTable::empty()),
+            published: watch::Sender::new(()),
+            services: Mutex::default(),
+            leaving: links::Leaving::default(),
+        }
     }
 
     /// The route table of this moment. Whoever holds it sees one consistent state.
@@ -176,6 +184,21 @@ impl Registry {
         }
     }
 
+    /// The `[[cron]]` entries of all main revisions that have any.
+    pub fn crons(&self) -> Vec<(ServiceName, Arc<[CronEntry]>)> {
+        let services = self.services();
+        let of = |(name, entry): (&ServiceName, &Entry)| match &entry.main {
+            Main::Up(revision) => Some((name.clone(), revision.settings().crons.clone())),
+            Main::Down | Main::Absent => None,
+        };
+        services.iter().filter_map(of).filter(|(_, crons)| !crons.is_empty()).collect()
+    }
+
+    /// Changes whenever a table was published.
+    pub fn published(&self) -> watch::Receiver<()> {
+        self.published.subscribe()
+    }
+
     /// Whether `name` could publish `routes` at this moment.
     ///
     /// # Errors
@@ -268,6 +291,7 @@ impl Registry {
     fn store_as(&self, services: &Services, loading: bool) {
         let named = Named { services: by_name(services), providers: providers(services) };
         self.table.store(Arc::new(RouteTable::build(routes(services), named, loading)));
+        self.published.send_replace(());
     }
 
     /// The lock is held while a table is built, so that no publish is lost to another; readers never take it.

@@ -373,6 +373,10 @@ fn suits(kind: Kind, settings: &Settings) -> Result<(), Reject> {
             "its settings have [probe], and a library answers no HTTP",
             "take [probe] out of its settings; that a library starts is tried without it",
         )),
+        (Kind::Library, None) if !settings.crons.is_empty() => Err(Reject::new(
+            "its settings have [[cron]], and a library answers no HTTP",
+            "take [[cron]] out of its settings, and give it to a service that calls the library",
+        )),
         _ => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
 //! The names of all metrics: what each is called, counts and is labelled by. `docs/metrics.md` explains them.
 
-use super::labels::{CallResult, Capability, KeyValueResult, Limit, OutboundResult, Outcome, Renewal};
+use super::labels::{CallResult, Capability, CronResult, KeyValueResult, Limit, OutboundResult, Outcome, Renewal};
 use prometheus::{
     Counter, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result,
 };
@@ -36,6 +36,7 @@ pub(super) struct Families {
     pub(super) tcp: IntCounterVec,
     pub(super) tcp_refused: IntCounterVec,
     pub(super) tcp_sockets: IntGaugeVec,
+    pub(super) cron: IntCounterVec,
     pub(super) renewed: IntCounterVec,
     pub(super) lines: IntCounterVec,
     pub(super) lines_cut: IntCounterVec,
@@ -154,6 +155,11 @@ impl Families {
                 &["service"],
             )?,
             tcp_sockets: made.gauges("hotbay_tcp_sockets", "TCP sockets that guests have.", &["service"])?,
+            cron: made.counters(
+                "hotbay_cron_runs_total",
+                "Times of [[cron]] entries, by what became of them.",
+                &["service", "result"],
+            )?,
             renewed: made.counters(
                 "hotbay_instances_renewed_total",
                 "Instances that were kept and made room for a new one.",
@@ -234,6 +240,9 @@ impl Families {
         }
         for result in KeyValueResult::ALL.map(KeyValueResult::as_str) {
             let _ = self.keyvalue.remove_label_values(&[service, result]);
+        }
+        for result in CronResult::ALL.map(CronResult::as_str) {
+            let _ = self.cron.remove_label_values(&[service, result]);
         }
         for capability in Capability::ALL.map(Capability::as_str) {
             let _ = self.denied.remove_label_values(&[service, capability]);

@@ -130,6 +130,36 @@ impl KeyValueResult {
     }
 }
 
+/// What became of a time of a `[[cron]]` entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CronResult {
+    /// The guest answered with a status below 400.
+    Succeeded,
+    /// It answered with one of 400 or more.
+    Failed,
+    /// The host saw the guest fail.
+    Fault,
+    /// A limit refused it, or the drain deadline of its revision ended it.
+    Refused,
+    /// It did not run: the last run had not ended, or the time was over.
+    Missed,
+}
+
+impl CronResult {
+    pub(super) const ALL: [Self; 5] = [Self::Succeeded, Self::Failed, Self::Fault, Self::Refused, Self::Missed];
+
+    /// The value of the label `result`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Fault => "fault",
+            Self::Refused => "refused",
+            Self::Missed => "missed",
+        }
+    }
+}
+
 /// Why an instance that was kept made room for a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {

@@ -6,7 +6,7 @@
 use super::{
     call_metrics::CallMetrics,
     families::Families,
-    labels::{CallResult, Capability, KeyValueResult, Limit, OutboundResult, Outcome, Renewal, Unrouted},
+    labels::{CallResult, Capability, CronResult, KeyValueResult, Limit, OutboundResult, Outcome, Renewal, Unrouted},
     process,
     revision_metrics::{CLASSES, FaultKind, RevisionMetrics, Vitals},
 };
@@ -148,6 +148,28 @@ impl ServiceMetrics {
     /// How many requests a limit refused.
     pub fn refusals(&self, limit: Limit) -> u64 {
         self.refused.iter().find(|(one, _)| *one == limit).map_or(0, |(_, counter)| counter.get())
+    }
+
+    /// It has entries of `[[cron]]`: what is counted of them is there with 0 before the first.
+    pub fn has_cron(&self) {
+        for result in CronResult::ALL {
+            self.cron(result, 0);
+        }
+    }
+
+    /// Counts a run of an entry that has ended.
+    pub fn cron_ended(&self, result: CronResult) {
+        self.cron(result, 1);
+    }
+
+    /// Counts times at which an entry did not run.
+    pub fn cron_missed(&self, times: u64) {
+        self.cron(CronResult::Missed, times);
+    }
+
+    /// Looked up each time: most services have no entries, and those that have run them once a minute or so.
+    fn cron(&self, result: CronResult, times: u64) {
+        self.host.families.cron.with_label_values(&[self.name.as_str(), result.as_str()]).inc_by(times);
     }
 
     /// Counts an instance that was renewed.

@@ -10,10 +10,12 @@
 //! | `hotbay::outbound` | requests of guests to other hosts that failed |
 //! | `hotbay::calls` | calls to services that are not there |
 //! | `hotbay::keyvalue` | what is wrong with the store of `wasi:keyvalue` |
+//! | `hotbay::cron` | entries of `[[cron]]` that did not run at their time, a clock that was set |
 //! | `hotbay::budget` | what all services share is used up; at most a line a second for each budget |
 //!
 //! Fields: `service`, `revision` (12 hex digits), `request_id`, `state`, `took_us` (microseconds), `method`, `path`, `status`,
-//! `sent` (bytes of the response body), `caller` (the service that made the request), `reason`, `remedy`; of guests `stream`,
+//! `sent` (bytes of the response body), `caller` (the service that made the request), `schedule` (of `[[cron]]`, by which the host
+//! made it), `times` (that did not run), `off` (by how much a clock was set), `reason`, `remedy`; of guests `stream`,
 //! `context` and `cut` (lines); of calls to other hosts and services `capability` and `authority`; of key-value stores `bucket` and
 //! `file`; of budgets `limit`, `used`, `whole`, `own` and `refused`; of orders `order`, `peer` and `wait`; of the host `bay`, `state`,
 //! `error`, `signal`, `connections`; of a
@@ -30,7 +32,7 @@ mod revision_metrics;
 
 pub use call_metrics::CallMetrics;
 pub use guest_lines::{GuestLevel, GuestLine, GuestLines, GuestStream};
-pub use labels::{CallResult, Capability, KeyValueResult, Limit, OutboundResult, Outcome, Renewal, Unrouted};
+pub use labels::{CallResult, Capability, CronResult, KeyValueResult, Limit, OutboundResult, Outcome, Renewal, Unrouted};
 pub use metrics::{Budgeted, Connected, ConnectionsFull, METRICS_TYPE, Metrics, ServiceMetrics};
 pub use revision_metrics::{FaultKind, InstanceMetrics, RevisionMetrics, Vitals};
 

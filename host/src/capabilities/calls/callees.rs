@@ -2,7 +2,7 @@
 
 use super::{Errand, ServiceCall, ServiceCaller, answer::Answer};
 use crate::{
-    config::{Grants, Host, INTERNAL, Origin, ServiceName},
+    config::{CRON, Grants, Host, INTERNAL, Origin, ServiceName},
     hop_by_hop,
     telemetry::{CallMetrics, ServiceMetrics},
 };
@@ -149,6 +149,8 @@ fn addressed(request: Request<WasiBody>, callee: &Callee, errand: &Errand) -> Re
     parts.uri = Uri::from_parts(uri).unwrap_or_default();
     parts.version = Version::HTTP_11;
     hop_by_hop::strip(&mut parts.headers);
+    // Only the host itself says that it is time.
+    parts.headers.remove(CRON);
     parts.headers.insert(header::HOST, callee.host.clone());
     if let Ok(id) = HeaderValue::from_str(&errand.request_id) {
         parts.headers.insert(REQUEST_ID, id);

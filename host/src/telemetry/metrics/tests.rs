@@ -18,6 +18,7 @@ fn busy() -> (Arc<Metrics>, Arc<RevisionMetrics>) {
     revision.completed(Some(500), Duration::from_millis(3), Some(FaultKind::Trap));
     revision.refused(Limit::Queue);
     revision.service().calls_to("stock").called(Some(200));
+    revision.service().has_cron();
     metrics.unrouted(Unrouted::NoRoute);
     metrics.swapped("probe", Outcome::Published);
     metrics.step("compiling", Duration::from_millis(300));
