@@ -32,8 +32,8 @@ fn lingering(after: &str) -> Vec<u8> {
                     (i32.const 0)))
             (core func $return (canon task.return (result u32)))
             (core instance $guest (instantiate $module (with \"\" (instance (export \"return\" (func $return))))))
-            (func $next async (param \"by\" u32) (result u32)
-                (canon lift (core func $guest \"next\") async (callback (func $guest \"on\"))))
+            (alias core export $guest \"on\" (core func $on))
+            (func $next async (param \"by\" u32) (result u32) (canon lift (core func $guest \"next\") async (callback $on)))
             (instance $exported (export \"next\" (func $next)))
             (export \"{LATER}\" (instance $exported)))"
     );
@@ -192,7 +192,8 @@ async fn what_an_instance_does_at_its_start_is_part_of_the_chain() {
                 (func (export \"start\") (result i32) (drop (call $call (i32.const 1))) (i32.const 64))
                 (func (export \"stop\")))
             (core instance $guest (instantiate $module (with \"last\" (instance (export \"next\" (func $lowered))))))
-            (func $start (result (result (error string))) (canon lift (core func $guest \"start\") (memory $guest \"memory\")))
+            (alias core export $guest \"memory\" (core memory $memory))
+            (func $start (result (result (error string))) (canon lift (core func $guest \"start\") (memory $memory)))
             (func $stop (canon lift (core func $guest \"stop\")))
             (instance $lifecycle (export \"start\" (func $start)) (export \"stop\" (func $stop)))
             (export \"hotbay:service/lifecycle@0.1.0\" (instance $lifecycle))
@@ -232,17 +233,21 @@ async fn weighing(times: u32, config: &str) -> Host {
                     (i32.store (i32.const 4) (i32.mul (local.get 1) (i32.const {times})))
                     (i32.const 0)))
             (core instance $guest (instantiate $module))
+            (alias core export $guest \"memory\" (core memory $memory))
+            (alias core export $guest \"realloc\" (core func $realloc))
             (func $weigh (param \"bytes\" (list u8)) (result (list u8))
-                (canon lift (core func $guest \"weigh\") (memory $guest \"memory\") (realloc (func $guest \"realloc\"))))
+                (canon lift (core func $guest \"weigh\") (memory $memory) (realloc $realloc)))
             (instance $scale (export \"weigh\" (func $weigh)))
             (export \"shop:scale/scale@0.1.0\" (instance $scale)))"
     );
     let counter = format!(
         "(component
             (import \"shop:scale/scale@0.1.0\" (instance $scale (export \"weigh\" {ty})))
-            (core module $memory {grow})
-            (core instance $memory (instantiate $memory))
-            (core func $weigh (canon lower (func $scale \"weigh\") (memory $memory \"memory\") (realloc (func $memory \"realloc\"))))
+            (core module $holding {grow})
+            (core instance $held (instantiate $holding))
+            (alias core export $held \"memory\" (core memory $memory))
+            (alias core export $held \"realloc\" (core func $realloc))
+            (core func $weigh (canon lower (func $scale \"weigh\") (memory $memory) (realloc $realloc)))
             (core module $module
                 (import \"\" \"memory\" (memory 64))
                 (import \"\" \"weigh\" (func $weigh (param i32 i32 i32)))
@@ -250,7 +255,7 @@ async fn weighing(times: u32, config: &str) -> Host {
                     (call $weigh (i32.const 65536) (i32.mul (local.get 0) (i32.const 65536)) (i32.const 0))
                     (i32.div_u (i32.load (i32.const 4)) (i32.const 65536))))
             (core instance $guest (instantiate $module
-                (with \"\" (instance (export \"memory\" (memory $memory \"memory\")) (export \"weigh\" (func $weigh))))))
+                (with \"\" (instance (export \"memory\" (memory $memory)) (export \"weigh\" (func $weigh))))))
             (func $next (param \"by\" u32) (result u32) (canon lift (core func $guest \"next\")))
             (instance $counter (export \"next\" (func $next)))
             (export \"{}\" (instance $counter)))",
@@ -318,7 +323,10 @@ async fn values_on_their_way_are_counted() {
 async fn a_build_of_very_many_functions_is_rejected() {
     let host = counting(&Text::adds("counter", 1), "").await;
     let functions: String = (0..20_000).map(|n| format!("(export \"f{n}\" (func))")).collect();
-    let text = format!("(component (import \"shop:many/many@0.1.0\" (instance {functions})))");
+    let text = format!(
+        "(component (import \"shop:many/many@0.1.0\" (instance {functions}))
+            (instance $top) (export \"shop:top/top@0.1.0\" (instance $top)))"
+    );
     let mark = host.mark();
     host.place("many", &wat::parse_str(&text).expect("many functions"), How::Rename);
     let rejected = host.since(mark).wait_rejected("many").await;
