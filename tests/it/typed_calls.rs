@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 mod agreement;
 mod asynchronous;
+mod endings;
 mod limits;
 
 /// The grant of the fixture `counting`, and of the relays that the tests make.
@@ -251,7 +252,42 @@ fn of_some_revision(answer: &Answer<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Guards the pinning of the revision in `Peers::call`: promise 2 for calls.
+/// A service between the fixture `counting` and `counter`, which adds `more`.
+fn between(more: u32) -> Text {
+    let body = format!("(i32.add (call $call (local.get 0)) (i32.const {more}))");
+    Text { body, exports: vec![(interface("counter"), "u32")], ..Text::relays("", "last") }
+}
+
+/// A service that calls and is called is swapped, and at the same time the one that it calls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_fails_while_both_sides_are_swapped_at_once() {
+    let host = Host::builder()
+        .service("counting", &guests::fixture("counting"))
+        .settings("counting", CALLS_COUNTER)
+        .service("counter", &between(0).wasm())
+        .settings("counter", &format!("{REUSE}[grants]\ncalls = [\"last\"]\n"))
+        .service("last", &Text::adds("last", 0).wasm())
+        .start()
+        .await;
+    let until = Until::stopped();
+    let load = Load { address: host.address(), path: "/counting/1".to_owned(), clients: 8, connections: Connections::Kept };
+    let asking = tokio::spawn({
+        let until = Arc::clone(&until);
+        async move { load::run(&load, &until, of_some_revision).await }
+    });
+    for n in 1..=SWAPS / 4 {
+        let (both, last) = (between(n).wasm(), Text::adds("last", n).wasm());
+        tokio::join!(host.swap("counter", &both, How::Rename), host.swap("last", &last, How::Rename));
+        assert_eq!(counted(&host).await, (2 * n + 1).to_string(), "the next call is on the new ones");
+    }
+    until.stop();
+    let tally = asking.await.expect("the load");
+    assert_eq!(tally.failed, 0, "{:#?}", tally.failures);
+    assert!(tally.requests > u64::from(SWAPS / 4), "{}", tally.requests);
+    assert_eq!(published(&host, "counting"), 1);
+}
+
+/// Guards the pinning of the revision in `Caller::call`: promise 2 for calls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_runs_wholly_on_one_revision() {
     for settings in ["", REUSE] {
@@ -272,9 +308,10 @@ async fn a_call_runs_wholly_on_one_revision() {
         });
         for n in 1..=MARKED_SWAPS {
             host.swap("kinds", &guests::revision("provider", n), How::Rename).await;
+            // No instance of the one before is among those that are kept for this one.
+            let newest = host.get("/dependent/marker").await.text();
+            assert_eq!(newest, format!("{0} {0}", guests::marker(n)));
         }
-        let newest = host.get("/dependent/marker").await.text();
-        assert_eq!(newest, format!("{0} {0}", guests::marker(MARKED_SWAPS)));
         until.stop();
         let tally = asking.await.expect("the load");
         assert_eq!(tally.failed, 0, "{:#?}", tally.failures);

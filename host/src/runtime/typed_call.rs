@@ -360,3 +360,6 @@ impl From<Fault> for Unanswered {
         Self { reason, failure }
     }
 }
+
+#[cfg(test)]
+mod tests;

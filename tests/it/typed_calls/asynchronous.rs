@@ -11,14 +11,18 @@ fn adds(interface: &str, ty: &'static str, more: u32) -> Text {
 }
 
 /// The fixture `counting3`, a service that exports the async function and one that exports the plain one, both with an event loop.
-async fn both(later: &Text, settings: &str) -> Host {
+pub(super) async fn both(later: &[u8], settings: &str) -> Host {
+    // The other function gives it an event loop, whatever is called.
+    with_plain(later, settings, &adds(COUNTER, "u32", 10).and("shop:both/other@0.1.0", "async")).await
+}
+
+async fn with_plain(later: &[u8], settings: &str, plain: &Text) -> Host {
     Host::builder()
         .service("counting3", &guests::fixture("counting3"))
         .settings("counting3", "[grants]\ncalls = [\"later\", \"plain\"]\n")
-        .service("later", &later.wasm())
+        .service("later", later)
         .settings("later", settings)
-        // The other function gives it an event loop, whatever is called.
-        .service("plain", &adds(COUNTER, "u32", 10).and("shop:both/other@0.1.0", "async").wasm())
+        .service("plain", &plain.wasm())
         .dev()
         .start()
         .await
@@ -28,10 +32,13 @@ async fn both(later: &Text, settings: &str) -> Host {
 #[tokio::test]
 async fn async_functions_are_called_side_by_side_and_plain_ones_from_async_guests() {
     for settings in ["", REUSE] {
-        let host = both(&adds(LATER, "async", 1), settings).await;
-        for _ in 0..2 {
-            let answer = host.get("/counting3/5").await;
-            assert_eq!((answer.status, answer.text().as_str()), (200, "18 15"), "{}\n{}", answer.text(), host.told());
+        let plain = adds(COUNTER, "u32", 10);
+        let later = adds(LATER, "async", 1).wasm();
+        for host in [both(&later, settings).await, with_plain(&later, settings, &plain).await] {
+            for _ in 0..2 {
+                let answer = host.get("/counting3/5").await;
+                assert_eq!((answer.status, answer.text().as_str()), (200, "18 15"), "{}\n{}", answer.text(), host.told());
+            }
         }
     }
 }
@@ -58,12 +65,12 @@ async fn a_plain_guest_calls_a_service_with_async_functions() {
 #[tokio::test]
 async fn an_async_function_that_fails_ends_the_request() {
     let trap = Text { body: "(unreachable)".to_owned(), ..adds(LATER, "async", 1) };
-    let host = both(&trap, "[rollback]\nwindow = \"0s\"\n").await;
+    let host = both(&trap.wasm(), "[rollback]\nwindow = \"0s\"\n").await;
     let answer = host.get("/counting3/5").await;
     assert_eq!((answer.status, answer.json()["provider"].as_str()), (500, Some("later")), "{}", answer.text());
     assert!(reason(&answer).contains("unreachable"), "{}", answer.text());
     let endless = Text { body: "(loop (br 0)) (unreachable)".to_owned(), ..adds(LATER, "async", 1) };
-    let host = both(&endless, "[limits]\ncpu = \"100ms\"\n").await;
+    let host = both(&endless.wasm(), "[limits]\ncpu = \"100ms\"\n").await;
     let answer = host.get("/counting3/5").await;
     assert_eq!(answer.status, 500, "{}", answer.text());
     assert!(reason(&answer).contains("100ms (limits.cpu)"), "{}", answer.text());

@@ -101,7 +101,7 @@ async fn a_call_in_flight_ends_on_its_revision_at_the_providers_cost() {
     assert_eq!(published(&host, "counting"), 1);
 }
 
-/// Guards the permit in `Peers::call`.
+/// Guards the permit in `Caller::call`.
 #[tokio::test]
 async fn the_concurrency_of_the_provider_holds_for_calls() {
     let settings = "[limits]\nconcurrency = 1\nqueue = 0\ncpu = \"60s\"\ndeadline = \"60s\"\n";
