@@ -21,9 +21,6 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::warn;
 use wasmtime_wasi_http::WasiBody;
 
-/// Bytes of a body that nobody is sent, such as one for HEAD, that are taken before its guest is ended.
-const UNSENT_MAX: usize = 64 << 10;
-
 /// The body of a guest's response. Dropping it ends the guest, unless the client has all of it.
 pub struct GuestBody(Kind);
 
@@ -218,11 +215,12 @@ impl Drop for Following {
         if self.is_complete()
             && let Guest::AtWork(task) = std::mem::replace(&mut self.guest, Guest::Ended(None))
         {
-            let (metrics, after, rest) = (self.stream.metrics.clone(), self.after, std::mem::take(&mut self.stream.rest));
+            let (metrics, after, most) = (self.stream.metrics.clone(), self.after, self.stream.limit);
+            let rest = std::mem::take(&mut self.stream.rest);
             tokio::spawn(async move {
                 let ended = tokio::select! {
                     ended = task => ended,
-                    () = discard(rest) => return,
+                    () = discard(rest, most) => return,
                     // Nothing that the guest writes puts this off.
                     () = tokio::time::sleep(after) => Ok(Err(Fault::StreamIdle(Span(after)))),
                 };
@@ -240,8 +238,8 @@ impl Drop for Following {
 
 /// Takes what nobody is sent: a guest that writes a body for HEAD must not fail over it. Returns once that is too much, as from a
 /// client that has left, and never where the body ends before.
-async fn discard(mut rest: WasiBody) {
-    let mut left = UNSENT_MAX;
+async fn discard(mut rest: WasiBody, most: ByteSize) {
+    let mut left = most.as_usize();
     while let Some(Ok(frame)) = rest.frame().await {
         left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
         if left == 0 {
