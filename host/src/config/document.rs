@@ -99,14 +99,6 @@ mod tests {
         deadline: u32,
     }
 
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Granted {
-        #[serde(default)]
-        #[allow(dead_code, reason = "only its name matters here")]
-        http: Vec<String>,
-    }
-
     #[test]
     fn an_unknown_key_names_its_line_and_the_nearest() {
         let error = parse::<Sample>("deadline = 1\n\nmemmory = 2\n").unwrap_err();

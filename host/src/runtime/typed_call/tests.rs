@@ -6,7 +6,7 @@ use super::{
         budget::Budgets,
         callee::{Visit, admitted},
         digest::Digest,
-        engine::{Engines, Flavour},
+        engine::{Backtraces, Engines, Flavour},
         granted::Sources,
         linker::Linkers,
         revision::{Observers, Revision, Surroundings},
@@ -228,7 +228,7 @@ impl Host {
         let metrics = Arc::new(Metrics::new().unwrap());
         let pool = PoolConfig::default();
         let budgets = Budgets::new(&BudgetConfig::default(), &pool, &metrics).unwrap();
-        let engines = Engines::new(&pool, budgets.lane().clone()).unwrap();
+        let engines = Engines::new(&pool, budgets.lane().clone(), Backtraces::Names).unwrap();
         let bay = Arc::new(One::default());
         let providers: Weak<One> = Arc::downgrade(&bay);
         let surroundings = Surroundings {
@@ -245,7 +245,7 @@ impl Host {
     fn revision(&self, name: &str, settings: &str, wasm: &[u8], flavour: Flavour) -> Arc<Revision> {
         let name = ServiceName::parse(name).unwrap();
         let settings = Settings::parse(&name, settings).unwrap();
-        let component = Component::new(self.engines.get(flavour), wasm).unwrap();
+        let component = Arc::new(Component::new(self.engines.get(flavour), wasm).unwrap());
         let assembly = self.linkers.link(&component, flavour, &settings.grants, Some(&*self.bay)).unwrap();
         let (digest, account) = (Digest::of(wasm), self.budgets.account(name.as_str()));
         Revision::new(name, digest, (settings, Secrets::default()), &component, assembly, &self.surroundings, account).0
