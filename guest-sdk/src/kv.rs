@@ -56,6 +56,9 @@ pub fn fail_for_tests(error: Option<Error>) {
     backend::fail(error);
 }
 
+/// What a key becomes, from what it is; none where it stays.
+pub(crate) type Change<'a> = dyn FnMut(Option<Vec<u8>>) -> Option<Vec<u8>> + 'a;
+
 /// Keys, each with its value; none where there is none.
 pub type Values = Vec<(String, Option<Vec<u8>>)>;
 
@@ -117,12 +120,16 @@ impl Bucket {
         self.0.increment(key, delta)
     }
 
-    /// Gives a key the value that `change` makes of the one that it has, and returns it. Where somebody else changes the key meanwhile,
-    /// `change` is asked again with what it is then.
+    /// Gives a key the value that `change` makes of the one that it has, and returns it; where `change` makes none, the key stays as it
+    /// is. Where somebody else changes the key meanwhile, `change` is asked again with what it is then.
     ///
     /// # Errors
     /// As for [`Self::set`].
-    pub fn update(&self, key: &str, mut change: impl FnMut(Option<Vec<u8>>) -> Vec<u8>) -> Result<Vec<u8>, Error> {
+    pub fn update(
+        &self,
+        key: &str,
+        mut change: impl FnMut(Option<Vec<u8>>) -> Option<Vec<u8>>,
+    ) -> Result<Option<Vec<u8>>, Error> {
         self.0.update(key, &mut change)
     }
 
@@ -236,7 +243,8 @@ mod tests {
         assert_eq!(bucket.get("n").unwrap().as_deref(), Some(&b"-2"[..]));
         bucket.set("word", "x").unwrap();
         assert!(matches!(bucket.increment("word", 1), Err(Error::Other(_))));
-        let twice = |old: Option<Vec<u8>>| old.unwrap_or_default().repeat(2);
-        assert_eq!(bucket.update("word", twice).unwrap(), b"xx");
+        let twice = |old: Option<Vec<u8>>| old.map(|old| old.repeat(2));
+        assert_eq!(bucket.update("word", twice), Ok(Some(b"xx".to_vec())));
+        assert_eq!((bucket.update("none", twice), bucket.get("none")), (Ok(None), Ok(None)));
     }
 }

@@ -1,6 +1,7 @@
 //! The shop of services/: orders through all of it, while each of its services is swapped in turn.
 
-use hotbay_tests::{Builder, Connection, Host, How, guests};
+use futures::future::join_all;
+use hotbay_tests::{Builder, Connection, Host, How, Request, Signal, guests};
 use serde_json::{Value, json};
 use std::{
     sync::{
@@ -33,10 +34,13 @@ async fn teas(host: &Host) -> u64 {
     host.get("/stock/tea").await.json()["level"].as_u64().expect("a level")
 }
 
-async fn order(connection: &mut Connection, host: &Host, quantity: u64) -> (u16, Value) {
+fn order_of(host: &Host, quantity: u64) -> Request {
     let draft = json!({"customer": "ada", "lines": [{"sku": "tea", "quantity": quantity}]});
-    let request = host.request("POST", "/orders").header("content-type", "application/json").body(draft.to_string());
-    let answer = connection.send(request).await;
+    host.request("POST", "/orders").header("content-type", "application/json").body(draft.to_string())
+}
+
+async fn order(connection: &mut Connection, host: &Host, quantity: u64) -> (u16, Value) {
+    let answer = connection.send(order_of(host, quantity)).await;
     (answer.status, answer.json())
 }
 
@@ -66,21 +70,72 @@ async fn an_order_goes_through_the_whole_shop() {
     assert_eq!((host.get("/orders/2").await.json()["status"].as_str(), teas(&host).await), (Some("open"), 18));
 }
 
+/// What one client does, over and over: an order, and then one of the ways that it can go.
+struct Client {
+    host: Arc<Host>,
+    connection: Connection,
+    other: Connection,
+}
+
+impl Client {
+    async fn new(host: Arc<Host>) -> Self {
+        let (connection, other) = (host.connect().await, host.connect().await);
+        Self { host, connection, other }
+    }
+
+    fn to(&self, method: &str, id: u64, status: Option<&str>) -> Request {
+        let request = self.host.request(method, &format!("/orders/{id}"));
+        match status {
+            Some(status) => request.header("content-type", "application/json").body(json!({"status": status}).to_string()),
+            None => request,
+        }
+    }
+
+    /// Returns whether it was sold.
+    async fn turn(&mut self, way: u64, quantity: u64) -> bool {
+        let (status, answer) = order(&mut self.connection, &self.host, quantity).await;
+        assert_eq!(status, 201, "{answer}\n{}", self.host.told());
+        let id = answer["id"].as_u64().expect("a number");
+        let steps: &[(&str, Option<&str>, u16)] = match way % 3 {
+            0 => &[("PATCH", Some("paid"), 200), ("PATCH", Some("shipped"), 200)],
+            1 => &[("PATCH", Some("paid"), 200), ("PATCH", Some("cancelled"), 200), ("DELETE", None, 204)],
+            // Two want to be rid of it at once; one of them may find that it is gone.
+            _ => {
+                let (cancel, delete) = (self.to("PATCH", id, Some("cancelled")), self.to("DELETE", id, None));
+                let (cancelled, deleted) = tokio::join!(self.connection.send(cancel), self.other.send(delete));
+                assert!([200, 404].contains(&cancelled.status), "{}\n{}", cancelled.text(), self.host.told());
+                assert_eq!(deleted.status, 204, "{}\n{}", deleted.text(), self.host.told());
+                &[]
+            }
+        };
+        for (method, status, expected) in steps {
+            let answer = self.connection.send(self.to(method, id, *status)).await;
+            assert_eq!(answer.status, *expected, "{method} {status:?}: {}\n{}", answer.text(), self.host.told());
+        }
+        way.is_multiple_of(3)
+    }
+}
+
 /// Promise 1 for services that call each other, and that nothing is lost or sold twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_order_fails_while_the_shop_is_swapped_piece_by_piece() {
     let host = Arc::new(shop().start().await);
     count_teas(&host, TEAS).await;
-    let (ended, sold, orders) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (ended, [sold, kept, orders]) = (Arc::new(AtomicBool::new(false)), [(); 3].map(|()| Arc::new(AtomicU64::new(0))));
     let client = |n: u64| {
         let (host, ended, sold, orders) = (host.clone(), ended.clone(), sold.clone(), orders.clone());
+        let kept = kept.clone();
         tokio::spawn(async move {
-            let mut connection = host.connect().await;
-            while !ended.load(Ordering::Relaxed) {
-                let quantity = 1 + n % 3;
-                let (status, answer) = order(&mut connection, &host, quantity).await;
-                assert_eq!(status, 201, "{answer}\n{}", host.told());
-                sold.fetch_add(quantity, Ordering::Relaxed);
+            let mut client = Client::new(host).await;
+            for way in n.. {
+                if ended.load(Ordering::Relaxed) {
+                    break;
+                }
+                let quantity = 1 + way % 5;
+                if client.turn(way, quantity).await {
+                    sold.fetch_add(quantity, Ordering::Relaxed);
+                    kept.fetch_add(1, Ordering::Relaxed);
+                }
                 orders.fetch_add(1, Ordering::Relaxed);
             }
         })
@@ -110,8 +165,52 @@ async fn no_order_fails_while_the_shop_is_swapped_piece_by_piece() {
     for client in clients {
         client.await.expect("orders that went through");
     }
-    let (sold, orders) = (sold.load(Ordering::Relaxed), orders.load(Ordering::Relaxed));
-    let kept = host.get("/orders?limit=1").await.json()["count"].as_u64();
-    assert_eq!((kept, TEAS - teas(&host).await), (Some(orders), sold));
-    println!("{SWAPS} swaps in {:.1?}: {orders} orders of {sold} teas, 0 failed, none lost, none sold twice", begun.elapsed());
+    let [sold, kept, orders] = [sold, kept, orders].map(|count| count.load(Ordering::Relaxed));
+    let there = host.get("/orders?limit=1").await.json()["count"].as_u64();
+    assert_eq!((there, TEAS - teas(&host).await), (Some(kept), sold));
+    println!(
+        "{SWAPS} swaps in {:.1?}: {orders} orders, {kept} of them shipped with {sold} teas, the others cancelled and deleted, 0 failed, \
+         none lost, none sold twice",
+        begun.elapsed()
+    );
+}
+
+/// Orders, one after the other, until nobody answers.
+async fn orders_until_the_end(host: &Host, quantity: u64) {
+    let mut connection = host.connect().await;
+    while let Ok(answer) = connection.try_send(order_of(host, quantity)).await {
+        assert_eq!(answer.status, 201, "{}", answer.text());
+    }
+}
+
+/// Whatever a kill breaks off, the number of an order says what belongs to it: nothing is lost once the rest is deleted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_in_the_middle_of_orders_loses_nothing() {
+    let mut host = shop().start().await;
+    count_teas(&host, 1_000).await;
+    for round in 0..5 {
+        let mark = host.mark();
+        let clients = (1..=CLIENTS).map(|quantity| orders_until_the_end(&host, quantity));
+        let kill = async {
+            // In the middle of whatever the others do.
+            host.since(mark).wait("an order", |event| event.target == "hotbay::request" && event.service == "orders").await;
+            host.signal(Signal::KILL);
+        };
+        tokio::join!(join_all(clients), kill);
+        host.exit_status().await;
+        host = host.again().start().await;
+        let listed = host.get("/orders?limit=100").await.json();
+        let listed = listed["orders"].as_array().expect("orders");
+        assert!(listed.len() < 100, "{round}: {}", listed.len());
+        let mut sold = 0;
+        for order in listed {
+            if order["status"] == "open" {
+                sold += order["lines"][0]["quantity"].as_u64().expect("a number");
+                continue;
+            }
+            let deleted = host.request("DELETE", &format!("/orders/{}", order["id"])).send().await;
+            assert_eq!(deleted.status, 204, "{order}: {}", deleted.text());
+        }
+        assert_eq!(teas(&host).await, 1_000 - sold, "{round}\n{}", host.told());
+    }
 }

@@ -201,6 +201,25 @@ async fn places_are_the_services_own() {
     assert_eq!(asked(&host, "second", "hold", &[("x-to", &address)]).await["held"], true);
 }
 
+/// Guards that revisions of one service share its places (host/src/capabilities/outbound/share.rs).
+#[tokio::test]
+async fn a_swap_gives_no_places_again() {
+    let upstream = silent().await;
+    let address = upstream.address().to_string();
+    let settings = format!("{}[limits]\ndeadline = \"10min\"\n", grant(&[&address]));
+    let builder = Host::builder().config("[outbound]\ntcp_connections = 1\n");
+    let host = builder.service("dialer", &guests::fixture("dialer")).settings("dialer", &settings).start().await;
+    let holds = tokio::spawn(asking(&host, "dialer", "drain", &[("x-to", &address), ("x-address", &address)]).try_send());
+    upstream.wait_connections(1).await;
+    let mark = host.mark();
+    host.place_settings("dialer", &format!("{settings}concurrency = 8\n"));
+    host.since(mark).wait("a publication", |event| event.is("dialer", "published")).await;
+    assert!(asked(&host, "dialer", "std", &[("x-to", &address)]).await["error"].is_string(), "the revision before has the place");
+    holds.abort();
+    upstream.wait_closed(1).await;
+    assert_eq!(connected(&host, "dialer", &address).await["connected"], true, "it is free again");
+}
+
 #[tokio::test]
 async fn grants_are_shown() {
     let host = both("[grants]\nhttp = [\"https://api.example.com\"]\ntcp = [\"DB.example.com.:05432\", \"127.1:6379\"]\n").await;

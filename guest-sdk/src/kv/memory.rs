@@ -1,6 +1,6 @@
 //! Buckets in memory, a set of them for each thread: what tests run on, natively.
 
-use super::{Error, Values};
+use super::{Change, Error, Values};
 use std::{cell::RefCell, collections::BTreeMap};
 
 type Entries = BTreeMap<String, Vec<u8>>;
@@ -82,14 +82,14 @@ impl Bucket {
         Ok(sum)
     }
 
-    pub(super) fn update(&self, key: &str, change: &mut dyn FnMut(Option<Vec<u8>>) -> Vec<u8>) -> Result<Vec<u8>, Error> {
+    pub(super) fn update(&self, key: &str, change: &mut Change<'_>) -> Result<Option<Vec<u8>>, Error> {
         loop {
             let before = self.get(key)?;
             // It may use the bucket itself.
-            let value = change(before.clone());
+            let Some(value) = change(before.clone()) else { return Ok(None) };
             if self.get(key)? == before {
                 self.set(key, &value)?;
-                return Ok(value);
+                return Ok(Some(value));
             }
         }
     }

@@ -18,7 +18,7 @@ mod bindings {
     });
 }
 
-use crate::kv::{Error, Values};
+use crate::kv::{Change, Error, Values};
 use bindings::wasi::keyvalue::{
     atomics::{self, Cas, CasError},
     batch, store,
@@ -66,12 +66,12 @@ impl Bucket {
         Ok(atomics::increment(&self.0, key, delta)?)
     }
 
-    pub(crate) fn update(&self, key: &str, change: &mut dyn FnMut(Option<Vec<u8>>) -> Vec<u8>) -> Result<Vec<u8>, Error> {
+    pub(crate) fn update(&self, key: &str, change: &mut Change<'_>) -> Result<Option<Vec<u8>>, Error> {
         let mut cas = Cas::new(&self.0, key)?;
         loop {
-            let value = change(cas.current()?);
+            let Some(value) = change(cas.current()?) else { return Ok(None) };
             match atomics::swap(cas, &value) {
-                Ok(()) => return Ok(value),
+                Ok(()) => return Ok(Some(value)),
                 Err(CasError::CasFailed(now)) => cas = now,
                 Err(CasError::StoreError(error)) => return Err(error.into()),
             }

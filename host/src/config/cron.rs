@@ -21,6 +21,8 @@ pub const CRON: HeaderName = HeaderName::from_static("x-hotbay-cron");
 const ENTRIES_MAX: usize = 100;
 /// Characters of a schedule.
 const SCHEDULE_MAX: usize = 100;
+/// Times of the day that a schedule may name for each of them to be one of its own where clocks change.
+const TIMES_MAX: usize = 144;
 
 /// One entry: when, and what is asked then. Entries that are equal are one and the same, whichever settings they stand in.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -63,12 +65,13 @@ impl CronEntry {
 
     /// Its first time after `moment`, to the second. None where there is none in the next thousands of years.
     ///
-    /// Where clocks are set ahead, an entry with one time a day that falls into the gap has it at the end of the gap; where they
-    /// are set back, it has the first of the two. One with `*` or a step in its hours or minutes goes by time that passes.
+    /// Where clocks are set ahead, a time of the day that falls into the gap comes at the end of the gap; where they are set back,
+    /// it comes the first of the two times. An entry with `*` or a step in its hours or minutes, or with more than 144 times a day,
+    /// goes by time that passes.
     pub fn next(&self, moment: SystemTime) -> Option<SystemTime> {
         let from = Timestamp::try_from(moment).ok()?.to_zoned(self.timezone.zone.clone());
-        let next = self.schedule.cron.find_next_occurrence(&from, false).ok()?;
-        Some(SystemTime::from(next.timestamp())).filter(|next| *next > moment)
+        let nexts = self.schedule.crons.iter().filter_map(|cron| cron.find_next_occurrence(&from, false).ok());
+        nexts.map(|next| SystemTime::from(next.timestamp())).filter(|next| *next > moment).min()
     }
 }
 
@@ -99,7 +102,8 @@ pub(super) fn entries<'de, D: Deserializer<'de>>(input: D) -> Result<Arc<[CronEn
 struct Schedule {
     text: String,
     header: HeaderValue,
-    cron: Arc<Cron>,
+    /// One for each time of the day where the text names them, and the text itself otherwise.
+    crons: Arc<[Cron]>,
 }
 
 impl TryFrom<String> for Schedule {
@@ -122,7 +126,7 @@ impl TryFrom<String> for Schedule {
         }
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
         let cron = match parser.parse(&text) {
-            Ok(cron) => Arc::new(cron),
+            Ok(cron) => cron,
             Err(error) => return Err(wrong(&reason_of(&text, error))),
         };
         let now = Timestamp::now().to_zoned(TimeZone::UTC);
@@ -130,8 +134,41 @@ impl TryFrom<String> for Schedule {
             return Err(wrong("no date is one of its times"));
         }
         let header = HeaderValue::from_str(&text).map_err(|_| wrong("it holds a character that no schedule has"))?;
-        Ok(Self { text, header, cron })
+        let texts = times_of_day(&text).unwrap_or_default();
+        let mut crons: Vec<_> = texts.iter().filter_map(|text| parser.parse(text).ok()).collect();
+        if crons.is_empty() {
+            crons.push(cron);
+        }
+        Ok(Self { text, header, crons: crons.into() })
     }
+}
+
+/// A schedule for each time of the day, where `text` names them by lists and ranges: croner takes only a single one for a time of the
+/// day, which a change of the clocks neither loses nor doubles, and all else for time that passes.
+fn times_of_day(text: &str) -> Option<Vec<String>> {
+    let fields: Vec<_> = text.split_whitespace().collect();
+    let (times, days) = fields.split_at_checked(fields.len().checked_sub(3)?)?;
+    let mut texts = vec![String::new()];
+    for field in times {
+        let values = values_of(field)?;
+        if texts.len() * values.len() > TIMES_MAX {
+            return None;
+        }
+        texts = texts.iter().flat_map(|text| values.iter().map(move |value| format!("{text}{value} "))).collect();
+    }
+    let days = days.join(" ");
+    texts.iter_mut().for_each(|text| text.push_str(&days));
+    Some(texts)
+}
+
+/// What a field of numbers, lists and ranges stands for; none where it holds anything else.
+fn values_of(field: &str) -> Option<Vec<u8>> {
+    let mut values = Vec::new();
+    for part in field.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        values.extend(first.parse::<u8>().ok()?..=last.parse().ok()?);
+    }
+    (values.len() <= TIMES_MAX).then_some(values)
 }
 
 /// What is wrong, in a few words.
@@ -333,6 +370,13 @@ mod tests {
         assert_eq!(daily("2026-10-24T00:00:00Z"), autumn, "02:30 is there twice: at the first");
         let noon = times("0 12 * * *", "Europe/Berlin", "2026-03-28T00:00:00Z", 2);
         assert_eq!(noon, ["2026-03-28T11:00:00Z", "2026-03-29T10:00:00Z"]);
+        let spring = |schedule| times(schedule, "Europe/Berlin", "2026-03-29T00:00:00Z", 2);
+        let autumn = |schedule| times(schedule, "Europe/Berlin", "2026-10-25T00:15:00Z", 2);
+        assert_eq!(spring("0 2,14 * * *"), ["2026-03-29T01:00:00Z", "2026-03-29T12:00:00Z"], "a list");
+        assert_eq!(autumn("30 2,14 * * *"), ["2026-10-25T00:30:00Z", "2026-10-25T13:30:00Z"]);
+        assert_eq!(spring("0,30 2 * * *"), ["2026-03-29T01:00:00Z", "2026-03-30T00:00:00Z"], "two at the end of one gap are one");
+        assert_eq!(spring("0 1-3 * * *"), ["2026-03-29T01:00:00Z", "2026-03-29T23:00:00Z"], "a range");
+        assert_eq!(autumn("0 1-3 * * *"), ["2026-10-25T02:00:00Z", "2026-10-26T00:00:00Z"], "02:00 has come before");
         let steps = times("*/30 * * * *", "Europe/Berlin", "2026-10-24T23:45:00Z", 6);
         let even = ["00:00", "00:30", "01:00", "01:30", "02:00", "02:30"].map(|time| format!("2026-10-25T{time}:00Z"));
         assert_eq!(steps, even, "steps go by time that passes");

@@ -4,7 +4,7 @@ use super::{ByteSize, Count, Span, machine, units::not_zero};
 use serde::Deserialize;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-/// Bounds of outbound HTTP and TCP: requests of one service, the rest of one revision.
+/// Bounds of outbound HTTP and TCP: requests and TCP sockets of one service, the rest of one revision.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutboundConfig {
@@ -42,8 +42,18 @@ impl OutboundConfig {
     /// Connections at once of all services together: an eighth of the files that may be open, 4,096 at most, and never less than one
     /// service may have.
     pub fn all_connections(&self) -> usize {
-        Count((machine::descriptors() / 8).min(ALL_CONNECTIONS_MAX).max(self.connections.0)).as_usize()
+        of_all(8, self.connections)
     }
+
+    /// TCP sockets at once of all services together: a sixteenth of them, bounded in the same way.
+    pub fn all_tcp_connections(&self) -> usize {
+        of_all(16, self.tcp_connections)
+    }
+}
+
+/// One part in `parts` of the files that may be open.
+fn of_all(parts: u32, of_one: Count) -> usize {
+    Count((machine::descriptors() / parts).min(ALL_CONNECTIONS_MAX).max(of_one.0)).as_usize()
 }
 
 impl Default for OutboundConfig {

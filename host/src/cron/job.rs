@@ -16,6 +16,9 @@ use tracing::warn;
 /// The target of lines about entries.
 pub(super) const TARGET: &str = "hotbay::cron";
 
+/// Times of one entry that are counted one by one where many have passed at once: each minute of a day, and some more.
+const MISSED_MAX: u64 = 1_500;
+
 /// One entry of one service. As long as its settings have it, it is the same across all swaps.
 pub(super) struct Job {
     service: ServiceName,
@@ -90,8 +93,9 @@ impl State {
         while let Some(time) = next.filter(|time| *time <= now) {
             let is_late = time < late;
             missed += u64::from(is_late || due.is_some());
-            // All that is too late is passed over at once: there may be a great many.
-            let after = if is_late { late.checked_sub(Duration::from_nanos(1)).unwrap_or(late) } else { time };
+            // Of what is too late there may be a great many: from so many on they are passed over at once.
+            let passes = is_late && missed >= MISSED_MAX;
+            let after = if passes { late.checked_sub(Duration::from_nanos(1)).unwrap_or(late) } else { time };
             due = if is_late { due } else { Some(time) };
             next = self.lived.next(after, |after| entry.next(after));
         }
@@ -303,12 +307,13 @@ mod tests {
     fn what_is_late_runs_and_what_is_too_late_is_missed() {
         let job = job("* * * * *");
         assert_eq!(turns(&job, 90, false), (Some(at(60)), 0));
-        assert_eq!(turns(&job, 90 + 86_400, true), (Some(at(86_460)), 1), "a day is passed over at once");
+        assert_eq!(turns(&job, 90 + 86_400, true), (Some(at(86_460)), 1_439), "a day of minutes");
         let daily = self::job("0 0 * * *");
-        assert_eq!(turns(&daily, 3 * 86_400, true), (None, 1));
+        assert_eq!(turns(&daily, 3 * 86_400, true), (None, 3));
         let often = self::job("* * * * * *");
         assert_eq!(turns(&often, 10, false), (Some(at(10)), 9));
         assert_eq!(turns(&often, 11, false), (Some(at(11)), 0));
+        assert_eq!(turns(&often, 11 + 86_400, true).1, MISSED_MAX + 60, "they are counted up to a bound, beside the last minute");
     }
 
     #[tokio::test]

@@ -77,7 +77,7 @@ impl Cron {
             lease = Lease::take(lock) => lease,
         };
         let (mut clock, mut is_news) = (Clock::new(), true);
-        let until = held.until.filter(|until| follows && *until <= clock.wall && clock.wall < *until + LATE);
+        let until = held.until.filter(|until| follows && *until <= clock.wall);
         self.begin(until.unwrap_or(clock.wall));
         loop {
             let off = clock.look();

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     io,
     pin::Pin,
@@ -198,7 +199,8 @@ impl State {
 
     fn line(&mut self, stream: GuestStream, level: GuestLevel, context: &str, line: &[u8]) {
         let text = String::from_utf8_lossy(start(line, LINE_MAX));
-        let text = text.trim_end();
+        let text = printable(text.trim_end());
+        let text = text.as_ref();
         self.sink.metrics.service().line();
         // What no filter lets through and nobody follows uses nothing up of what may be told.
         if is_logged(level) || self.sink.lines.is_followed() {
@@ -267,6 +269,13 @@ fn is_logged(level: GuestLevel) -> bool {
     }
 }
 
+/// A carriage return or another control character would let a line write over what stands before it on a terminal: the host's own
+/// words. Tabs move nothing but ahead.
+fn printable(text: &str) -> Cow<'_, str> {
+    let moves = |character: char| character.is_control() && character != '\t';
+    if text.contains(moves) { Cow::Owned(text.replace(moves, "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
 fn start(bytes: &[u8], most: usize) -> &[u8] {
     bytes.get(..most).unwrap_or(bytes)
 }
@@ -325,5 +334,19 @@ impl AsyncWrite for Stdio {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_of_a_guest_writes_over_the_words_of_the_host() {
+        assert_eq!(
+            printable("x\r2026-11-25 INFO hotbay::swap\u{1b}[2K\u{9b}A"),
+            "x\u{fffd}2026-11-25 INFO hotbay::swap\u{fffd}[2K\u{fffd}A"
+        );
+        assert!(matches!(printable("a\tb, \u{e9}"), Cow::Borrowed("a\tb, \u{e9}")));
     }
 }

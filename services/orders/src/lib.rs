@@ -76,7 +76,16 @@ struct Page {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Change {
-    status: Status,
+    status: Wanted,
+}
+
+/// Where a client can send an order.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Wanted {
+    Paid,
+    Shipped,
+    Cancelled,
 }
 
 /// What `pricing` says, as it says it.
@@ -89,20 +98,20 @@ async fn list(Query(filter): Query<Filter>) -> Result<Json<Page>, Problem> {
     Ok(Json(Page { orders, count }))
 }
 
+/// The order is kept before anything is taken for it: whatever breaks off, its number says what belongs to it.
 async fn create(Json(draft): Json<Draft>) -> Result<impl IntoResponse, Problem> {
     draft.check()?;
     let store = Store::open()?;
     let total_cents = shop::quote(&draft.lines).await?;
-    shop::take(&draft.lines)?;
-    // From here on what was taken is either in an order or put back.
-    let order = store.create(draft, total_cents).inspect_err(|(lines, refusal)| {
-        if let Err(lost) = shop::give_back(lines) {
-            hotbay_sdk::log::error!(
-                "{lines:?} were taken for an order that could not be kept ({refusal:?}), and not put back: {lost:?}"
-            );
+    let order = store.create(draft, total_cents)?;
+    if let Err(refusal) = shop::take(&order) {
+        // How a call ended that failed is not known, so that what it may have taken is put back.
+        if let Err(left) = shop::give_back(&order).and_then(|()| store.remove(order.id)) {
+            hotbay_sdk::log::error!("order {} stays pending ({left:?}); delete it once the store room is open", order.id);
         }
-    });
-    let order = order.map_err(|(_, refusal)| refusal)?;
+        return Err(refusal.into());
+    }
+    let order = moved(&store, order.id, Status::Open)?;
     let location = format!("/orders/{}", order.id);
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(order)))
 }
@@ -112,19 +121,36 @@ async fn show(Path(id): Path<u64>) -> Result<Json<Order>, Problem> {
 }
 
 async fn change(Path(id): Path<u64>, Json(change): Json<Change>) -> Result<Json<Order>, Problem> {
-    let (order, before) = Store::open()?.change(id, change.status)?;
-    if order.status == Status::Cancelled && before != Status::Cancelled {
-        shop::give_back(&order.lines)?;
-    }
+    let store = Store::open()?;
+    let order = match change.status {
+        Wanted::Paid => moved(&store, id, Status::Paid)?,
+        Wanted::Shipped => {
+            let order = moved(&store, id, Status::Shipped)?;
+            if let Err(refusal) = shop::sold(&order) {
+                hotbay_sdk::log::warn!("the store room still holds what order {id} had ({refusal:?}); ship it again");
+            }
+            order
+        }
+        Wanted::Cancelled => {
+            // Whoever is first claims it; each puts back, which happens once.
+            let order = moved(&store, id, Status::Cancelling)?;
+            shop::give_back(&order)?;
+            moved(&store, id, Status::Cancelled)?
+        }
+    };
     Ok(Json(order))
 }
 
 async fn remove(Path(id): Path<u64>) -> Result<StatusCode, Problem> {
-    let order = Store::open()?.remove(id)?;
-    if order.status == Status::Open {
-        shop::give_back(&order.lines)?;
-    }
+    let store = Store::open()?;
+    let order = store.change(id, |status| status.given_up().ok_or(Refusal::InUse { id, status }))?;
+    shop::give_back(&order)?;
+    store.remove(id)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn moved(store: &Store, id: u64, to: Status) -> Result<Order, Refusal> {
+    store.change(id, |from| from.towards(to).ok_or(Refusal::Transition { id, from, to }))
 }
 
 /// What a refusal is in HTTP.

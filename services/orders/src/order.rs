@@ -12,26 +12,45 @@ const MAX_CUSTOMER: usize = 100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
+    /// It has a number, and what it needs may or may not have been taken. Seen only where something broke off; it can be deleted.
+    Pending,
     Open,
     Paid,
     Shipped,
+    /// What it had may or may not have been put back. Seen only where something broke off; cancelling or deleting it again goes on.
+    Cancelling,
     Cancelled,
 }
 
 impl Status {
-    /// Saying again what is so already is fine: a client may not have seen the answer.
-    pub(crate) fn can_become(self, next: Self) -> bool {
-        self == next
-            || matches!((self, next), (Self::Open, Self::Paid | Self::Cancelled) | (Self::Paid, Self::Shipped | Self::Cancelled))
+    /// What it becomes on its way to `next`, if it can go there. Saying again what is so already is fine: a client may not have seen the
+    /// answer.
+    pub(crate) fn towards(self, next: Self) -> Option<Self> {
+        use Status::{Cancelled, Cancelling, Open, Paid, Pending, Shipped};
+        match (self, next) {
+            (now, next) if now == next => Some(now),
+            (Cancelled, Cancelling) => Some(Cancelled),
+            (Pending, Open) | (Open, Paid) | (Paid, Shipped) | (Pending | Open | Paid, Cancelling) | (Cancelling, Cancelled) => {
+                Some(next)
+            }
+            _ => None,
+        }
+    }
+
+    /// The same for an order that is to be deleted.
+    pub(crate) fn given_up(self) -> Option<Self> {
+        if self == Self::Paid { None } else { self.towards(Self::Cancelling) }
     }
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Pending => "pending",
             Self::Open => "open",
             Self::Paid => "paid",
             Self::Shipped => "shipped",
+            Self::Cancelling => "cancelling",
             Self::Cancelled => "cancelled",
         })
     }

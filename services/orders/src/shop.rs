@@ -5,7 +5,7 @@ use hotbay_sdk::{Bytes, bindings};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::order::{Line, Refusal};
+use crate::order::{Line, Order, Refusal};
 
 bindings!(wit, path: "../stock/wit", world: "dependent");
 
@@ -33,18 +33,23 @@ impl From<StockRefusal> for Refusal {
     }
 }
 
-/// Takes these out of the store room, or nothing.
-pub(crate) fn take(lines: &[Line]) -> Result<(), Refusal> {
-    Ok(stock::take(&listed(lines))?)
+/// Takes what the order needs out of the store room, or nothing. Like the two below, it can be done again.
+pub(crate) fn take(order: &Order) -> Result<(), Refusal> {
+    Ok(stock::take(order.id, &listed(order))?)
 }
 
-/// Puts them back.
-pub(crate) fn give_back(lines: &[Line]) -> Result<(), Refusal> {
-    Ok(stock::give_back(&listed(lines))?)
+/// Puts back what it had.
+pub(crate) fn give_back(order: &Order) -> Result<(), Refusal> {
+    Ok(stock::give_back(order.id, &listed(order))?)
 }
 
-fn listed(lines: &[Line]) -> Vec<StockLine> {
-    lines.iter().map(|line| StockLine { sku: line.sku.clone(), quantity: line.quantity }).collect()
+/// What it had is gone for good.
+pub(crate) fn sold(order: &Order) -> Result<(), Refusal> {
+    Ok(stock::sold(order.id, &listed(order))?)
+}
+
+fn listed(order: &Order) -> Vec<StockLine> {
+    order.lines.iter().map(|line| StockLine { sku: line.sku.clone(), quantity: line.quantity }).collect()
 }
 
 /// All prices, as `pricing` lists them.
@@ -78,27 +83,50 @@ pub(crate) async fn quote(lines: &[Line]) -> Result<u64, Refusal> {
 #[cfg_attr(not(test), allow(dead_code, reason = "natively there are only tests"))]
 pub(crate) mod stand_in {
     use super::{StockLine, StockRefusal};
-    use std::cell::Cell;
+    use std::{
+        cell::{Cell, RefCell},
+        collections::{BTreeMap, btree_map::Entry},
+    };
 
     thread_local! {
         /// How many teas are there; of anything else there is nothing.
         pub(crate) static TEAS: Cell<u32> = const { Cell::new(100) };
+        /// What orders have of them.
+        static HELD: RefCell<BTreeMap<u64, u32>> = const { RefCell::new(BTreeMap::new()) };
+        /// The store room cannot be reached.
+        pub(crate) static CLOSED: Cell<bool> = const { Cell::new(false) };
     }
 
-    pub(crate) fn take(lines: &[StockLine]) -> Result<(), StockRefusal> {
+    fn reached() -> Result<(), StockRefusal> {
+        if CLOSED.get() { Err(StockRefusal::Closed("not there".to_owned())) } else { Ok(()) }
+    }
+
+    pub(crate) fn take(order: u64, lines: &[StockLine]) -> Result<(), StockRefusal> {
+        reached()?;
         let left = TEAS.get();
         if let Some(line) = lines.iter().find(|line| line.sku != "tea") {
             return Err(StockRefusal::Unknown(line.sku.clone()));
         }
         let wanted: u32 = lines.iter().map(|line| line.quantity).sum();
         let short = || StockRefusal::Short(super::wit::shop::stock::stock::Shortage { sku: "tea".to_owned(), left });
-        TEAS.set(left.checked_sub(wanted).ok_or_else(short)?);
+        HELD.with_borrow_mut(|held| {
+            if let Entry::Vacant(place) = held.entry(order) {
+                TEAS.set(left.checked_sub(wanted).ok_or_else(short)?);
+                place.insert(wanted);
+            }
+            Ok(())
+        })
+    }
+
+    pub(crate) fn give_back(order: u64, _: &[StockLine]) -> Result<(), StockRefusal> {
+        reached()?;
+        TEAS.set(TEAS.get() + HELD.with_borrow_mut(|held| held.remove(&order)).unwrap_or_default());
         Ok(())
     }
 
-    #[allow(clippy::unnecessary_wraps, reason = "as the interface has it")]
-    pub(crate) fn give_back(lines: &[StockLine]) -> Result<(), StockRefusal> {
-        TEAS.set(TEAS.get() + lines.iter().map(|line| line.quantity).sum::<u32>());
+    pub(crate) fn sold(order: u64, _: &[StockLine]) -> Result<(), StockRefusal> {
+        reached()?;
+        HELD.with_borrow_mut(|held| held.remove(&order));
         Ok(())
     }
 }

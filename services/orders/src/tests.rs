@@ -6,7 +6,10 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::{app, shop::stand_in::TEAS};
+use super::{
+    app,
+    shop::stand_in::{CLOSED, TEAS},
+};
 
 /// What `pricing` answers: a tea costs 490 cents, and there is nothing else.
 fn prices(request: Request<Bytes>) -> Response<Bytes> {
@@ -130,6 +133,48 @@ fn what_is_ordered_is_taken_once_and_comes_back_once() {
     TEAS.set(1);
     let (status, problem) = ask(&app, "POST", "/orders", two_teas());
     assert_eq!((status, &problem["left"], TEAS.get()), (StatusCode::CONFLICT, &json!(1), 1));
+}
+
+#[test]
+fn what_breaks_off_is_done_to_the_end_by_asking_again() {
+    let app = app();
+    ask(&app, "POST", "/orders", two_teas());
+    ask(&app, "POST", "/orders", two_teas());
+    let cancelled = || Some(json!({"status": "cancelled"}));
+    CLOSED.set(true);
+    assert_eq!(ask(&app, "PATCH", "/orders/1", cancelled()).0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ask(&app, "DELETE", "/orders/2", None).0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ask(&app, "POST", "/orders", two_teas()).0, StatusCode::SERVICE_UNAVAILABLE);
+    CLOSED.set(false);
+    let (_, page) = ask(&app, "GET", "/orders", None);
+    let stands = page["orders"].as_array().unwrap().iter().map(|order| order["status"].as_str().unwrap()).collect::<Vec<_>>();
+    assert_eq!((stands, TEAS.get()), (vec!["cancelling", "cancelling", "pending"], 96));
+    assert_eq!(ask(&app, "PATCH", "/orders/1", cancelled()).1["status"], json!("cancelled"));
+    for id in [2, 3] {
+        assert_eq!(ask(&app, "DELETE", &format!("/orders/{id}"), None).0, StatusCode::NO_CONTENT);
+    }
+    assert_eq!(TEAS.get(), 100);
+}
+
+#[test]
+fn an_order_that_is_paid_is_cancelled_but_not_deleted() {
+    let app = app();
+    ask(&app, "POST", "/orders", two_teas());
+    ask(&app, "PATCH", "/orders/1", Some(json!({"status": "paid"})));
+    let (status, problem) = ask(&app, "DELETE", "/orders/1", None);
+    assert_eq!((status, TEAS.get()), (StatusCode::CONFLICT, 98), "{problem}");
+    assert_eq!(ask(&app, "PATCH", "/orders/1", Some(json!({"status": "open"}))).0, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(ask(&app, "PATCH", "/orders/1", Some(json!({"status": "cancelled"}))).0, StatusCode::OK);
+    assert_eq!(ask(&app, "DELETE", "/orders/1", None).0, StatusCode::NO_CONTENT);
+    assert_eq!(TEAS.get(), 100);
+}
+
+#[test]
+fn one_order_that_cannot_be_read_hides_no_other() {
+    let app = app();
+    ask(&app, "POST", "/orders", two_teas());
+    kv::Bucket::open("default").unwrap().set("order:00000000000000000002", "").unwrap();
+    assert_eq!(ask(&app, "GET", "/orders", None).1["count"], json!(1));
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod room;
 use hotbay_sdk::{Json, Path, Problem, Router, RouterExt, http::StatusCode, routing::get};
 use room::{Refusal, Room};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 hotbay_sdk::service!(router: app);
 hotbay_sdk::bindings!(wit, path: "wit", world: "provider");
@@ -32,17 +33,27 @@ impl stock::Guest for Stock {
         Ok(Room::open()?.level(&sku)?)
     }
 
-    fn take(lines: Vec<stock::Line>) -> Result<(), stock::Refusal> {
-        Ok(Room::open()?.take(&pairs(&lines))?)
+    fn take(order: u64, lines: Vec<stock::Line>) -> Result<(), stock::Refusal> {
+        Ok(Room::open()?.take(order, &sums(&lines))?)
     }
 
-    fn give_back(lines: Vec<stock::Line>) -> Result<(), stock::Refusal> {
-        Ok(Room::open()?.give_back(&pairs(&lines))?)
+    fn give_back(order: u64, lines: Vec<stock::Line>) -> Result<(), stock::Refusal> {
+        Ok(Room::open()?.give_back(order, sums(&lines).keys().copied())?)
+    }
+
+    fn sold(order: u64, lines: Vec<stock::Line>) -> Result<(), stock::Refusal> {
+        Ok(Room::open()?.sold(order, sums(&lines).keys().copied())?)
     }
 }
 
-fn pairs(lines: &[stock::Line]) -> Vec<(&str, u32)> {
-    lines.iter().map(|line| (line.sku.as_str(), line.quantity)).collect()
+/// How many of each: one thing may stand in several lines.
+fn sums(lines: &[stock::Line]) -> BTreeMap<&str, u32> {
+    let mut sums = BTreeMap::new();
+    for line in lines {
+        let sum: &mut u32 = sums.entry(line.sku.as_str()).or_default();
+        *sum = sum.saturating_add(line.quantity);
+    }
+    sums
 }
 
 /// What a refusal is to whoever calls by WIT.
@@ -68,7 +79,7 @@ impl From<Refusal> for Problem {
 }
 
 #[derive(Serialize)]
-struct Shelf {
+struct Level {
     sku: String,
     level: u32,
 }
@@ -83,16 +94,16 @@ fn app() -> Router {
     Router::new().route("/{sku}", get(show).put(count)).problems()
 }
 
-async fn show(Path(sku): Path<String>) -> Result<Json<Shelf>, Problem> {
+async fn show(Path(sku): Path<String>) -> Result<Json<Level>, Problem> {
     let level = Room::open()?.level(&sku)?;
-    Ok(Json(Shelf { sku, level }))
+    Ok(Json(Level { sku, level }))
 }
 
 /// Somebody has counted: this many are there.
-async fn count(Path(sku): Path<String>, Json(Count { level }): Json<Count>) -> Result<Json<Shelf>, Problem> {
-    Room::open()?.set(&sku, level)?;
+async fn count(Path(sku): Path<String>, Json(Count { level }): Json<Count>) -> Result<Json<Level>, Problem> {
+    Room::open()?.count(&sku, level)?;
     hotbay_sdk::log::info!("{sku} was counted: {level}");
-    Ok(Json(Shelf { sku, level }))
+    Ok(Json(Level { sku, level }))
 }
 
 #[cfg(test)]

@@ -30,15 +30,38 @@ fn what_was_counted_is_there() {
 #[test]
 fn all_is_taken_or_nothing() {
     let room = Room::open().unwrap();
-    room.set("tea", 5).unwrap();
-    room.set("cup", 1).unwrap();
-    assert_eq!(room.take(&[("tea", 2), ("cup", 2)]), Err(Refusal::Short { sku: "cup".to_owned(), left: 1 }));
-    assert_eq!(room.take(&[("tea", 2), ("gold", 1)]), Err(Refusal::Unknown("gold".to_owned())));
+    room.count("tea", 5).unwrap();
+    room.count("cup", 1).unwrap();
+    let take = |order, lines: &[(&'static str, u32)]| room.take(order, &lines.iter().copied().collect());
+    assert_eq!(take(1, &[("tea", 2), ("cup", 2)]), Err(Refusal::Short { sku: "cup".to_owned(), left: 1 }));
+    assert_eq!(take(1, &[("tea", 2), ("gold", 1)]), Err(Refusal::Unknown("gold".to_owned())));
     assert_eq!((room.level("tea"), room.level("cup")), (Ok(5), Ok(1)));
-    room.take(&[("tea", 5), ("cup", 1)]).unwrap();
+    take(1, &[("tea", 5), ("cup", 1)]).unwrap();
     assert_eq!((room.level("tea"), room.level("cup")), (Ok(0), Ok(0)));
-    room.give_back(&[("tea", 1)]).unwrap();
+}
+
+#[test]
+fn what_is_done_again_is_done_once() {
+    let room = Room::open().unwrap();
+    room.count("tea", 5).unwrap();
+    for _ in 0..2 {
+        room.take(1, &[("tea", 2)].into()).unwrap();
+        room.take(2, &[("tea", 1)].into()).unwrap();
+        assert_eq!(room.level("tea"), Ok(2));
+    }
+    for _ in 0..2 {
+        room.give_back(1, ["tea"]).unwrap();
+        room.sold(2, ["tea"]).unwrap();
+        room.give_back(2, ["tea"]).unwrap();
+        assert_eq!(room.level("tea"), Ok(4), "what is sold does not come back");
+    }
+    // One thing in two lines, by the interface.
+    let line = |quantity| super::stock::Line { sku: "tea".to_owned(), quantity };
+    Stock::take(3, vec![line(1), line(2)]).unwrap();
     assert_eq!(room.level("tea"), Ok(1));
+    Stock::give_back(3, vec![line(1), line(2)]).unwrap();
+    room.count("tea", u32::MAX).unwrap();
+    assert_eq!(room.level("tea"), Ok(u32::MAX));
 }
 
 #[test]

@@ -87,7 +87,7 @@ impl OutboundClient {
         let open = grants.any_http().then(|| Open {
             tls: network.tls(),
             pool: Pool::new(config.connections.as_usize(), network.places.clone(), config.idle.0),
-            share: network.shares.of(&service, config.requests.as_usize()),
+            share: network.shares.of(&service, config),
             network: network.clone(),
         });
         let callees = Callees::new(&service, &grants, &metrics, services.clone());

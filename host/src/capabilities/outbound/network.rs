@@ -49,6 +49,8 @@ pub struct Network {
     pub(super) config: OutboundConfig,
     /// Connections of all services together.
     pub(super) places: Arc<Semaphore>,
+    /// TCP sockets of all services together.
+    pub(super) sockets: Arc<Semaphore>,
     pub(super) shares: Shares,
     resolver: Resolver,
     tls: ClientConfig,
@@ -86,7 +88,8 @@ impl Network {
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let resolver = Resolver::new(&config).map_err(|error| setup(&error))?;
         let places = Arc::new(Semaphore::new(config.all_connections()));
-        Ok(Arc::new(Self { config, places, shares: Shares::default(), resolver, tls }))
+        let sockets = Arc::new(Semaphore::new(config.all_tcp_connections()));
+        Ok(Arc::new(Self { config, places, sockets, shares: Shares::default(), resolver, tls }))
     }
 
     /// TLS with those that are trusted, for what is no HTTP.

@@ -1,6 +1,6 @@
 //! The TCP side of one revision: where it may connect, and the places for its sockets.
 
-use super::super::{asker::Asker, failure::Failure, network::Network, resolver::LOOK_UPS_OF_ONE};
+use super::super::{asker::Asker, failure::Failure, network::Network, share::Share};
 use crate::{
     config::{Grants, Host, ServiceName, TcpGrant},
     telemetry::{Connected, ServiceMetrics},
@@ -18,13 +18,13 @@ pub(crate) struct TcpClient {
     pub(super) metrics: Arc<ServiceMetrics>,
     grants: Vec<TcpGrant>,
     network: Arc<Network>,
-    places: Arc<Semaphore>,
-    look_ups: Arc<Semaphore>,
+    share: Arc<Share>,
 }
 
-/// One of `outbound.tcp_connections`, held by a socket.
+/// One of `outbound.tcp_connections`, and one of those of the whole host, held by a socket.
 pub(super) struct Place {
-    _permit: OwnedSemaphorePermit,
+    _own: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
     _counted: Connected,
 }
 
@@ -42,8 +42,7 @@ impl TcpClient {
             metrics: metrics.clone(),
             grants: grants.tcp().to_vec(),
             network: network.clone(),
-            places: Arc::new(Semaphore::new(network.config.tcp_connections.as_usize())),
-            look_ups: Arc::new(Semaphore::new(LOOK_UPS_OF_ONE)),
+            share: network.shares.of(service, &network.config),
         };
         granted.then(|| Arc::new(made()))
     }
@@ -65,7 +64,7 @@ impl TcpClient {
     /// The addresses of a host that a grant names, those that may be reached by it.
     pub(super) async fn addresses(&self, host: &Host) -> Result<Vec<IpAddr>, Failure> {
         let most = self.network.config.connect_timeout.0;
-        match timeout(most, self.network.addresses(host, &self.look_ups)).await {
+        match timeout(most, self.network.addresses(host, &self.share.look_ups)).await {
             Ok(found) => found,
             Err(_) => Err(Failure::timeout(Error::DnsTimeout, format!("`{host}` was not found within {most:?}"))),
         }
@@ -73,10 +72,11 @@ impl TcpClient {
 
     /// A place for one more socket, where there is one.
     pub(super) fn place(&self) -> Option<Place> {
-        let Ok(permit) = self.places.clone().try_acquire_owned() else {
+        let taken = |places: &Arc<Semaphore>| places.clone().try_acquire_owned().ok();
+        let place = taken(&self.share.sockets).zip(taken(&self.network.sockets));
+        if place.is_none() {
             self.metrics.socket_refused();
-            return None;
-        };
-        Some(Place { _permit: permit, _counted: self.metrics.socket() })
+        }
+        place.map(|(own, of_all)| Place { _own: own, _of_all: of_all, _counted: self.metrics.socket() })
     }
 }
