@@ -14,6 +14,8 @@ mod outbound;
 mod probe;
 mod route;
 mod settings;
+#[cfg(test)]
+mod settings_page;
 mod tcp_grant;
 mod traffic;
 mod units;

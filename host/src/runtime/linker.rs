@@ -313,7 +313,7 @@ fn kind_of(component: &Component) -> Result<Kind, LinkError> {
         reason: format!(
             "it lacks the export `wasi:http/incoming-handler@0.2` (or `wasi:http/handler@0.3`, or `wasi:cli/run`): {shown}"
         ),
-        remedy: "export one of them: the README's first service shows how".to_owned(),
+        remedy: "export one of them: docs/services.md says what serves, and its tutorials show how".to_owned(),
     })
 }
 
