@@ -75,7 +75,7 @@ const SIZES: [&str; 5] = ["B", "bytes", "KiB", "MiB", "GiB"];
 
 fn kind(word: &str, next: &str) -> Option<&'static str> {
     let is_hex = word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if is_hex && matches!(word.len(), 12 | 64) {
+    if is_hex && matches!(word.len(), 12 | 32 | 64) {
         return Some("<digest>");
     }
     let unit = word.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');

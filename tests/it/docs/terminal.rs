@@ -167,13 +167,14 @@ impl Terminals {
         });
         self.running.push(Running { command: text.clone(), child, group, printed: printed.clone() });
         if serves(&text) {
-            let at = |printed: &str, label: &str| {
-                let (_, address) = printed.split_once(label)?;
-                Some(format!(":{}", address.split_once('\n')?.0.rsplit_once(':')?.1))
+            let develops = text.starts_with("hotbay dev");
+            let ready = |printed: &str| match develops {
+                // Its services come one after another, as they are built.
+                true => port(printed, "http://").is_some(),
+                false => printed.contains("\nSERVICE ") || printed.contains("\nno service"),
             };
-            let ready = |printed: &str| printed.contains("\nSERVICE ") || printed.contains("\nno service");
             let text = self.wait(&printed, ready).await?;
-            (self.public, self.admin) = (at(&text, "listening on http://"), at(&text, "admin on http://"));
+            (self.public, self.admin) = (port(&text, "http://"), port(&text, "admin on http://"));
         }
         if let Some(expected) = &typed.expected {
             self.wait(&printed, |printed| begins_as_told(expected, &self.as_told(printed))).await?;
@@ -242,6 +243,13 @@ impl Terminals {
         }
         told
     }
+}
+
+/// The port, with its colon, of the first address of this machine behind `label`.
+fn port(printed: &str, label: &str) -> Option<String> {
+    let (_, rest) = printed.split_once(&format!("{label}127.0.0.1:"))?;
+    let port = rest.get(..rest.find(|c: char| !c.is_ascii_digit())?)?;
+    Some(format!(":{port}"))
 }
 
 /// Whether a command goes on until somebody ends it.
