@@ -214,7 +214,11 @@ async fn settings_that_are_not_understood_name_line_and_nearest_key() {
         ("[grants]\nhttps = []\n", vec!["line 2", "unknown key `https`"], "`http`"),
         ("[grants]\ncalls = [\"Stock\"]\n", vec!["line 2", "Stock", "service name"], ""),
         ("[grants]\ncalls = [\"stock.internal\"]\n", vec!["line 2", "stock.internal"], ""),
-        ("[grants]\nhttp = [\"api.example.com\"]\n", vec!["line 2", "api.example.com", "neither http nor https"], "docs/settings.md"),
+        (
+            "[grants]\nhttp = [\"api.example.com\"]\n",
+            vec!["line 2", "api.example.com", "neither http nor https"],
+            "docs/settings.md",
+        ),
         ("[grants]\nhttp = [\n\"https://a.example\",\n\"http://a.example/x\"]\n", vec!["http://a.example/x", "whole origin"], ""),
         ("[grants]\nhttp = [\"http://user@a.example\"]\n", vec!["line 2", "user before the host"], ""),
         ("[grants]\nhttp = [\"http://0.0.0.0:80\"]\n", vec!["line 2", "0.0.0.0"], ""),

@@ -23,7 +23,8 @@ fn values_match(expected: &Value, printed: &Value) -> bool {
         (Value::String(text), _) if text == ANYTHING => true,
         (Value::String(expected), Value::String(printed)) => line_matches(&plain(expected), &plain(printed)),
         (Value::Array(expected), Value::Array(printed)) => {
-            expected.len() == printed.len() && expected.iter().zip(printed).all(|(expected, printed)| values_match(expected, printed))
+            expected.len() == printed.len()
+                && expected.iter().zip(printed).all(|(expected, printed)| values_match(expected, printed))
         }
         (Value::Object(expected), Value::Object(printed)) => {
             expected.len() == printed.len()
@@ -102,7 +103,9 @@ fn what_differs_each_time_makes_no_difference() {
     ] {
         assert!(is_as_told(expected, printed), "{expected} / {printed}");
     }
-    for (expected, printed) in [("404", "405"), ("a", "a\nb"), ("a … c", "a b"), ("{\"a\":1}", "{\"a\":1,\"b\":2}"), ("a\n…\nb", "a")] {
+    for (expected, printed) in
+        [("404", "405"), ("a", "a\nb"), ("a … c", "a b"), ("{\"a\":1}", "{\"a\":1,\"b\":2}"), ("a\n…\nb", "a")]
+    {
         assert!(!is_as_told(expected, printed), "{expected} / {printed}");
     }
     assert!(begins_as_told("a\nb", "a\nb\nc") && !begins_as_told("a\nb", "a\nc"));

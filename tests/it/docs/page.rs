@@ -212,7 +212,9 @@ no
     ];
     let found: Vec<_> = steps(page).expect("a page").into_iter().map(|step| step.action).collect();
     assert_eq!(found, expected);
-    for wrong in ["```\nls\n```\n", "```sh\nls\n", "<!-- not run: -->\n```sh\nls\n```\n", "<!-- not run: x -->\n", "<!-- hm -->\n"] {
+    for wrong in
+        ["```\nls\n```\n", "```sh\nls\n", "<!-- not run: -->\n```sh\nls\n```\n", "<!-- not run: x -->\n", "<!-- hm -->\n"]
+    {
         steps(wrong).expect_err(wrong);
     }
 }

@@ -264,6 +264,7 @@ fn serves(text: &str) -> bool {
 /// Whether a command changes nothing, so that it can be typed again.
 fn asks_only(text: &str) -> bool {
     let changes = [" -d", " --data", " -X", " -T", " >"].iter().any(|flag| text.contains(flag));
-    let asks = ["curl ", "hotbay ps", "hotbay history", "hotbay events", "hotbay logs"].iter().any(|begin| text.starts_with(begin));
+    let asks =
+        ["curl ", "hotbay ps", "hotbay history", "hotbay events", "hotbay logs"].iter().any(|begin| text.starts_with(begin));
     asks && !changes
 }
