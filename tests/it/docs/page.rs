@@ -159,7 +159,7 @@ fn typed(block: &str) -> Result<Vec<Typed>> {
 
 /// Parts a command from what is said of it.
 fn parted(line: String) -> Result<Typed> {
-    let said = |text: &str| (text.trim_end().to_owned());
+    let said = |text: &str| text.trim_end().to_owned();
     if let Some((command, expected)) = line.split_once(EXPECTED) {
         return Ok(Typed { text: said(command), expected: Some(said(expected)), code: 0 });
     }
