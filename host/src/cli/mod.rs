@@ -69,6 +69,8 @@ enum Command {
         seconds: u64,
         #[arg(long)]
         lines: bool,
+        #[arg(long)]
+        stay: bool,
     },
 }
 
@@ -88,10 +90,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Backup(args) => backup::run(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::manual(&args),
-        Command::CompileChild { memory, seconds, lines } => {
-            runtime::compile_child(memory, seconds, runtime::Backtraces::of(lines))
-                .map(|()| ExitCode::SUCCESS)
-                .map_err(|error| error.to_string())
+        Command::CompileChild { memory, seconds, lines, stay } => {
+            let child = if stay { runtime::staying_compile_child } else { runtime::compile_child };
+            child(memory, seconds, runtime::Backtraces::of(lines)).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
         }
     };
     outcome.unwrap_or_else(|reason| {
