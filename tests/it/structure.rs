@@ -8,7 +8,9 @@ use std::{
 };
 
 /// What each module of the host may name, from the top down. `lib.rs` and the binary stand above and may name all of them.
-const MODULES: [(&str, &[&str]); 16] = [
+const MODULES: [(&str, &[&str]); 17] = [
+    // Of the binary, like `cli`: it names the host as a crate.
+    ("workshop", &[]),
     ("admin", &["cron", "deploy", "registry", "runtime", "config", "shutdown", "state", "telemetry"]),
     ("http", &["dispatch", "registry", "runtime", "config", "hop_by_hop", "shutdown", "telemetry"]),
     ("cron", &["dispatch", "registry", "config", "shutdown", "state", "telemetry"]),
@@ -36,7 +38,7 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("notify", &["deploy"]),
     ("croner", &["config"]),
     ("jiff", &["config"]),
-    ("clap", &["main", "cli", "telemetry"]),
+    ("clap", &["main", "cli", "telemetry", "workshop"]),
 ];
 
 /// From here on a file holds more than one noun.
