@@ -1,6 +1,7 @@
 //! The `hotbay` command.
 
 mod cli;
+mod develop;
 mod workshop;
 
 use std::process::ExitCode;

@@ -8,8 +8,9 @@ use std::{
 };
 
 /// What each module of the host may name, from the top down. `lib.rs` and the binary stand above and may name all of them.
-const MODULES: [(&str, &[&str]); 17] = [
-    // Of the binary, like `cli`: it names the host as a crate.
+const MODULES: [(&str, &[&str]); 18] = [
+    // Of the binary, like `cli`: they name the host as a crate.
+    ("develop", &["workshop"]),
     ("workshop", &[]),
     ("admin", &["cron", "deploy", "registry", "runtime", "config", "shutdown", "state", "telemetry"]),
     ("http", &["dispatch", "registry", "runtime", "config", "hop_by_hop", "shutdown", "telemetry"]),
@@ -35,9 +36,9 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("axum", &["admin"]),
     ("wasmtime", &["runtime", "capabilities"]),
     ("wasmparser", &["runtime"]),
-    ("notify", &["deploy"]),
+    ("notify", &["deploy", "develop"]),
     ("croner", &["config"]),
-    ("jiff", &["config"]),
+    ("jiff", &["config", "develop"]),
     ("clap", &["main", "cli", "telemetry", "workshop"]),
 ];
 

@@ -6,9 +6,11 @@ mod backup;
 mod check;
 mod client;
 mod deploy;
+mod dev;
 mod events;
 mod history;
 mod host_config;
+mod listener;
 mod logs;
 mod messages;
 mod outcome;
@@ -38,6 +40,8 @@ struct Cli {
 enum Command {
     /// Serve every service in a folder and follow its changes
     Serve(serve::Args),
+    /// Build every service below a folder, serve them, and follow what is saved
+    Dev(dev::Args),
     /// Tell what a file is, and whether and why not it would serve here
     Check(check::Args),
     /// Show how the services of a running host stand
@@ -78,6 +82,7 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
+        Command::Dev(args) => dev::run(args),
         Command::Check(args) => check::run(args),
         Command::Ps(args) => ps::run(&args),
         Command::Deploy(args) => deploy::run(&args),

@@ -105,13 +105,25 @@ impl Screen {
         let mark = self.style().red().apply_to("✗").to_string();
         let what = self.style().red().apply_to(plain(what)).to_string();
         let mut text = self.line(service, &format!("{mark} {what}"));
-        let bar = self.style().red().apply_to(BAR).to_string();
+        self.words(words, Color::Red, &mut text);
+        text
+    }
+
+    /// A build that its tools have something to say about.
+    pub(super) fn warned(&mut self, service: &str, words: &str) -> String {
+        let what = self.style().yellow().apply_to("built with warnings").to_string();
+        let mut text = self.line(service, &what);
+        self.words(words, Color::Yellow, &mut text);
+        text
+    }
+
+    fn words(&self, words: &str, colour: Color, text: &mut String) {
+        let bar = self.style().fg(colour).apply_to(BAR).to_string();
         for line in words.lines() {
-            // The compiler's colours are kept where there are any at all.
+            // A compiler's colours are kept where there are any at all.
             let line = if self.colours { without_control(line, true) } else { plain(line) };
             let _ = writeln!(text, "  {bar} {line}");
         }
-        text
     }
 
     /// A build or settings that will not serve.
@@ -135,9 +147,10 @@ impl Screen {
 
     /// Something that is about no service: of the host itself.
     pub(super) fn host(&mut self, text: &str, is_wrong: bool) -> String {
-        let text = plain(text);
-        let text = if is_wrong { self.style().yellow().apply_to(text).to_string() } else { text };
-        self.line("", &text)
+        // Of several lines each is one of its own.
+        let shown = |line: &str| if is_wrong { self.style().yellow().apply_to(plain(line)).to_string() } else { plain(line) };
+        let lines: Vec<_> = text.lines().map(shown).collect();
+        lines.iter().map(|line| self.line("", line)).collect()
     }
 
     fn line(&mut self, service: &str, text: &str) -> String {

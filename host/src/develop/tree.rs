@@ -76,6 +76,11 @@ impl Tree {
         Self { roots, outputs: outputs.into_iter().collect(), ..Self::default() }
     }
 
+    /// Other folders; what is new below them is found at the next look. Returns whether they are others.
+    pub(super) fn set_roots(&mut self, roots: Vec<PathBuf>) -> bool {
+        std::mem::replace(&mut self.roots, roots) != self.roots
+    }
+
     /// Every folder that is followed.
     pub(super) fn folders(&self) -> &BTreeSet<PathBuf> {
         &self.folders

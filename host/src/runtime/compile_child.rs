@@ -142,3 +142,67 @@ fn compile(wasm: Vec<u8>, backtraces: Backtraces, functions: Option<&Arc<Functio
         Err(_) => Err(format!("{first:#}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+    use wasmtime::{Config, Engine, OptLevel, RegallocAlgorithm, Strategy};
+
+    /// MEASURE="before.wasm after.wasm": what each way of compiling takes, for both and then for the second again.
+    #[test]
+    #[ignore = "prints figures"]
+    fn speeds() {
+        let files: Vec<_> = std::env::var("MEASURE").unwrap().split(' ').map(|file| std::fs::read(file).unwrap()).collect();
+        let kinds: Vec<_> = files
+            .iter()
+            .map(|wasm| artifact::componentize(artifact::identify(wasm).unwrap(), wasm.clone()).unwrap())
+            .collect();
+        for backtraces in [Backtraces::Names, Backtraces::Lines] {
+            for (name, tune) in WAYS {
+                let functions = Arc::new(Functions::within(4 << 30));
+                let mut line = String::new();
+                for wasm in &kinds {
+                    let begun = Instant::now();
+                    let mut len = 0;
+                    for flavour in Flavour::ALL {
+                        let mut config = engine::config(flavour, backtraces);
+                        tune(&mut config);
+                        if name.contains("cached") {
+                            config.enable_incremental_compilation(functions.clone()).unwrap();
+                        }
+                        let engine = match Engine::new(&config) {
+                            Ok(engine) => engine,
+                            Err(error) => { line += &format!(" engine: {error:#}"); continue }
+                        };
+                        match engine.precompile_component(wasm) {
+                            Ok(artifact) => { len = artifact.len(); break }
+                            Err(error) if flavour == Flavour::Async => line += &format!(" {error:#}"),
+                            Err(_) => {}
+                        }
+                    }
+                    functions.end_of_build();
+                    line += &format!(" {:7.1} ms ({:5} KiB -> {:5} KiB)", begun.elapsed().as_secs_f64() * 1e3, wasm.len() >> 10, len >> 10);
+                }
+                println!("{backtraces:?} {name:28} {line}");
+            }
+        }
+    }
+
+    const WAYS: [(&str, fn(&mut Config)); 7] = [
+        ("cranelift", |_| {}),
+        ("none", |config| { config.cranelift_opt_level(OptLevel::None); }),
+        ("none single-pass", |config| {
+            config.cranelift_opt_level(OptLevel::None).cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+        }),
+        ("cranelift cached", |_| {}),
+        ("none cached", |config| { config.cranelift_opt_level(OptLevel::None); }),
+        ("none single-pass cached", |config| {
+            config.cranelift_opt_level(OptLevel::None).cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+        }),
+        ("winch", |config| {
+            config.strategy(Strategy::Winch);
+            config.wasm_tail_call(false);
+        }),
+    ];
+}

@@ -58,6 +58,8 @@ pub(crate) struct Built {
     pub(crate) digest: String,
     /// From the order to here.
     pub(crate) took: Duration,
+    /// How much of it was the look at what was made.
+    pub(crate) checked: Duration,
 }
 
 /// Why there is no build.
@@ -174,9 +176,10 @@ pub(super) fn output(project: &Project) -> Result<PathBuf, BuildFailure> {
 
 /// A look that costs little: whether a host could read it at all. What it imports is looked at when it is loaded.
 fn looked_at(name: ServiceName, wasm: PathBuf, settings: Option<PathBuf>, start: Instant) -> Result<Built, BuildFailure> {
+    let made = Instant::now();
     let unfit = |reason, remedy| BuildFailure::Unfit { file: wasm.display().to_string(), reason, remedy };
     let (build, _) = read_build(&wasm).map_err(|error| unfit(error.to_string(), UNREADABLE_REMEDY.to_owned()))?;
     build.binary().map_err(|fault| unfit(fault.to_string(), fault.remedy()))?;
     let (size, digest) = (u64::try_from(build.size()).unwrap_or(u64::MAX), build.digest().short().to_string());
-    Ok(Built { name, wasm, settings, size, digest, took: start.elapsed() })
+    Ok(Built { name, wasm, settings, size, digest, took: start.elapsed(), checked: made.elapsed() })
 }

@@ -1,6 +1,6 @@
 //! A build on its way into a bay: each file whole at every moment, and untouched where nothing changed.
 
-use super::Built;
+use super::{Built, Project};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -43,6 +43,26 @@ impl Built {
             }
         }
         Ok(placed)
+    }
+}
+
+impl Project {
+    /// Puts the settings alone into the folder `bay`, or takes them out where they are no more among the sources.
+    ///
+    /// # Errors
+    /// The file that cannot be written or removed. What was there is there still.
+    pub(crate) fn place_settings(&self, bay: &Path) -> Result<Placed, PlaceError> {
+        let to = bay.join(format!("{}.toml", self.name()));
+        let changed = match self.settings() {
+            Some(from) => put(&from, &to),
+            None => match fs::remove_file(&to) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(error),
+            },
+        };
+        let changed = changed.map_err(|error| PlaceError { path: to.display().to_string(), error })?;
+        Ok(if changed { Placed::Changed } else { Placed::Unchanged })
     }
 }
 

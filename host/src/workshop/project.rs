@@ -64,31 +64,35 @@ impl Project {
     /// # Errors
     /// Where one of the folders holds none, or two services have one name.
     pub(crate) fn find<P: AsRef<Path>>(dirs: &[P]) -> Result<Vec<Self>, ProjectError> {
-        let mut found: Vec<Self> = Vec::new();
+        let (found, faults) = Self::search(dirs);
+        faults.into_iter().next().map_or(Ok(found), Err)
+    }
+
+    /// The same as far as it goes, with all that is wrong: of two services of one name the one in the first folder is there.
+    pub(crate) fn search<P: AsRef<Path>>(dirs: &[P]) -> (Vec<Self>, Vec<ProjectError>) {
+        let (mut found, mut faults): (Vec<Self>, Vec<ProjectError>) = (Vec::new(), Vec::new());
         for dir in dirs {
             let dir = dir.as_ref();
-            let unreadable = |error| ProjectError::Unreadable { dir: dir.display().to_string(), error };
+            let before = found.len() + faults.len();
             // `.` has no name of its own.
-            let whole = dir.canonicalize().map_err(unreadable)?;
-            fs::read_dir(&whole).map_err(unreadable)?;
-            let before = found.len();
-            search(&whole, 0, &mut found)?;
-            if found.len() == before {
-                return Err(ProjectError::NoService { dir: dir.display().to_string() });
+            match dir.canonicalize().and_then(|whole| fs::read_dir(&whole).map(|_| whole)) {
+                Ok(whole) => search(&whole, 0, &mut found, &mut faults),
+                Err(error) => faults.push(ProjectError::Unreadable { dir: dir.display().to_string(), error }),
+            }
+            if found.len() + faults.len() == before {
+                faults.push(ProjectError::NoService { dir: dir.display().to_string() });
             }
         }
         found.sort_by(|a, b| (&a.name, &a.dir).cmp(&(&b.name, &b.dir)));
-        // One folder may be named twice, by itself and by one above it.
-        found.dedup_by(|a, b| a.dir == b.dir);
-        for pair in found.windows(2) {
-            if let [first, second] = pair
-                && first.name == second.name
-            {
-                let (first, second) = (first.dir.display().to_string(), second.dir.display().to_string());
-                return Err(ProjectError::Twice { name: pair_name(pair), first, second });
+        found.dedup_by(|again, first| {
+            if again.name == first.name && again.dir != first.dir {
+                let (first, second) = (first.dir.display().to_string(), again.dir.display().to_string());
+                faults.push(ProjectError::Twice { name: again.name.clone(), first, second });
             }
-        }
-        Ok(found)
+            // One folder may be named twice, by itself and by one above it.
+            again.name == first.name
+        });
+        (found, faults)
     }
 
     /// The service in this very folder, if there is one.
@@ -165,30 +169,26 @@ impl Project {
     }
 }
 
-fn pair_name(pair: &[Project]) -> ServiceName {
-    pair.first().map_or_else(ServiceName::unnamed, |project| project.name.clone())
-}
-
 /// Whether this file or folder can be somebody's source: not a tool's, nor what an editor keeps beside it.
 fn is_source(name: &str) -> bool {
     !name.starts_with('.') && !name.ends_with('~') && !name.ends_with(".wasm") && !NOT_SOURCES.contains(&name)
 }
 
-fn search(dir: &Path, depth: usize, found: &mut Vec<Project>) -> Result<(), ProjectError> {
-    if let Some(project) = Project::of(dir)? {
-        found.push(project);
-        return Ok(());
+fn search(dir: &Path, depth: usize, found: &mut Vec<Project>, faults: &mut Vec<ProjectError>) {
+    match Project::of(dir) {
+        Ok(None) => {}
+        Ok(Some(project)) => return found.push(project),
+        Err(fault) => return faults.push(fault),
     }
     // Below the first, a folder that cannot be read is none of ours.
     let (true, Ok(entries)) = (depth < DEPTH_MAX, fs::read_dir(dir)) else {
-        return Ok(());
+        return;
     };
     for entry in entries.flatten() {
         // Links are not followed: they could lead around in a circle.
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
         if is_folder && is_source(&entry.file_name().to_string_lossy()) {
-            search(&entry.path(), depth + 1, found)?;
+            search(&entry.path(), depth + 1, found, faults);
         }
     }
-    Ok(())
 }
