@@ -3,16 +3,19 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "talking on stdout and stderr is what the commands are for")]
 
 mod backup;
+mod build;
 mod check;
 mod client;
 mod deploy;
 mod dev;
+mod doctor;
 mod events;
 mod history;
 mod host_config;
 mod listener;
 mod logs;
 mod messages;
+mod new;
 mod outcome;
 mod output;
 mod pages;
@@ -38,6 +41,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make a service: a folder with sources that build at once
+    New(new::Args),
+    /// Build services from their sources and put them into a bay
+    Build(build::Args),
+    /// Tell what this machine has for building and serving, and how to get what is missing
+    Doctor(doctor::Args),
     /// Serve every service in a folder and follow its changes
     Serve(serve::Args),
     /// Build every service below a folder, serve them, and follow what is saved
@@ -81,6 +90,9 @@ enum Command {
 /// Exit codes: 0 fine, 1 failed, 2 wrong usage.
 pub(crate) fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::New(args) => new::run(args),
+        Command::Build(args) => build::run(args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Serve(args) => serve::run(args),
         Command::Dev(args) => dev::run(args),
         Command::Check(args) => check::run(args),

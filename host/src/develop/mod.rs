@@ -130,7 +130,7 @@ struct Ears {
 /// Something that happened.
 enum Happened {
     Saved(Hint),
-    Built(Ended),
+    Built(Box<Ended>),
     Noted(Note),
     Told(deploy::Told),
     Guest(Arc<GuestLine>),
@@ -210,7 +210,7 @@ impl Development {
             };
             match happened {
                 Happened::Saved(hint) => self.saved(hint),
-                Happened::Built(ended) => self.built(ended),
+                Happened::Built(ended) => self.built(*ended),
                 Happened::Noted(note) => self.tell(|screen| screen.note(note.service.as_str(), &note.text)),
                 Happened::Told(deploy::Told::Event(event)) => self.swapped(&event),
                 Happened::Told(deploy::Told::Lost(_)) => {}
@@ -457,7 +457,7 @@ impl Ears {
         tokio::select! {
             biased;
             asked = key => Happened::Asked(asked),
-            ended = builds.next() => Happened::Built(ended),
+            ended = builds.next() => Happened::Built(Box::new(ended)),
             hint = self.watch.next() => Happened::Saved(hint),
             told = self.events.next() => Happened::Told(told),
             Some(note) = self.notes.recv() => Happened::Noted(note),
