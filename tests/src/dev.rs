@@ -21,7 +21,8 @@ use tokio::process::Child;
 pub struct Sources(Arc<TempDir>);
 
 /// What takes the place of a compiler: `src/main` holds the path of a build, or words that it is broken with.
-const COMPILER: &str = r#"read -r made < src/main; if [ ! -f "$made" ]; then echo "error: $made" >&2; exit 1; fi; cp "$made" out.wasm"#;
+const COMPILER: &str =
+    r#"read -r made < src/main; if [ ! -f "$made" ]; then echo "error: $made" >&2; exit 1; fi; cp "$made" out.wasm"#;
 
 impl Sources {
     /// None yet.

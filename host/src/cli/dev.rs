@@ -92,8 +92,9 @@ async fn develop(args: Args, log: mpsc::Receiver<LogLine>) -> Result<(), String>
             () = following => {}
             ended = &mut serving => return outcome(ended),
         }
-        if tokio::time::timeout(PATIENCE, &mut serving).await.is_err() {
-            tell("finishing the requests that run; Ctrl-C again ends them\n");
+        match tokio::time::timeout(PATIENCE, &mut serving).await {
+            Ok(ended) => return outcome(ended),
+            Err(_) => tell("finishing the requests that run; Ctrl-C again ends them\n"),
         }
     }
     outcome(serving.await)
@@ -124,7 +125,11 @@ async fn listen(
     }
     let (listener, bound) = bind_near(usual, name).await?;
     if bound != usual {
-        tell(&format!("port {} is taken by another process; {} is free (or say which: {name} ADDRESS)\n", usual.port(), bound.port()));
+        tell(&format!(
+            "port {} is taken by another process; {} is free (or say which: {name} ADDRESS)\n",
+            usual.port(),
+            bound.port()
+        ));
     }
     Ok((listener, bound))
 }

@@ -124,7 +124,10 @@ mod tests {
         awaited.placed("hello", placed("aa"));
         assert!(awaited.told(&event(State::Compiling, "aa", 60)).is_none());
         let Some(Outcome::Swapped { why, steps }) = awaited.told(&event(State::Published, "aa", 64)) else { panic!("it serves") };
-        assert_eq!((why.as_str(), steps.build, steps.compile), ("src/lib.rs", Duration::from_millis(800), Duration::from_millis(60)));
+        assert_eq!(
+            (why.as_str(), steps.build, steps.compile),
+            ("src/lib.rs", Duration::from_millis(800), Duration::from_millis(60))
+        );
         assert!(matches!(awaited.told(&event(State::Published, "bb", 1)), Some(Outcome::Published { .. })));
     }
 
@@ -136,6 +139,8 @@ mod tests {
         assert!(matches!(awaited.told(&event(State::Published, "aa", 1)), Some(Outcome::Published { .. })));
         assert!(matches!(awaited.told(&event(State::Published, "bb", 1)), Some(Outcome::Swapped { .. })));
         awaited.placed("hello", placed("cc"));
-        assert!(matches!(awaited.told(&event(State::Rejected, "cc", 1)), Some(Outcome::Rejected { reason, .. }) if reason == "it is text"));
+        assert!(
+            matches!(awaited.told(&event(State::Rejected, "cc", 1)), Some(Outcome::Rejected { reason, .. }) if reason == "it is text")
+        );
     }
 }

@@ -78,7 +78,11 @@ impl Builds {
         let name = wanted.project.name().clone();
         let was_running = self.cancel(&name);
         // Who was under way goes first: its sources are the newest.
-        if was_running { self.waiting.push_front(wanted) } else { self.waiting.push_back(wanted) }
+        if was_running {
+            self.waiting.push_front(wanted)
+        } else {
+            self.waiting.push_back(wanted)
+        }
         self.start();
     }
 

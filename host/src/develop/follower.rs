@@ -138,7 +138,10 @@ mod tests {
         fs::create_dir(root.join("old")).unwrap();
         fs::rename(root.join("orders"), &moved).unwrap();
         let (came, went) = compare(&before, &projects(&root));
-        assert_eq!((names(&came), names(&went)), (vec!["orders".to_owned(), "prices".to_owned()], vec!["orders".to_owned(), "stock".to_owned()]));
+        assert_eq!(
+            (names(&came), names(&went)),
+            (vec!["orders".to_owned(), "prices".to_owned()], vec!["orders".to_owned(), "stock".to_owned()])
+        );
         // A new folder of modules is none of a service.
         let module = Difference { new_folders: [root.join("orders/src/parts")].into(), ..Difference::default() };
         assert!(!decide(&before, &module).search);

@@ -191,7 +191,10 @@ impl Development {
         self.tell_watch(error);
         self.tell_faults(faults);
         if let Err(error) = self.bay.keep_only(&self.projects) {
-            self.tell_host(&format!("the bay {} cannot be cleared of services that are no more: {error}", self.bay.path().display()));
+            self.tell_host(&format!(
+                "the bay {} cannot be cleared of services that are no more: {error}",
+                self.bay.path().display()
+            ));
         }
         self.look(None);
         for project in self.projects.values().cloned().collect::<Vec<_>>() {
@@ -307,7 +310,8 @@ impl Development {
                         self.awaited.placed(service, placed);
                     }
                     Ok(Placed::Unchanged) => {
-                        let text = format!("{why}: built in {} and nothing is other than before; {}", Took(took), self.still(service));
+                        let text =
+                            format!("{why}: built in {} and nothing is other than before; {}", Took(took), self.still(service));
                         self.tell(|screen| screen.note(service, &text));
                     }
                     Err(error) => self.tell(|screen| screen.failed(service, "the build is not in the bay", &error.to_string())),
@@ -390,7 +394,8 @@ impl Development {
                 }
             }
             Asked::Open => {
-                let project = self.last.as_ref().and_then(|name| self.projects.get(name)).or_else(|| self.projects.values().next());
+                let project =
+                    self.last.as_ref().and_then(|name| self.projects.get(name)).or_else(|| self.projects.values().next());
                 let Some(project) = project else { return };
                 let address = address::of(project, self.bound);
                 // A browser may take its time to start.

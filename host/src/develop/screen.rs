@@ -1,11 +1,11 @@
 //! What is printed: a line for each thing that happens, with the name of the service it happens to.
 
 use super::took::Took;
+use console::{Color, Style};
 use hotbay::{
     config::ServiceName,
     telemetry::{GuestLevel, GuestLine},
 };
-use console::{Color, Style};
 use std::{collections::BTreeMap, fmt::Write as _, path::Path, time::Duration};
 
 /// Colours of services, one after another; red is for what goes wrong.
@@ -85,7 +85,8 @@ impl Screen {
         let Steps { build, check, compile, swap, whole } = steps;
         let done = self.style().green().apply_to("✓").to_string();
         let revision = self.style().bold().apply_to(revision).to_string();
-        let steps = format!("build {} · check {} · compile {} · swap {}", Took(*build), Took(*check), Took(*compile), Took(*swap));
+        let steps =
+            format!("build {} · check {} · compile {} · swap {}", Took(*build), Took(*check), Took(*compile), Took(*swap));
         self.line(service, &format!("{done} {why}: {steps} → {revision} in {}", Took(*whole)))
     }
 
@@ -197,7 +198,8 @@ mod tests {
     #[test]
     fn the_start_is_a_table_with_the_keys_below() {
         let (hello, orders) = (ServiceName::parse("hello").unwrap(), ServiceName::parse("order-book").unwrap());
-        let row = |name, address: &str, built: &str, folder| Row { name, address: address.to_owned(), built: built.to_owned(), folder };
+        let row =
+            |name, address: &str, built: &str, folder| Row { name, address: address.to_owned(), built: built.to_owned(), folder };
         let rows = [
             row(&hello, "http://127.0.0.1:8080/hello", "rust", Path::new("a/hello")),
             row(&orders, "http://127.0.0.1:8080/order-book", "python", Path::new("b")),
@@ -212,7 +214,13 @@ mod tests {
 
     #[test]
     fn a_swap_is_one_line_with_its_steps() {
-        let steps = Steps { build: millis(812), check: millis(3), compile: millis(61), swap: Duration::from_micros(2_400), whole: millis(1_879) };
+        let steps = Steps {
+            build: millis(812),
+            check: millis(3),
+            compile: millis(61),
+            swap: Duration::from_micros(2_400),
+            whole: millis(1_879),
+        };
         let line = screen(false).swapped("hello", "src/lib.rs", &steps, "1a2b3c4d5e6f");
         assert_eq!(
             line,
@@ -222,12 +230,17 @@ mod tests {
 
     #[test]
     fn failures_have_their_words_below() {
-        let line = screen(false).failed("hello", "build failed in 0.4 s; aa serves on", "error[E0425]: no `x`\n --> src/lib.rs:3\n");
+        let line =
+            screen(false).failed("hello", "build failed in 0.4 s; aa serves on", "error[E0425]: no `x`\n --> src/lib.rs:3\n");
         assert_eq!(
             line,
             "12:00:00  hello     ✗ build failed in 0.4 s; aa serves on\n  │ error[E0425]: no `x`\n  │  --> src/lib.rs:3\n"
         );
-        assert!(screen(false).rejected("hello", "it is text", "build it", "aa serves on").ends_with("  │ it is text\n  │ → build it\n"));
+        assert!(
+            screen(false)
+                .rejected("hello", "it is text", "build it", "aa serves on")
+                .ends_with("  │ it is text\n  │ → build it\n")
+        );
     }
 
     fn guest(level: GuestLevel, text: &str) -> GuestLine {

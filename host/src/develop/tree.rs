@@ -88,15 +88,19 @@ impl Tree {
 
     /// Whether what happens to `path` counts.
     pub(super) fn counts(&self, path: &Path) -> bool {
-        let Some(inside) = self.roots.iter().filter_map(|root| path.strip_prefix(root).ok()).min_by_key(|inside| inside.as_os_str().len())
+        let Some(inside) =
+            self.roots.iter().filter_map(|root| path.strip_prefix(root).ok()).min_by_key(|inside| inside.as_os_str().len())
         else {
             return false;
         };
-        let names = || inside.components().filter_map(|part| match part {
-            Component::Normal(name) => name.to_str(),
-            _ => None,
-        });
-        let ignored = names().any(|name| name.starts_with('.') || TOOLS.contains(&name)) || names().next_back().is_some_and(is_temporary);
+        let names = || {
+            inside.components().filter_map(|part| match part {
+                Component::Normal(name) => name.to_str(),
+                _ => None,
+            })
+        };
+        let ignored =
+            names().any(|name| name.starts_with('.') || TOOLS.contains(&name)) || names().next_back().is_some_and(is_temporary);
         !ignored && !path.ancestors().any(|above| self.outputs.contains(above))
     }
 

@@ -165,11 +165,9 @@ impl WatchError {
         let is_limit = match &error.kind {
             notify::ErrorKind::MaxFilesWatch => true,
             // EMFILE of inotify_init is its limit of instances.
-            notify::ErrorKind::Io(error) => {
-                [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOSPC]
-                    .iter()
-                    .any(|limit| error.raw_os_error() == Some(limit.raw_os_error()))
-            }
+            notify::ErrorKind::Io(error) => [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOSPC]
+                .iter()
+                .any(|limit| error.raw_os_error() == Some(limit.raw_os_error())),
             _ => false,
         };
         let seconds = POLL.as_secs_f32();
@@ -178,7 +176,9 @@ impl WatchError {
             false => format!("the file watcher does not work here: {error}"),
         };
         let remedy = match is_limit {
-            true => "sudo sysctl fs.inotify.max_user_watches=524288 fs.inotify.max_user_instances=512, then start hotbay dev anew",
+            true => {
+                "sudo sysctl fs.inotify.max_user_watches=524288 fs.inotify.max_user_instances=512, then start hotbay dev anew"
+            }
             false => "follow folders on a disk of this machine",
         };
         Self { reason: format!("{reason}; files are looked at every {seconds} s instead"), remedy: remedy.to_owned() }

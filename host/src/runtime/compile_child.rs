@@ -154,10 +154,8 @@ mod tests {
     #[ignore = "prints figures"]
     fn speeds() {
         let files: Vec<_> = std::env::var("MEASURE").unwrap().split(' ').map(|file| std::fs::read(file).unwrap()).collect();
-        let kinds: Vec<_> = files
-            .iter()
-            .map(|wasm| artifact::componentize(artifact::identify(wasm).unwrap(), wasm.clone()).unwrap())
-            .collect();
+        let kinds: Vec<_> =
+            files.iter().map(|wasm| artifact::componentize(artifact::identify(wasm).unwrap(), wasm.clone()).unwrap()).collect();
         for backtraces in [Backtraces::Names, Backtraces::Lines] {
             for (name, tune) in WAYS {
                 let functions = Arc::new(Functions::within(4 << 30));
@@ -173,16 +171,27 @@ mod tests {
                         }
                         let engine = match Engine::new(&config) {
                             Ok(engine) => engine,
-                            Err(error) => { line += &format!(" engine: {error:#}"); continue }
+                            Err(error) => {
+                                line += &format!(" engine: {error:#}");
+                                continue;
+                            }
                         };
                         match engine.precompile_component(wasm) {
-                            Ok(artifact) => { len = artifact.len(); break }
+                            Ok(artifact) => {
+                                len = artifact.len();
+                                break;
+                            }
                             Err(error) if flavour == Flavour::Async => line += &format!(" {error:#}"),
                             Err(_) => {}
                         }
                     }
                     functions.end_of_build();
-                    line += &format!(" {:7.1} ms ({:5} KiB -> {:5} KiB)", begun.elapsed().as_secs_f64() * 1e3, wasm.len() >> 10, len >> 10);
+                    line += &format!(
+                        " {:7.1} ms ({:5} KiB -> {:5} KiB)",
+                        begun.elapsed().as_secs_f64() * 1e3,
+                        wasm.len() >> 10,
+                        len >> 10
+                    );
                 }
                 println!("{backtraces:?} {name:28} {line}");
             }
@@ -191,12 +200,16 @@ mod tests {
 
     const WAYS: [(&str, fn(&mut Config)); 7] = [
         ("cranelift", |_| {}),
-        ("none", |config| { config.cranelift_opt_level(OptLevel::None); }),
+        ("none", |config| {
+            config.cranelift_opt_level(OptLevel::None);
+        }),
         ("none single-pass", |config| {
             config.cranelift_opt_level(OptLevel::None).cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
         }),
         ("cranelift cached", |_| {}),
-        ("none cached", |config| { config.cranelift_opt_level(OptLevel::None); }),
+        ("none cached", |config| {
+            config.cranelift_opt_level(OptLevel::None);
+        }),
         ("none single-pass cached", |config| {
             config.cranelift_opt_level(OptLevel::None).cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
         }),

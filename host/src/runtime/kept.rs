@@ -123,6 +123,10 @@ impl Process {
         }
         let mut read = Vec::with_capacity(usize::try_from(length).map_err(io::Error::other)?);
         (&mut self.from).take(length).read_to_end(&mut read).await?;
-        if u64::try_from(read.len()).is_ok_and(|read| read == length) { Ok(read) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        if u64::try_from(read.len()).is_ok_and(|read| read == length) {
+            Ok(read)
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
     }
 }

@@ -88,12 +88,10 @@ mod tests {
         });
         let line = told.try_recv().unwrap();
         assert_eq!((line.target.as_str(), line.message.as_str()), ("hotbay::request", "request"));
-        assert_eq!([line.field("service"), line.field("status"), line.field("reason"), line.field("remedy")], [
-            Some("hello"),
-            Some("500"),
-            Some("it trapped"),
-            None
-        ]);
+        assert_eq!(
+            [line.field("service"), line.field("status"), line.field("reason"), line.field("remedy")],
+            [Some("hello"), Some("500"), Some("it trapped"), None]
+        );
         assert!(told.try_recv().is_err());
     }
 }
