@@ -222,7 +222,8 @@ async fn a_file_watcher_that_ran_out_is_named_and_files_are_looked_at() {
     if !may.is_ok_and(|ended| ended.status.success()) {
         return println!("skipped: this system lets nobody make a namespace with limits of its own");
     }
-    let dev = Dev::launch(command.kill_on_drop(true), sources).await;
+    command.kill_on_drop(true);
+    let dev = Dev::launch(command, sources).await;
     dev.wait_line(0, &["the file watcher ran out"]).await;
     dev.wait_line(0, &["→ ", "fs.inotify.max_user_watches"]).await;
     let mark = dev.mark();

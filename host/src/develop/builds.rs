@@ -203,17 +203,15 @@ mod tests {
         let started = folder.path().join("started");
         let line = format!("sh -c 'echo $$ > {0}.new && mv {0}.new {0}; sleep 1000' & wait", started.display());
         builds.want(wanted(folder.path(), "a", &line));
-        let mut next = std::pin::pin!(async { builds.next().await.wanted.why });
         let process = loop {
             tokio::select! {
-                why = &mut next => panic!("{why} has ended"),
+                ended = builds.next() => panic!("{} has ended", ended.wanted.why),
                 () = tokio::time::sleep(Duration::from_millis(1)) => {}
             }
             if let Ok(process) = fs::read_to_string(&started) {
                 break process;
             }
         };
-        drop(next);
         builds.want(wanted(folder.path(), "a", "echo words; exit 3"));
         let ended = builds.next().await;
         assert!(ended.wanted.why.contains("exit 3") && matches!(ended.outcome, Err(BuildFailure::Failed { .. })));
