@@ -90,7 +90,7 @@ impl Report {
                 text += format!("  {word:8} {what:width$}  {}", found.as_deref().unwrap_or_default()).trim_end();
                 text += "\n";
                 if let Some(remedy) = remedy {
-                    text += &format!("           get it: {remedy}\n");
+                    text += &format!("           {remedy}\n");
                 }
             }
         }

@@ -76,7 +76,7 @@ fn ask_name() -> Result<PathBuf, String> {
 }
 
 fn ask_language() -> Result<Language, String> {
-    let asked = Select::new().with_prompt("Language").items(&Language::ALL).default(0).interact_on(&Term::stderr());
+    let asked = Select::new().with_prompt("Language").items(Language::ALL).default(0).interact_on(&Term::stderr());
     let chosen = asked.map_err(|error| error.to_string())?;
     Language::ALL.get(chosen).copied().ok_or_else(|| "no language was chosen".to_owned())
 }

@@ -21,6 +21,7 @@ pub(crate) struct Project {
     name: ServiceName,
     dir: PathBuf,
     way: Way,
+    #[allow(dead_code, reason = "`hotbay dev` follows what changes")]
     watch: Vec<PathBuf>,
 }
 
@@ -142,6 +143,7 @@ impl Project {
     }
 
     /// What to watch for changes, folders with all that is in them; [`Project::concerns`] says which changes count.
+    #[allow(dead_code, reason = "`hotbay dev` follows what changes")]
     pub(crate) fn watched(&self) -> Vec<PathBuf> {
         let mut watched = vec![self.dir.clone()];
         watched.extend(self.watch.iter().filter(|path| !path.starts_with(&self.dir)).cloned());
@@ -149,6 +151,7 @@ impl Project {
     }
 
     /// Whether a change of the file at `path` calls for a build.
+    #[allow(dead_code, reason = "`hotbay dev` follows what changes")]
     pub(crate) fn concerns(&self, path: &Path) -> bool {
         let inside = path.strip_prefix(&self.dir).ok();
         if let Some(inside) = inside
@@ -164,6 +167,7 @@ impl Project {
         !made && seen.components().all(|part| is_source(&part.as_os_str().to_string_lossy()))
     }
 
+    #[allow(dead_code, reason = "`hotbay dev` follows what changes")]
     fn is_settings(&self, inside: &Path) -> bool {
         inside == Path::new(&format!("{}.toml", self.name))
     }
@@ -175,6 +179,10 @@ fn is_source(name: &str) -> bool {
 }
 
 fn search(dir: &Path, depth: usize, found: &mut Vec<Project>, faults: &mut Vec<ProjectError>) {
+    // A template is no service yet.
+    if depth > 0 && dir.join("{{name}}.toml").exists() {
+        return;
+    }
     match Project::of(dir) {
         Ok(None) => {}
         Ok(Some(project)) => return found.push(project),

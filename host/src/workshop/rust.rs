@@ -206,8 +206,6 @@ struct Message {
 fn made(told: &[u8]) -> Option<PathBuf> {
     let messages = told.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Message>(line).ok());
     let artifacts = messages.filter(|message| message.reason == "compiler-artifact");
-    artifacts
-        .flat_map(|artifact| artifact.filenames)
-        .filter(|file| file.extension().is_some_and(|ending| ending == "wasm"))
-        .last()
+    let is_wasm = |file: &PathBuf| file.extension().is_some_and(|ending| ending == "wasm");
+    artifacts.flat_map(|artifact| artifact.filenames).rfind(is_wasm)
 }

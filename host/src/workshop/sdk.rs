@@ -47,7 +47,7 @@ fn standalone(member: &str, workspace: &str) -> Result<String, toml_edit::TomlEr
     let Some(of) = shared("dependencies") else {
         return Ok(member.to_string());
     };
-    let mut inherit = |dependencies: Option<&mut Item>| {
+    let inherit = |dependencies: Option<&mut Item>| {
         if let Some(dependencies) = dependencies.and_then(Item::as_table_like_mut) {
             each_inherited(dependencies, |key, own| Some(dependency(of.get(key)?, own)));
         }
