@@ -128,6 +128,18 @@ pub struct Host {
     loader: Arc<Loader>,
     keyvalue: Arc<KeyValue>,
     observers: Observers,
+    events: Arc<Events>,
+    board: Arc<Board>,
+}
+
+/// What a host tells in its own process.
+pub struct Voices {
+    /// What happens to revisions.
+    pub events: Arc<Events>,
+    /// How each service stands.
+    pub board: Arc<Board>,
+    /// What guests write.
+    pub lines: GuestLines,
 }
 
 impl Host {
@@ -140,6 +152,7 @@ impl Host {
         fs::read_dir(bay).map_err(|error| RunError::Bay { bay: bay.display().to_string(), error })?;
         let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()))?;
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
+        let (board, events) = (Arc::new(Board::new()), Arc::new(Events::new(observers.metrics.clone())));
         let network = Network::new(config.outbound.clone())?;
         let registry = Arc::new(Registry::new());
         let calls = Arc::new(dispatch::Calls::new(registry.clone(), config.calls.depth.0, config.dev));
@@ -151,7 +164,12 @@ impl Host {
         let sources = Sources { reach: Reach { network, services: Some(calls) }, keyvalue: keyvalue.clone() };
         let loader = Loader::new(Some(&state), pools, compile, observers.clone(), sources, providers);
         let loader = loader.map_err(|error| RunError::Engine(format!("{error:#}")))?;
-        Ok(Self { config, registry, loader: Arc::new(loader), keyvalue, observers })
+        Ok(Self { config, registry, loader: Arc::new(loader), keyvalue, observers, events, board })
+    }
+
+    /// What it will tell once it runs.
+    pub fn voices(&self) -> Voices {
+        Voices { events: self.events.clone(), board: self.board.clone(), lines: self.observers.lines.clone() }
     }
 
     /// Serves the bay until the shutdown has begun and what ran has finished, at most for the drain deadline.
@@ -170,10 +188,9 @@ impl Host {
         listening: impl FnOnce() + Send,
         started: impl FnOnce(&[(String, Standing)]) + Send + 'static,
     ) -> Result<(), RunError> {
-        let Self { config, registry, loader, keyvalue, observers } = self;
+        let Self { config, registry, loader, keyvalue, observers, events, board } = self;
         let metrics = observers.metrics;
         tokio::spawn(loader.clone().try_compiler());
-        let (board, events) = (Arc::new(Board::new()), Arc::new(Events::new(metrics.clone())));
         let history = Arc::new(History::open(&config.state_dir(), &config.bay, config.history.clone(), predecessor.is_some()));
         let parts = Parts {
             bay: config.bay.clone(),

@@ -123,6 +123,12 @@ fn quiet<I: AsRef<str>>(mut command: Command, args: impl IntoIterator<Item = I>)
     command
 }
 
+/// Sends a signal to a process that is there.
+pub fn kill(pid: u32, signal: Signal) {
+    let process = Pid::from_raw(pid.cast_signed()).expect("a process id is not 0");
+    kill_process(process, signal).unwrap_or_else(|error| panic!("process {pid} cannot be signalled: {error}"));
+}
+
 /// Runs a command of [`hotbay`] to its end.
 pub async fn finish(mut command: Command) -> Finished {
     let output = tokio::time::timeout(PATIENCE, command.output()).await;
@@ -348,7 +354,7 @@ impl Builder {
     }
 }
 
-async fn follow(source: impl tokio::io::AsyncRead + Unpin, mut take: impl FnMut(String)) {
+pub(crate) async fn follow(source: impl tokio::io::AsyncRead + Unpin, mut take: impl FnMut(String)) {
     let mut source = BufReader::new(source);
     let mut line = Vec::new();
     while source.read_until(b'\n', &mut line).await.is_ok_and(|len| len > 0) {
@@ -357,7 +363,7 @@ async fn follow(source: impl tokio::io::AsyncRead + Unpin, mut take: impl FnMut(
     }
 }
 
-async fn wait_stdout(log: &Log, what: &str, is: impl Fn(&str) -> bool) -> String {
+pub(crate) async fn wait_stdout(log: &Log, what: &str, is: impl Fn(&str) -> bool) -> String {
     let mut stdout = log.stdout.subscribe();
     match tokio::time::timeout(PATIENCE, stdout.wait_for(|text| is(text))).await {
         Ok(Ok(text)) => text.clone(),
@@ -592,8 +598,7 @@ impl Host {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.pid.cast_signed()).expect("a process id is not 0");
-        kill_process(pid, signal).unwrap_or_else(|error| panic!("the host cannot be signalled: {error}\n{}", self.log.told()));
+        kill(self.pid, signal);
     }
 
     /// Whether the process is there.

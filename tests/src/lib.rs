@@ -22,6 +22,7 @@
 pub mod admin;
 pub mod bombs;
 pub mod client;
+pub mod dev;
 pub mod guests;
 pub mod host;
 pub mod load;
@@ -33,6 +34,7 @@ pub mod upstream;
 
 pub use admin::{Admin, Message, Messages};
 pub use client::{Connection, Reply, Request, Response};
+pub use dev::{Dev, Sources, Steps};
 pub use host::{Builder, Finished, Host, How};
 pub use log::{Event, Tail};
 pub use name_server::NameServer;
