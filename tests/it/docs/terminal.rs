@@ -6,7 +6,7 @@ use super::{
     root,
 };
 use anyhow::{Context, Result, bail, ensure};
-use hotbay_tests::{PATIENCE, host::binary};
+use hotbay_tests::host::binary;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     env, fs,
@@ -24,12 +24,15 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-/// The longest that one command may take: some build a service from nothing.
+/// The longest that a command may take, or what it leads to: some build a service from nothing, on machines that are shared.
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// The ports that pages name, in place of those that are free here.
 const PUBLIC: &str = ":8080";
 const ADMIN: &str = ":9191";
+
+/// What is made from page to page and from run to run, below target/docs: what cargo has built, tools that were fetched.
+const SHARED: [(&str, &str); 2] = [("CARGO_TARGET_DIR", "cargo"), ("XDG_CACHE_HOME", "cache")];
 
 /// What readers have in their home, where it is not to be fetched once more: toolchains and caches.
 const KEPT: [(&str, &str); 5] = [
@@ -92,7 +95,7 @@ impl Terminals {
         if goes_on(&typed.text) {
             return self.start(typed).await.with_context(|| format!("$ {}", typed.text));
         }
-        let deadline = Instant::now() + PATIENCE * 3;
+        let deadline = Instant::now() + LONGEST;
         loop {
             let mut heard = self.heard.subscribe();
             heard.mark_unchanged();
@@ -185,7 +188,7 @@ impl Terminals {
     /// Waits until what a command prints is so.
     async fn wait(&self, printed: &watch::Receiver<String>, is: impl Fn(&str) -> bool) -> Result<String> {
         let mut printed = printed.clone();
-        match timeout(PATIENCE * 3, printed.wait_for(|text| is(text))).await {
+        match timeout(LONGEST, printed.wait_for(|text| is(text))).await {
             Ok(Ok(text)) => Ok(text.clone()),
             _ => bail!("it does not print what is expected\n{}", self.told()),
         }
@@ -196,8 +199,13 @@ impl Terminals {
         let mut command = Command::new("bash");
         command.arg("-c").arg(format!("exec 2>&1; . \"$TERMINAL/environment\"; cd \"$(cat \"$TERMINAL/place\")\"; {script}"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-        for name in ["HOTBAY_LOG", "HOTBAY_ADMIN_TOKEN", "RUST_BACKTRACE", "CARGO_TARGET_DIR", "OLDPWD"] {
+        for name in ["HOTBAY_LOG", "HOTBAY_ADMIN_TOKEN", "RUST_BACKTRACE", "OLDPWD"] {
             command.env_remove(name);
+        }
+        for (name, folder) in SHARED {
+            let folder = root().join("target/docs").join(folder);
+            fs::create_dir_all(&folder)?;
+            command.env(name, fs::canonicalize(folder)?);
         }
         let home = PathBuf::from(env::var_os("HOME").unwrap_or_default());
         for (name, folder) in KEPT {
