@@ -31,8 +31,9 @@ const LONGEST: Duration = Duration::from_secs(600);
 const PUBLIC: &str = ":8080";
 const ADMIN: &str = ":9191";
 
-/// What is made from page to page and from run to run, below target/docs: what cargo has built, tools that were fetched.
-const SHARED: [(&str, &str); 2] = [("CARGO_TARGET_DIR", "cargo"), ("XDG_CACHE_HOME", "cache")];
+/// What is kept from page to page and from run to run, below target: what cargo has built, tools that were fetched. Of two crates of
+/// one name cargo would put the later in the place of the other, so no two pages may build one at once.
+const SHARED: [(&str, &str); 2] = [("CARGO_TARGET_DIR", "guests-of-docs"), ("XDG_CACHE_HOME", "cache-of-templates")];
 
 /// What readers have in their home, where it is not to be fetched once more: toolchains and caches.
 const KEPT: [(&str, &str); 5] = [
@@ -203,7 +204,7 @@ impl Terminals {
             command.env_remove(name);
         }
         for (name, folder) in SHARED {
-            let folder = root().join("target/docs").join(folder);
+            let folder = root().join("target").join(folder);
             fs::create_dir_all(&folder)?;
             command.env(name, fs::canonicalize(folder)?);
         }
