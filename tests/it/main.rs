@@ -65,3 +65,4 @@ mod torture_23_ends;
 mod traffic;
 mod typed_calls;
 mod wasm_features;
+mod workshop;

@@ -47,6 +47,9 @@ pub(super) struct Args {
     /// The host's own settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A trap leaves a core dump, with the guest's data, in the state folder
+    #[arg(long)]
+    coredump: bool,
     /// Write the host's whole log to stderr as well
     #[arg(long, value_enum)]
     log: Option<LogFormat>,
@@ -67,7 +70,8 @@ async fn develop(args: Args, log: mpsc::Receiver<LogLine>) -> Result<(), String>
     // Before anything is made: a folder without a service is none to make a bay in.
     let found = Found::below(&folders)?;
     let bay = bay(args.bay.as_deref(), &folders)?;
-    let config = HostConfig { bay: bay.path().to_owned(), dev: true, ..host_config::read(args.config.as_deref())? };
+    let mut config = HostConfig { bay: bay.path().to_owned(), dev: true, ..host_config::read(args.config.as_deref())? };
+    config.coredump |= args.coredump;
     let usual = HostConfig::default();
     let (public, bound) = listen(args.listen, (config.listen, usual.listen), "--listen").await?;
     let (admin, admin_bound) = listen(args.admin, (config.admin, usual.admin), "--admin").await?;

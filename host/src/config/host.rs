@@ -28,6 +28,8 @@ pub struct HostConfig {
     pub secrets: Option<PathBuf>,
     /// Errors tell the client what the log tells.
     pub dev: bool,
+    /// With `dev`, a trap leaves a core dump in the state folder.
+    pub coredump: bool,
     /// How long running requests may take to finish at a swap or at the end.
     pub drain: Span,
     /// How often the bay is read again although nothing was reported.
@@ -61,6 +63,7 @@ impl Default for HostConfig {
             state: None,
             secrets: None,
             dev: false,
+            coredump: false,
             drain: Span(Duration::from_secs(30)),
             rescan: Span(Duration::from_secs(2)),
             http: HttpConfig::default(),

@@ -1,6 +1,6 @@
 //! The loop of who develops: a save is built, placed into the bay and served, and what comes of it is told.
 //!
-//! [`Development::run`] waits for what happens and says who answers to it. Files: `watch.rs` hears of saves, `tree.rs` knows what
+//! [`Development::run`] waits for what happens and says who answers to it. Files: `ears.rs` hears of everything, `watch.rs` of saves, `tree.rs` knows what
 //! lies where, `follower.rs` decides what a save calls for, `builds.rs` runs the builds, `awaited.rs` knows what the host makes of
 //! them, `screen.rs` says how it is printed.
 
@@ -8,7 +8,9 @@ mod address;
 mod awaited;
 mod bay;
 mod builds;
+mod ears;
 mod follower;
+mod found;
 mod keys;
 mod screen;
 mod took;
@@ -16,64 +18,38 @@ mod tree;
 mod watch;
 
 pub(crate) use bay::Bay;
+pub(crate) use found::Found;
 pub(crate) use keys::restore as restore_terminal;
 
 use crate::workshop::{BuildFailure, Mode, Placed, Project, Workshop};
 use awaited::{Awaited, Outcome};
-use builds::{Builds, Ended, Note, Wanted};
+use builds::{Builds, Ended, Wanted};
+use ears::{Ears, Happened};
 use follower::{Calls, Projects};
+use found::roots;
 use hotbay::{
     Voices,
     config::ServiceName,
-    deploy::{self, Event, Reader},
+    deploy::{self, Event},
     shutdown::Shutdown,
-    telemetry::{GuestLine, LogLine},
+    telemetry::LogLine,
 };
 use keys::Asked;
 use screen::{Row, Screen};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use took::Took;
 use tree::{Difference, Tree};
-use watch::{Hint, Watch};
+use watch::{Hint, Watch, WatchError};
 
 /// A save is no older than this when it is told of; what is older was copied with its time.
 const SAVE_MAX: Duration = Duration::from_secs(1);
-
-/// The services below some folders, and what is wrong there.
-pub(crate) struct Found {
-    projects: Projects,
-    faults: BTreeSet<String>,
-}
-
-impl Found {
-    /// Looks for them.
-    ///
-    /// # Errors
-    /// Where there is none at all, with the remedy.
-    pub(crate) fn below(folders: &[PathBuf]) -> Result<Self, String> {
-        let found = Self::so_far(folders);
-        match found.faults.first() {
-            Some(fault) if found.projects.is_empty() => Err(fault.clone()),
-            _ => Ok(found),
-        }
-    }
-
-    fn so_far(folders: &[PathBuf]) -> Self {
-        let (projects, faults) = Project::search(folders);
-        Self {
-            projects: projects.into_iter().map(|project| (project.name().clone(), project)).collect(),
-            faults: faults.iter().map(ToString::to_string).collect(),
-        }
-    }
-}
 
 /// What is needed to follow services.
 pub(crate) struct Parts {
@@ -117,27 +93,6 @@ pub(crate) struct Development {
     ears: Ears,
 }
 
-/// Where what happens comes in.
-struct Ears {
-    watch: Watch,
-    notes: mpsc::UnboundedReceiver<Note>,
-    events: Reader,
-    guests: broadcast::Receiver<Arc<GuestLine>>,
-    log: mpsc::Receiver<LogLine>,
-    keys: Option<mpsc::UnboundedReceiver<Asked>>,
-}
-
-/// Something that happened.
-enum Happened {
-    Saved(Hint),
-    Built(Box<Ended>),
-    Noted(Note),
-    Told(deploy::Told),
-    Guest(Arc<GuestLine>),
-    Complained(LogLine),
-    Asked(Asked),
-}
-
 impl Development {
     /// Hears of everything from here on, and begins to build.
     pub(crate) fn new(parts: Parts) -> Self {
@@ -174,7 +129,7 @@ impl Development {
     }
 
     /// Tells what is there, and wants all of it built.
-    fn begin(&mut self, error: Option<&watch::WatchError>, faults: BTreeSet<String>) {
+    fn begin(&mut self, error: Option<&WatchError>, faults: BTreeSet<String>) {
         let here = std::env::current_dir().and_then(|here| here.canonicalize()).unwrap_or_default();
         let rows = self.projects.values().map(|project| Row {
             name: project.name(),
@@ -420,8 +375,8 @@ impl Development {
         self.tell(|screen| screen.host(text, true));
     }
 
-    fn tell_watch(&mut self, error: Option<&watch::WatchError>) {
-        if let Some(watch::WatchError { reason, remedy }) = error {
+    fn tell_watch(&mut self, error: Option<&WatchError>) {
+        if let Some(WatchError { reason, remedy }) = error {
             self.tell_host(&format!("{reason}\n→ {remedy}"));
         }
     }
@@ -436,54 +391,6 @@ impl Development {
 
 /// The target of the lines on requests.
 const REQUESTS: &str = "hotbay::request";
-
-impl Ears {
-    /// The next thing that happens. Whoever stops waiting loses nothing.
-    async fn next(&mut self, builds: &mut Builds) -> Happened {
-        let guest = async {
-            loop {
-                match self.guests.recv().await {
-                    Ok(line) => return line,
-                    // What a flood of lines washed away is in the log.
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-                }
-            }
-        };
-        let key = async {
-            match &mut self.keys {
-                Some(keys) => match keys.recv().await {
-                    Some(asked) => asked,
-                    None => std::future::pending().await,
-                },
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            asked = key => Happened::Asked(asked),
-            ended = builds.next() => Happened::Built(Box::new(ended)),
-            hint = self.watch.next() => Happened::Saved(hint),
-            told = self.events.next() => Happened::Told(told),
-            Some(note) = self.notes.recv() => Happened::Noted(note),
-            line = guest => Happened::Guest(line),
-            Some(line) = self.log.recv() => Happened::Complained(line),
-        }
-    }
-}
-
-/// The folders that people named, and what services are built from beside them.
-fn roots(folders: &[PathBuf], projects: &BTreeMap<ServiceName, Project>) -> Vec<PathBuf> {
-    let named = folders.iter().filter_map(|folder| folder.canonicalize().ok());
-    let beside = projects.values().flat_map(Project::watched).filter_map(|folder| folder.canonicalize().ok());
-    let mut roots: Vec<PathBuf> = Vec::new();
-    for root in named.chain(beside) {
-        if !roots.iter().any(|above| root.starts_with(above)) {
-            roots.push(root);
-        }
-    }
-    roots
-}
 
 /// When the last of these was saved, as the files say, unless they were moved here with an older time.
 fn saved_at(files: &BTreeSet<PathBuf>) -> Instant {

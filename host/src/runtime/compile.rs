@@ -95,7 +95,7 @@ impl Compiler {
     /// Starts a child that has nothing to do, so that what this system lacks is told at the start of the host.
     pub(crate) async fn try_out(&self) {
         if let Some(kept) = &self.kept
-            && let Ok(answer) = kept.compile(|| self.command(true), &[], None, self.config.timeout.0).await
+            && let Ok(answer) = kept.learn(|| self.command(true), &[], self.config.timeout.0).await
         {
             return self.tell(&answer.lacking);
         }
@@ -105,10 +105,23 @@ impl Compiler {
         }
     }
 
+    /// Whether a child stays, which compiles what it knows in a part of the time.
+    pub(crate) fn learns(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Lets the child that stays know a build that it did not compile.
+    pub(crate) async fn learn(&self, wasm: &Bytes) {
+        if let Some(kept) = &self.kept {
+            // Where it does not, the next save takes longer.
+            let _ = kept.learn(|| self.command(true), wasm, self.config.timeout.0).await;
+        }
+    }
+
     async fn attempt(&self, wasm: &Bytes, output: &File) -> Result<Flavour, CompileError> {
         empty(output)?;
         if let Some(kept) = &self.kept {
-            match kept.compile(|| self.command(true), wasm, Some(output), self.config.timeout.0).await {
+            match kept.compile(|| self.command(true), wasm, output, self.config.timeout.0).await {
                 Ok(answer) => return self.judged(answer),
                 Err(Refused::Timeout) => return Err(CompileError::Timeout(self.config.timeout)),
                 // One of its own has the say, as where nobody develops.

@@ -58,15 +58,35 @@ impl Kept {
         Self(Mutex::new(None))
     }
 
-    /// Compiles `wasm` into `output`, or to see what the child answers.
+    /// Compiles `wasm` into `output`.
     pub(super) async fn compile(
         &self,
+        command: impl FnOnce() -> Command,
+        wasm: &[u8],
+        output: &File,
+        timeout: Duration,
+    ) -> Result<Answer, Refused> {
+        let Ok(mut place) = tokio::time::timeout(BUSY, self.0.lock()).await else { return Err(Refused::Busy) };
+        Self::build(&mut place, command, wasm, Some(output), timeout).await
+    }
+
+    /// Compiles `wasm` for what the child remembers of it and for what it answers.
+    pub(super) async fn learn(
+        &self,
+        command: impl FnOnce() -> Command,
+        wasm: &[u8],
+        timeout: Duration,
+    ) -> Result<Answer, Refused> {
+        Self::build(&mut *self.0.lock().await, command, wasm, None, timeout).await
+    }
+
+    async fn build(
+        place: &mut Option<Process>,
         command: impl FnOnce() -> Command,
         wasm: &[u8],
         output: Option<&File>,
         timeout: Duration,
     ) -> Result<Answer, Refused> {
-        let Ok(mut place) = tokio::time::timeout(BUSY, self.0.lock()).await else { return Err(Refused::Busy) };
         // Taken out: a build that nobody waits for any more ends the child, since nobody would read its answer.
         let started = place.take().map_or_else(|| Process::start(command()), Ok);
         let mut process = started.map_err(|error| died(&error))?;

@@ -174,6 +174,12 @@ pub(super) fn output(project: &Project) -> Result<PathBuf, BuildFailure> {
     Ok(folder.join(format!("{}.wasm", project.name())))
 }
 
+/// A folder for what a tool writes on its way to `output`, on the same disk; gone with this value, whatever has become of the tool.
+pub(super) fn scratch(output: &Path) -> Result<tempfile::TempDir, BuildFailure> {
+    let folder = output.parent().unwrap_or(Path::new(""));
+    tempfile::Builder::new().prefix(".draft-").tempdir_in(folder).map_err(BuildFailure::io(folder.display()))
+}
+
 /// A look that costs little: whether a host could read it at all. What it imports is looked at when it is loaded.
 fn looked_at(name: ServiceName, wasm: PathBuf, settings: Option<PathBuf>, start: Instant) -> Result<Built, BuildFailure> {
     let made = Instant::now();

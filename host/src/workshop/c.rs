@@ -45,9 +45,15 @@ pub(super) async fn build(workshop: &Workshop, project: &Project, sink: Sink<'_>
     }
     let sources = sources(project.dir()).map_err(BuildFailure::io(project.dir().display()))?;
     let output = build::output(project)?;
-    let made = output.with_extension("wasm.new");
+    let scratch = build::scratch(&output)?;
+    let made = scratch.path().join("made.wasm");
     let mut command = Command::new(sdk.map_or_else(|| "clang".into(), |sdk| sdk.join("bin/clang")));
-    command.current_dir(project.dir()).args(["--target=wasm32-wasi", "-std=c17", "-Wall", "-Wextra"]);
+    command.current_dir(project.dir()).env("TMPDIR", scratch.path()).args([
+        "--target=wasm32-wasi",
+        "-std=c17",
+        "-Wall",
+        "-Wextra",
+    ]);
     command.args(match workshop.mode {
         Mode::Quick => ["-O1", "-g"],
         Mode::Release => ["-O2", "-DNDEBUG"],

@@ -18,6 +18,8 @@ use std::{
 
 /// What a service in JavaScript is recognised by.
 const TOOL: &str = "@bytecodealliance/componentize-js";
+/// The version of WASI that its engine has.
+const WASI: &str = "0.2.10";
 /// Run by Node in the service's folder, so that it finds the service's packages.
 const SCRIPT: &str = include_str!("componentize.mjs");
 
@@ -61,12 +63,14 @@ pub(super) fn needs() -> Vec<Need> {
 pub(super) async fn build(workshop: &Workshop, project: &Project, sink: Sink<'_>) -> Result<PathBuf, BuildFailure> {
     let (package, text) = Package::read(project.dir()).map_err(BuildFailure::Sources)?;
     install(workshop, project, &text, sink).await?;
-    let wit = wit::of(project).map_err(BuildFailure::io("the WIT of services"))?;
+    let wit = wit::of(project, Some(WASI)).map_err(BuildFailure::io("the WIT of services"))?;
     let output = build::output(project)?;
-    let made = output.with_extension("wasm.new");
+    let scratch = build::scratch(&output)?;
+    let made = scratch.path().join("made.wasm");
+    let cache = home::cache().map_err(BuildFailure::io("a folder for what tools keep"))?.join("javascript");
     let mut command = Command::new("node");
-    command.current_dir(project.dir()).args(["--input-type=module", "--eval", SCRIPT]);
-    command.arg("--").arg(package.main.as_deref().unwrap_or("app.js")).arg(wit).arg(&made);
+    command.current_dir(project.dir()).env("TMPDIR", scratch.path()).args(["--input-type=module", "--eval", SCRIPT]);
+    command.arg("--").arg(package.main.as_deref().unwrap_or("app.js")).arg(wit).arg(&made).arg(cache);
     workshop.run(("componentize-js", command), Stdout::Told, sink, Some(Language::JavaScript)).await?;
     fs::rename(&made, &output).map_err(BuildFailure::io(output.display()))?;
     Ok(output)

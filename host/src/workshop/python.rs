@@ -36,11 +36,18 @@ pub(super) fn needs() -> Vec<Need> {
 /// Runs componentize-py, which is fetched first where it is missing.
 pub(super) async fn build(workshop: &Workshop, project: &Project, sink: Sink<'_>) -> Result<PathBuf, BuildFailure> {
     let venv = environment(workshop, project, sink).await?;
-    let wit = wit::of(project).map_err(BuildFailure::io("the WIT of services"))?;
+    let wit = wit::of(project, None).map_err(BuildFailure::io("the WIT of services"))?;
     let output = build::output(project)?;
-    let made = output.with_extension("wasm.new");
+    let scratch = build::scratch(&output)?;
+    let made = scratch.path().join("made.wasm");
     let mut command = Command::new(venv.join("bin/componentize-py"));
-    command.current_dir(project.dir()).env("PYTHONDONTWRITEBYTECODE", "1").arg("--quiet").arg("--wit-path").arg(wit);
+    command
+        .current_dir(project.dir())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("TMPDIR", scratch.path())
+        .arg("--quiet")
+        .arg("--wit-path")
+        .arg(wit);
     command.args(["--world", "service", "componentize", "app", "--output"]).arg(&made).args(["--python-path", "."]);
     if let Some(packages) = packages(&venv) {
         command.arg("--python-path").arg(packages);
