@@ -21,6 +21,7 @@
 
 pub mod admin;
 pub mod bombs;
+pub mod browser;
 pub mod client;
 pub mod guests;
 pub mod host;
@@ -32,6 +33,7 @@ pub mod resources;
 pub mod upstream;
 
 pub use admin::{Admin, Message, Messages};
+pub use browser::Browser;
 pub use client::{Connection, Reply, Request, Response};
 pub use host::{Builder, Finished, Host, How};
 pub use log::{Event, Tail};

@@ -97,7 +97,7 @@ function options(place, lines, unit, point) {
       y: { range: (plot, from, to) => [0, Math.max((to ?? 0) * 1.15, 0.1)] },
     },
     axes: [
-      { ...axis, grid: { show: false }, space: 90, values: (plot, ticks) => ticks.map(clock) },
+      { ...axis, grid: { show: false }, size: 26, gap: 6, space: 90, values: (plot, ticks) => ticks.map(clock) },
       { ...axis, grid: { stroke: grid, width: 1 }, size: 62, space: 36, values: (plot, ticks) => ticks.map((tick) => (tick ? unit(tick) : "0")) },
     ],
     series: [

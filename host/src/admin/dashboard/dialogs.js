@@ -69,8 +69,8 @@ export function Confirm({ title, action, danger, said, work, onClose, children }
       <form onSubmit=${submit}>
         <div class="body">${children}${problem && html`<${Refused} problem=${problem} title="It was not done" />`}</div>
         <footer>
-          <button type="button" disabled=${busy} onClick=${onClose}>Cancel</button>
-          <button type="submit" class=${danger ? "danger" : "primary"} disabled=${busy} autofocus>${busy ? "Working…" : action}</button>
+          <button type="button" disabled=${busy} autofocus=${danger} onClick=${onClose}>Cancel</button>
+          <button type="submit" class=${danger ? "danger" : "primary"} disabled=${busy} autofocus=${!danger}>${busy ? "Working…" : action}</button>
         </footer>
       </form>
     <//>

@@ -33,19 +33,41 @@ function useGraph() {
   return graph;
 }
 
-function Line({ edge, from, to }) {
-  const [x1, y1] = [from.x + BOX.width, from.y + BOX.height / 2];
-  const [x2, y2] = [to.x - 7, to.y + BOX.height / 2];
-  // One that goes back, or to its own service, takes a way around.
-  const back = x2 < x1;
-  const bend = back ? 70 : Math.max(34, (x2 - x1) / 2);
-  const dip = back ? BOX.height + 14 : 0;
-  const path = `M${x1},${y1} C${x1 + bend},${y1 + dip} ${x2 - bend},${y2 + dip} ${x2},${y2}`;
-  const [x, y] = [(x1 + x2) / 2, (y1 + y2) / 2 + dip * 0.75 - 6];
+/** How many lines have this end in common. */
+const ends = (edges, end, edge) => edges.filter((other) => other[end] === edge[end]).length;
+
+/** A line through `points`, with its arrow before the last of them. */
+function pathOf(points, back) {
+  const way = back ? -1 : 1;
+  const [[x, y], ...rest] = points;
+  const bends = rest.map(([x2, y2], at) => {
+    const [x1, y1] = points[at];
+    const end = at === rest.length - 1 ? x2 - 7 * way : x2;
+    // Level where it is led through a layer, bent between two.
+    return y1 === y2 ? `L${end},${y2}` : `C${(x1 + x2) / 2},${y1} ${(x1 + x2) / 2},${y2} ${end},${y2}`;
+  });
+  return `M${x},${y} ${bends.join(" ")}`;
+}
+
+const said = (edge) => (failed(edge) ? `${count(calls(edge))}, ${count(failed(edge))} failed` : count(calls(edge)));
+
+/** Where the words of a line stand: on its way through a layer, which no other takes; else nearer to the end that has fewer lines. */
+function wordsAt({ points, from, to, back }) {
+  if (points.length > 2) return [(points[1][0] + points[2][0]) / 2, points[1][1] - 6];
+  const [[x1, y1], [x2, y2]] = points;
+  const along = from > to ? 0.7 : from < to ? 0.3 : 0.5;
+  const bent = along * along * (3 - 2 * along);
+  return [x1 + (x2 - x1) * along, y1 + (y2 - y1) * bent + (back ? 15 : -6)];
+}
+
+function Line({ edge, line }) {
+  if (!line.points) return null;
+  const kind = kindOf(edge);
+  const [x, y] = wordsAt(line);
   return html`
-    <g class="edge ${kindOf(edge)}">
-      <path d=${path} marker-end="url(#arrow-${kindOf(edge) || "idle"})" />
-      ${calls(edge) > 0 && html`<text x=${x} y=${y}>${count(calls(edge))}${failed(edge) ? ` (${count(failed(edge))} failed)` : ""}</text>`}
+    <g class="edge ${kind}">
+      <path d=${pathOf(line.points, line.back)} marker-end="url(#arrow-${kind || "idle"})" />
+      ${calls(edge) > 0 && html`<text x=${x} y=${y}>${said(edge)}</text>`}
     </g>
   `;
 }
@@ -53,18 +75,18 @@ function Line({ edge, from, to }) {
 function Picture({ edges, states }) {
   // The places stay while only the counts are others.
   const shape = edges.map((edge) => `${edge.caller}>${edge.callee}`).join();
-  const { places, width, height } = useMemo(() => {
+  const { places, lines, width, height } = useMemo(() => {
     const names = [...new Set(edges.flatMap((edge) => [edge.caller, edge.callee]))];
     return place(names, edges);
   }, [shape]);
   const state = (name) => states.get(name) ?? edges.find((edge) => edge.callee === name)?.callee_state ?? "missing";
-  const [x, y] = [8, 30];
+  const [x, y] = [8, 16];
   return html`
     <div class="scroll graph" tabindex="0" role="region" aria-label="The graph">
-      <svg viewBox="${-x} ${-y} ${width + 2 * x} ${height + 2 * y + 20}" width=${width + 2 * x} height=${height + 2 * y + 20} aria-label="Who calls whom; the same stands in the list below">
+      <svg viewBox="${-x} ${-y} ${width + 2 * x} ${height + 2 * y}" width=${width + 2 * x} height=${height + 2 * y} aria-label="Who calls whom; the same stands in the list below">
         <defs>${["idle", "used", "failed", "loose"].map((kind) => html`
           <marker key=${kind} id="arrow-${kind}" class="arrow ${kind}" viewBox="0 0 8 8" refX="1" refY="4" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0 8 4 0 8Z" /></marker>`)}</defs>
-        ${edges.map((edge) => html`<${Line} key=${`${edge.caller}>${edge.callee}`} edge=${edge} from=${places.get(edge.caller)} to=${places.get(edge.callee)} />`)}
+        ${edges.map((edge, at) => html`<${Line} key=${`${edge.caller}>${edge.callee}`} edge=${edge} line=${{ ...lines[at], from: ends(edges, "caller", edge), to: ends(edges, "callee", edge) }} />`)}
         ${[...places].map(([name, at]) => html`
           <a key=${name} class="node ${state(name)}" href=${linkTo(name)} aria-label="${name}, ${state(name)}">
             <rect x=${at.x} y=${at.y} width=${BOX.width} height=${BOX.height} rx="8" />

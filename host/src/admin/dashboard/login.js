@@ -13,7 +13,7 @@ export function Login() {
   };
   return html`
     <main id="main" class="login">
-      <h1 id="title" tabindex="-1">Hotbay</h1>
+      <h1 id="title" class="brand" tabindex="-1"><img src="/dashboard/icon.svg" alt="" width="30" height="30" />Hotbay</h1>
       <p>This page needs the admin token of the host. <code>hotbay dashboard</code> opens it with the token; or paste what stands in
         the file <code>admin.token</code> of the state folder.</p>
       <form onSubmit=${submit}>

@@ -59,10 +59,12 @@ const rowOf = ({ name, state, share, since, serving, rejected, figures }) => htm
 
 function Head({ column, sort, onSort }) {
   const is = sort.key === column.key;
+  // Before a number's name, so that it ends where the numbers end.
+  const arrow = is && html`<span class="arrow" aria-hidden="true">${sort.back ? "↓" : "↑"}</span>`;
   return html`
     <th scope="col" class="${column.number ? "number" : ""} ${wide(column)}" aria-sort=${is ? (sort.back ? "descending" : "ascending") : undefined}>
       <button type="button" class="sort" title=${column.title} onClick=${() => onSort({ key: column.key, back: is && !sort.back })}>
-        ${column.label}<span class="arrow" aria-hidden="true">${is ? (sort.back ? "↓" : "↑") : ""}</span>
+        ${column.number && arrow}${column.label}${!column.number && arrow}
       </button>
     </th>
   `;

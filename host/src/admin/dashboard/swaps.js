@@ -56,11 +56,11 @@ function Steps({ swap }) {
       ${swap.steps.map(
         ({ name, took: us }) => html`
           <li key=${name} class="step ${name}" style=${{ flexGrow: Math.max(us / sum, 0.02) }}>
-            <span class="bar"></span><span class="what">${name}</span> <span class="time">${took(us)}</span>
+            <span class="track"></span><span class="what">${name}</span> <span class="time">${took(us)}</span>
           </li>
         `,
       )}
-      ${swap.outcome === null && html`<li class="step running" style=${{ flexGrow: 0.2 }}><span class="bar"></span><span class="what">${next(swap)}…</span></li>`}
+      ${swap.outcome === null && html`<li class="step running" style=${{ flexGrow: 0.2 }}><span class="track"></span><span class="what">${next(swap)}…</span></li>`}
     </ol>
   `;
 }
@@ -77,7 +77,7 @@ export function Swap({ swap, bare }) {
     <li class="swap">
       <div class="head">
         ${!bare && html`<a class="name" href=${linkTo(swap.name)}>${swap.name}</a>`}
-        <${State} of=${swap.outcome ?? "loading"} />
+        <${State} of=${swap.outcome ?? "under way"} />
         ${swap.revision && html`<${Revision} of=${swap.revision} />`}
         <span class="grow"></span>
         ${swap.took > 0 && html`<span class="time total" title="From the moment it was detected">${took(swap.took)}</span>`}
