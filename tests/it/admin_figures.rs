@@ -78,8 +78,12 @@ async fn figures_of_the_last_minutes_are_told() {
     let probe = &summary["services"][0];
     assert_eq!((&probe["name"], &probe["requests"], &probe["faults"]), (&json!("probe"), &json!(3), &json!(1)), "{summary}");
     assert!(probe["p50_us"].is_u64() && probe["p50_us"].as_u64() <= probe["p99_us"].as_u64(), "{summary}");
-    let sum = |history: &Value, column: &str| history[column].as_array().expect("a column").iter().filter_map(Value::as_u64).sum::<u64>();
-    for (target, requests) in [("/v1/metrics/history", 3), ("/v1/metrics/history?service=probe", 3), ("/v1/metrics/history?service=other", 0)] {
+    let sum = |history: &Value, column: &str| {
+        history[column].as_array().expect("a column").iter().filter_map(Value::as_u64).sum::<u64>()
+    };
+    for (target, requests) in
+        [("/v1/metrics/history", 3), ("/v1/metrics/history?service=probe", 3), ("/v1/metrics/history?service=other", 0)]
+    {
         let history = admin.get(target).await.json();
         assert_eq!((sum(&history, "requests"), &history["every_ms"]), (requests, &json!(5000)), "{target}: {history}");
         let length = |column: &str| history[column].as_array().map(Vec::len);
@@ -96,7 +100,10 @@ async fn the_settings_in_the_bay_are_told_and_shares_are_written_into_them() {
     host.place_settings("probe", "# mine\n[limits]\nqueue = 3\n");
     host.log().wait("the settings", |event| event.service == "probe" && event.state == "draining").await;
     let settings = admin.get("/v1/services/probe/settings").await;
-    assert_eq!((settings.header("content-type"), settings.text().as_str()), ("application/toml", "# mine\n[limits]\nqueue = 3\n"));
+    assert_eq!(
+        (settings.header("content-type"), settings.text().as_str()),
+        ("application/toml", "# mine\n[limits]\nqueue = 3\n")
+    );
     assert_problem(&admin.get("/v1/services/other/settings").await, 404);
     assert_problem(&admin.get("/v1/services/probe@beta/settings").await, 400);
 

@@ -3,8 +3,7 @@
 mod everybody;
 mod pictures;
 
-use fantoccini::key::Key;
-use hotbay_tests::{Browser, Builder, Host, How, guests};
+use hotbay_tests::{Browser, Builder, Host, How, Key, guests};
 use serde_json::json;
 use std::fs;
 
@@ -194,7 +193,9 @@ async fn lines_of_guests_are_followed_and_figures_and_calls_are_drawn() {
     crate::outbound::asked(&host, "caller", "probe.internal").await;
     go(&browser, "#/calls").await;
     browser.reads(&["As a list", "caller", "nobody", "missing"]).await;
-    browser.holds("document.querySelectorAll('svg .node').length === 3 && document.querySelectorAll('svg .edge').length === 2").await;
+    browser
+        .holds("document.querySelectorAll('svg .node').length === 3 && document.querySelectorAll('svg .edge').length === 2")
+        .await;
     browser.holds("document.querySelector('svg .edge.used text')?.textContent === '1'").await;
     go(&browser, "#/logs").await;
     browser.holds("document.querySelector('.bar .live')?.innerText === 'live'").await;

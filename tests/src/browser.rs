@@ -1,17 +1,10 @@
 //! A browser of a test's own: Debian's Chromium without a window, driven by WebDriver, gone when the test is over.
 
-use crate::PATIENCE;
-use fantoccini::{
-    Client, ClientBuilder, Locator,
-    elements::Element,
-    error::CmdError,
-    key::Key,
-    wd::WebDriverCompatibleCommand,
-};
-use hyper_util::client::legacy::connect::HttpConnector;
+use crate::{PATIENCE, client::Request};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::{
-    fmt::Debug,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -40,12 +33,40 @@ const FLAGS: [&str; 10] = [
 /// Time between two looks at a page: it has no way to call.
 const LOOK: Duration = Duration::from_millis(40);
 
+/// By this name WebDriver tells elements.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
 /// A running browser with one page. Dropping it ends it, and all its processes: Chromium ends with its driver.
 pub struct Browser {
-    client: Client,
-    _driver: Child,
+    driver: SocketAddr,
+    session: String,
+    _process: Child,
     _profile: TempDir,
 }
+
+/// Keys that are no text.
+#[derive(Debug, Clone, Copy)]
+pub enum Key {
+    /// Goes to the next that takes the focus.
+    Tab,
+    /// Does what has the focus.
+    Enter,
+    /// Closes.
+    Escape,
+}
+
+impl Key {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Tab => "\u{e004}",
+            Self::Enter => "\u{e007}",
+            Self::Escape => "\u{e00c}",
+        }
+    }
+}
+
+/// Control and A, and Control let go.
+const SELECT_ALL: &str = "\u{e009}a\u{e000}";
 
 fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -56,37 +77,38 @@ impl Browser {
     /// Starts one; none, with a line that says so, where there is no Chromium.
     pub async fn start() -> Option<Self> {
         let (Some(chromium), Some(driver)) = (program("chromium"), program("chromedriver")) else {
-            println!("skipped: chromium and chromedriver are not here; `.ci/setup test` brings them, or install Debian's `chromium-driver`");
+            println!(
+                "skipped: chromium and chromedriver are not here; `.ci/setup test` brings them, or install Debian's `chromium-driver`"
+            );
             return None;
         };
         let profile = tempfile::Builder::new().prefix("hotbay-browser-").tempdir().expect("a folder");
-        let (driver, port) = serve(&driver, profile.path()).await;
-        let args: Vec<_> = FLAGS.map(str::to_owned).into_iter().chain([format!("--user-data-dir={}", profile.path().display())]).collect();
-        let wanted = json!({
+        let (process, driver) = serve(&driver, profile.path()).await;
+        let args: Vec<_> =
+            FLAGS.map(str::to_owned).into_iter().chain([format!("--user-data-dir={}", profile.path().display())]).collect();
+        let wanted = json!({ "capabilities": { "alwaysMatch": {
             "goog:chromeOptions": { "binary": chromium, "args": args },
             "goog:loggingPrefs": { "browser": "ALL" },
-        });
-        let wanted = wanted.as_object().expect("an object").clone();
-        let mut builder = ClientBuilder::new(HttpConnector::new());
-        builder.capabilities(wanted);
-        let client = timeout(PATIENCE, builder.connect(&format!("http://127.0.0.1:{port}"))).await;
-        let client = client.expect("chromedriver answers").expect("Chromium starts");
-        Some(Self { client, _driver: driver, _profile: profile })
+            "timeouts": { "script": PATIENCE.as_millis() },
+        } } });
+        let session = command(driver, "POST", "/session", &wanted).await.expect("Chromium starts");
+        let session = session["sessionId"].as_str().expect("a session").to_owned();
+        Some(Self { driver, session, _process: process, _profile: profile })
     }
 
     /// Opens an address.
     pub async fn open(&self, address: &str) {
-        self.client.goto(address).await.unwrap_or_else(|error| panic!("{address}: {error}"));
+        self.must("url", json!({ "url": address })).await;
     }
 
     /// Loads the page again.
     pub async fn reload(&self) {
-        self.client.refresh().await.expect("the page loads again");
+        self.must("refresh", json!({})).await;
     }
 
     /// The address of the page, with its fragment.
     pub async fn address(&self) -> String {
-        self.client.current_url().await.expect("an address").to_string()
+        self.run("return location.href", &[]).await.as_str().unwrap_or_default().to_owned()
     }
 
     /// How wide and high the page is shown, and in which colours.
@@ -100,19 +122,21 @@ impl Browser {
     /// The page as a PNG: what is seen of it, from its top, of this width and height.
     pub async fn picture(&self, width: u32, height: u32) -> Vec<u8> {
         let clip = json!({ "x": 0, "y": 0, "width": width, "height": height, "scale": 1 });
-        let taken = self.devtools("Page.captureScreenshot", json!({ "format": "png", "clip": clip, "captureBeyondViewport": true })).await;
+        let taken = self
+            .devtools("Page.captureScreenshot", json!({ "format": "png", "clip": clip, "captureBeyondViewport": true }))
+            .await;
         let data = taken["data"].as_str().expect("a picture");
-        base64::Engine::decode(&base64::engine::general_purpose::STANDARD, data).expect("base64")
+        STANDARD.decode(data).expect("base64")
     }
 
     /// Runs a script in the page; `return` gives its value back.
     pub async fn run(&self, script: &str, arguments: &[Value]) -> Value {
-        self.client.execute(script, arguments.to_vec()).await.unwrap_or_else(|error| panic!("{script}: {error}"))
+        self.must("execute/sync", json!({ "script": script, "args": arguments })).await
     }
 
     /// Runs a script that calls the last of its arguments with its value once it has it.
     pub async fn run_to_its_end(&self, script: &str, arguments: &[Value]) -> Value {
-        self.client.execute_async(script, arguments.to_vec()).await.unwrap_or_else(|error| panic!("{error}"))
+        self.must("execute/async", json!({ "script": script, "args": arguments })).await
     }
 
     /// All text that is shown.
@@ -154,21 +178,25 @@ impl Browser {
         }
     }
 
-    /// Waits for an element.
-    pub async fn find(&self, selector: &str) -> Element {
-        let found = self.client.wait().at_most(PATIENCE).every(LOOK).for_element(Locator::Css(selector)).await;
-        match found {
-            Ok(element) => element,
-            Err(error) => panic!("{selector}: {error}; the page reads\n{}", self.text().await),
+    /// The path of an element, once it is there.
+    async fn find(&self, selector: &str) -> String {
+        let began = Instant::now();
+        loop {
+            match self.command("element", json!({ "using": "css selector", "value": selector })).await {
+                Ok(found) => return format!("element/{}", found[ELEMENT].as_str().expect("an element")),
+                Err(error) if began.elapsed() > PATIENCE => panic!("{selector}: {error}; the page reads\n{}", self.text().await),
+                Err(_) => tokio::time::sleep(LOOK).await,
+            }
         }
     }
 
-    /// Clicks an element once it is there, as a person would: where it is covered, the test ends.
+    /// Clicks an element once it is there, as a person would: one that is covered is not reached.
     pub async fn click(&self, selector: &str) {
         let began = Instant::now();
         loop {
-            match self.find(selector).await.click().await {
-                Ok(()) => return,
+            let element = self.find(selector).await;
+            match self.command(&format!("{element}/click"), json!({})).await {
+                Ok(_) => return,
                 // It was drawn anew between the two, or still moves.
                 Err(error) => assert!(began.elapsed() < PATIENCE / 4, "{selector}: {error}"),
             }
@@ -179,7 +207,9 @@ impl Browser {
     /// Clicks the button that reads `text`, in the dialog that is open, or on the page.
     pub async fn press(&self, text: &str) {
         let within = "document.querySelector('dialog[open]') ?? document";
-        let button = format!("[...({within}).querySelectorAll('button, a.button')].find((one) => one.innerText.trim().startsWith({text:?}) && !one.disabled)");
+        let button = format!(
+            "[...({within}).querySelectorAll('button, a.button')].find((one) => one.innerText.trim().startsWith({text:?}) && !one.disabled)"
+        );
         self.holds(&button).await;
         self.run(&format!("({button}).setAttribute('data-pressed', 'next')"), &[]).await;
         self.click("[data-pressed=next]").await;
@@ -188,26 +218,29 @@ impl Browser {
 
     /// Writes into a field, in place of what stands there.
     pub async fn write(&self, selector: &str, text: &str) {
-        let field = self.find(selector).await;
-        let all = format!("{}a{}{text}", &*Key::Control, &*Key::Null);
-        field.send_keys(&all).await.unwrap_or_else(|error| panic!("{selector}: {error}"));
+        self.send_keys(selector, &format!("{SELECT_ALL}{text}")).await;
     }
 
     /// Presses a key, wherever the focus is.
     pub async fn key(&self, key: Key) {
-        let focused = self.client.active_element().await.expect("an element with the focus");
-        focused.send_keys(&key).await.expect("it takes keys");
+        let text = key.text();
+        let press = json!([{ "type": "keyDown", "value": text }, { "type": "keyUp", "value": text }]);
+        self.must("actions", json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": press }] })).await;
     }
 
-    /// Chooses files in a file field, which need not be seen.
+    /// Chooses a file in a file field, which need not be seen.
     pub async fn choose(&self, selector: &str, path: &Path) {
-        let field = self.find(selector).await;
-        field.send_keys(&path.to_string_lossy()).await.unwrap_or_else(|error| panic!("{selector}: {error}"));
+        self.send_keys(selector, &path.to_string_lossy()).await;
+    }
+
+    async fn send_keys(&self, selector: &str, text: &str) {
+        let element = self.find(selector).await;
+        self.must(&format!("{element}/value"), json!({ "text": text })).await;
     }
 
     /// Drops a file on the page, as from the folder of a desktop.
     pub async fn drop_file(&self, name: &str, content: &[u8]) {
-        let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, content);
+        let base64 = STANDARD.encode(content);
         let script = "const [name, base64] = arguments;
             const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
             const files = new DataTransfer();
@@ -221,49 +254,55 @@ impl Browser {
     /// What the browser complained of since the last call: errors of scripts, and what the page's policy refused. Answers of the host
     /// that are no success are no complaint.
     pub async fn complaints(&self) -> Vec<String> {
-        let log = self.command("se/log", json!({ "type": "browser" })).await.expect("the log of the browser");
+        let log = self.must("se/log", json!({ "type": "browser" })).await;
         let entries = log.as_array().cloned().unwrap_or_default();
-        let is_grave = |entry: &&Value| ["SEVERE", "WARNING"].iter().any(|level| entry["level"] == *level) && entry["source"] != "network";
+        let is_grave =
+            |entry: &&Value| ["SEVERE", "WARNING"].iter().any(|level| entry["level"] == *level) && entry["source"] != "network";
         entries.iter().filter(is_grave).map(|entry| entry["message"].to_string()).collect()
     }
 
     async fn devtools(&self, command: &str, parameters: Value) -> Value {
-        let answer = self.command("goog/cdp/execute", json!({ "cmd": command, "params": parameters })).await;
-        answer.unwrap_or_else(|error| panic!("{command}: {error}"))
+        self.must("goog/cdp/execute", json!({ "cmd": command, "params": parameters })).await
     }
 
-    async fn command(&self, path: &'static str, body: Value) -> Result<Value, CmdError> {
-        self.client.issue_cmd(Own { path, body }).await
+    async fn must(&self, path: &str, body: Value) -> Value {
+        self.command(path, body).await.unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    async fn command(&self, path: &str, body: Value) -> Result<Value, String> {
+        command(self.driver, "POST", &format!("/session/{}/{path}", self.session), &body).await
     }
 }
 
-/// A command of Chromium's driver that WebDriver has not.
-#[derive(Debug)]
-struct Own {
-    path: &'static str,
-    body: Value,
-}
-
-impl WebDriverCompatibleCommand for Own {
-    fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
-        base.join(&format!("session/{}/{}", session.unwrap_or_default(), self.path))
-    }
-
-    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
-        (http::Method::POST, Some(self.body.to_string()))
-    }
+/// A command of WebDriver (<https://www.w3.org/TR/webdriver2/>), and its value.
+async fn command(driver: SocketAddr, method: &str, target: &str, body: &Value) -> Result<Value, String> {
+    let request = Request::new(driver, method, target).header("content-type", "application/json");
+    let answer = request.body(body.to_string()).send().await;
+    let value = answer.json()["value"].clone();
+    if answer.status == 200 { Ok(value) } else { Err(value["message"].as_str().unwrap_or_default().to_owned()) }
 }
 
 /// Starts the driver, and waits until it says on which port it listens.
-async fn serve(driver: &Path, folder: &Path) -> (Child, u16) {
+async fn serve(driver: &Path, folder: &Path) -> (Child, SocketAddr) {
     let mut command = Command::new(driver);
     // What Chromium keeps in the home folder is the test's as well.
-    command.args(["--port=0", "--log-level=SEVERE"]).env("HOME", folder).env("XDG_CONFIG_HOME", folder).env("XDG_CACHE_HOME", folder);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().expect("chromedriver");
+    command
+        .args(["--port=0", "--log-level=SEVERE"])
+        .env("HOME", folder)
+        .env("XDG_CONFIG_HOME", folder)
+        .env("XDG_CACHE_HOME", folder);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("chromedriver");
     let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
     let port = timeout(PATIENCE, async {
         while let Some(line) = lines.next_line().await.expect("its output") {
-            let said = line.split("started successfully on port ").nth(1).and_then(|port| port.trim_end_matches('.').parse().ok());
+            let said =
+                line.split("started successfully on port ").nth(1).and_then(|port| port.trim_end_matches('.').parse().ok());
             if let Some(port) = said {
                 return port;
             }
@@ -273,5 +312,5 @@ async fn serve(driver: &Path, folder: &Path) -> (Child, u16) {
     let port = port.await.expect("chromedriver says where it listens");
     // Whatever else it says is read, so that it never waits for that.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    (child, port)
+    (child, ([127, 0, 0, 1], port).into())
 }

@@ -33,7 +33,7 @@ pub mod resources;
 pub mod upstream;
 
 pub use admin::{Admin, Message, Messages};
-pub use browser::Browser;
+pub use browser::{Browser, Key};
 pub use client::{Connection, Reply, Request, Response};
 pub use host::{Builder, Finished, Host, How};
 pub use log::{Event, Tail};

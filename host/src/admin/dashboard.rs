@@ -127,6 +127,8 @@ pub(super) async fn file(name: Result<Path<String>, PathRejection>, headers: Hea
 fn of_name(name: &str, asked: &HeaderMap) -> Response {
     match FILES.iter().find(|file| file.name == name) {
         Some(file) => file.answer(asked),
-        None => Problem::new(StatusCode::NOT_FOUND, format!("the dashboard has no file `{}`", name.escape_debug())).into_response(),
+        None => {
+            Problem::new(StatusCode::NOT_FOUND, format!("the dashboard has no file `{}`", name.escape_debug())).into_response()
+        }
     }
 }

@@ -1,8 +1,7 @@
 //! That everybody can use it: by the keyboard, with a screen reader, in both colours, at the width of a phone, and with a thousand services.
 
 use super::{content, dashboard, go, probe};
-use fantoccini::key::Key;
-use hotbay_tests::{Host, guests, host::tool};
+use hotbay_tests::{Host, Key, guests, host::tool};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -26,7 +25,18 @@ async fn the_keyboard_reaches_everything_and_enter_does_it() {
         assert_eq!(browser.run(outline, &[]).await, true, "the focus cannot be seen on {now:?}");
         reached.push(now);
     }
-    for wanted in ["To the content", "Services", "Swaps", "Calls", "Logs", "Dark colours", "Leave", "Deploy a file…", "Service\u{2191}", "probe"] {
+    for wanted in [
+        "To the content",
+        "Services",
+        "Swaps",
+        "Calls",
+        "Logs",
+        "Dark colours",
+        "Leave",
+        "Deploy a file…",
+        "Service\u{2191}",
+        "probe",
+    ] {
         let is = |one: &String| one.split_whitespace().collect::<String>() == wanted.split_whitespace().collect::<String>();
         assert!(reached.iter().any(is), "Tab does not reach {wanted:?}: {reached:?}");
     }
@@ -60,7 +70,10 @@ async fn no_rule_of_accessibility_is_broken_in_light_or_dark() {
         return;
     };
     let axe = fs::read_to_string(axe).expect("a script");
-    let builder = probe().service("probe@beta", &guests::revision("probe", 2)).settings("probe", "[traffic]\nbeta = 10\n[grants]\ncalls = [\"nobody\"]\n[[cron]]\nschedule = \"0 0 1 1 *\"\npath = \"/marker\"\n");
+    let builder = probe().service("probe@beta", &guests::revision("probe", 2)).settings(
+        "probe",
+        "[traffic]\nbeta = 10\n[grants]\ncalls = [\"nobody\"]\n[[cron]]\nschedule = \"0 0 1 1 *\"\npath = \"/marker\"\n",
+    );
     let host = builder.service("broken", b"no wasm").service("talks", &guests::fixture("logging")).start().await;
     let Some(browser) = dashboard(&host).await else { return };
     for colours in ["light", "dark"] {
@@ -107,13 +120,18 @@ async fn check(browser: &hotbay_tests::Browser, axe: &str, what: &str) {
 
 #[tokio::test]
 async fn at_the_width_of_a_phone_nothing_sticks_out() {
-    let host = probe().service("probe@beta", &guests::revision("probe", 2)).service(&"long".repeat(12), &guests::revision("probe", 3));
+    let host =
+        probe().service("probe@beta", &guests::revision("probe", 2)).service(&"long".repeat(12), &guests::revision("probe", 3));
     let host = host.service("broken", b"no wasm").start().await;
     let Some(browser) = dashboard(&host).await else { return };
     browser.show(375, 800, "dark").await;
-    for (part, shown) in
-        [("#/", "Latest swaps"), ("#/swaps", "published"), ("#/calls", "No service may call"), ("#/logs", "What guests write"), ("#/services/probe", "History")]
-    {
+    for (part, shown) in [
+        ("#/", "Latest swaps"),
+        ("#/swaps", "published"),
+        ("#/calls", "No service may call"),
+        ("#/logs", "What guests write"),
+        ("#/services/probe", "History"),
+    ] {
         go(&browser, part).await;
         browser.reads(&[shown]).await;
         browser.holds("document.documentElement.scrollWidth <= innerWidth").await;

@@ -24,7 +24,9 @@ async fn take(browser: &Browser, name: &str, width: u32, height: u32, colours: &
     browser.show(width, height, colours).await;
     // Charts follow the width once the browser has laid the page out.
     browser.holds("document.querySelectorAll('.chart canvas').length === 0 || [...document.querySelectorAll('.plot')].every((one) => Math.abs(one.querySelector('canvas').getBoundingClientRect().width - one.clientWidth) < 2)").await;
-    browser.run("document.activeElement?.blur(); document.querySelectorAll('.notice button').forEach((one) => one.click())", &[]).await;
+    browser
+        .run("document.activeElement?.blur(); document.querySelectorAll('.notice button').forEach((one) => one.click())", &[])
+        .await;
     browser.holds("document.querySelectorAll('.notice').length === 0").await;
     fs::write(folder.join(format!("{name}.png")), browser.picture(width, height).await).expect("a picture");
 }
@@ -35,7 +37,10 @@ async fn pictures_are_taken_of_a_shop_at_work() {
         builder.service(name, &guests::service(name)).settings(name, &guests::settings(name).expect("an example with settings"))
     });
     let hello = guests::service("hello");
-    let host = shop.service("hello", &hello).service("hello@beta", &guests::stamped(&hello, "beta")).settings("hello", "[traffic]\nbeta = 10\n");
+    let host = shop
+        .service("hello", &hello)
+        .service("hello@beta", &guests::stamped(&hello, "beta"))
+        .settings("hello", "[traffic]\nbeta = 10\n");
     let host = host.service("legacy", b"\x7fELF").start().await;
     let Some(browser) = dashboard(&host).await else { return };
     trade(&host, 30).await;
@@ -50,9 +55,12 @@ async fn pictures_are_taken_of_a_shop_at_work() {
         browser.holds(&format!("document.querySelector('.plot')?.ariaLabel !== {seen}")).await;
     }
     browser.holds("document.querySelectorAll('table.services tbody tr').length === 6").await;
-    for (name, width, height, colours) in
-        [("overview", 1280, 960, "light"), ("overview-dark", 1280, 960, "dark"), ("phone", 375, 1100, "dark"), ("phone-light", 375, 1100, "light")]
-    {
+    for (name, width, height, colours) in [
+        ("overview", 1280, 960, "light"),
+        ("overview-dark", 1280, 960, "dark"),
+        ("phone", 375, 1100, "dark"),
+        ("phone-light", 375, 1100, "light"),
+    ] {
         take(&browser, name, width, height, colours).await;
     }
     go(&browser, "#/services/hello").await;

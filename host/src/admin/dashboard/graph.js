@@ -82,7 +82,7 @@ function Picture({ edges, states }) {
   const state = (name) => states.get(name) ?? edges.find((edge) => edge.callee === name)?.callee_state ?? "missing";
   const [x, y] = [8, 16];
   return html`
-    <div class="scroll graph" tabindex="0" role="region" aria-label="The graph">
+    <div class="scroll graph" tabindex="0" role="group" aria-label="The graph">
       <svg viewBox="${-x} ${-y} ${width + 2 * x} ${height + 2 * y}" width=${width + 2 * x} height=${height + 2 * y} aria-label="Who calls whom; the same stands in the list below">
         <defs>${["idle", "used", "failed", "loose"].map((kind) => html`
           <marker key=${kind} id="arrow-${kind}" class="arrow ${kind}" viewBox="0 0 8 8" refX="1" refY="4" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0 8 4 0 8Z" /></marker>`)}</defs>
@@ -100,7 +100,7 @@ function Picture({ edges, states }) {
 }
 
 const List = ({ edges }) => html`
-  <div class="scroll" tabindex="0" role="region" aria-labelledby="list">
+  <div class="scroll" tabindex="0" role="group" aria-labelledby="list">
     <table>
       <thead><tr><th scope="col">Caller</th><th scope="col">Callee</th><th scope="col">State</th><th scope="col">By</th><th scope="col" class="number">Calls</th><th scope="col" class="number">Failed</th></tr></thead>
       <tbody>${edges.map((edge) => html`

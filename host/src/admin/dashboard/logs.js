@@ -57,6 +57,8 @@ export function Lines({ service, tall }) {
     if (atEnd.current) place.current.scrollTop = place.current.scrollHeight;
   }, [shown]);
   const scrolled = () => {
+    // It may be told of it after its end.
+    if (!place.current) return;
     const { scrollTop, scrollHeight, clientHeight } = place.current;
     atEnd.current = scrollHeight - scrollTop - clientHeight < 24;
   };

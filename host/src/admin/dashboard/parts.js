@@ -46,7 +46,7 @@ export function Ago({ at }) {
 /** Why something failed, and what to do. */
 export const Trouble = ({ title, reason, remedy, children }) => html`
   <div class="trouble" role="alert">
-    ${title && html`<h3>${title}</h3>`}
+    ${title && html`<p class="title">${title}</p>`}
     <p class="reason">${reason}</p>
     ${remedy && html`<p class="remedy"><span>What to do</span> ${remedy}</p>`}
     ${children}

@@ -145,7 +145,7 @@ const Limits = ({ limits }) => html`
 const Cron = ({ entries }) => html`
   <section class="card" aria-labelledby="cron">
     <div class="bar"><h2 id="cron">By the clock</h2></div>
-    <div class="scroll" tabindex="0" role="region" aria-labelledby="cron">
+    <div class="scroll" tabindex="0" role="group" aria-labelledby="cron">
       <table>
         <thead><tr><th scope="col">Schedule</th><th scope="col">Request</th><th scope="col">Next</th><th scope="col">Last</th><th scope="col" class="number">Runs</th><th scope="col" class="number">Missed</th></tr></thead>
         <tbody>${entries.map((entry, place) => html`
@@ -168,7 +168,7 @@ function History({ name, onBack }) {
   return html`
     <section class="card" aria-labelledby="history">
       <div class="bar"><h2 id="history">History</h2></div>
-      <div class="scroll" tabindex="0" role="region" aria-labelledby="history">
+      <div class="scroll" tabindex="0" role="group" aria-labelledby="history">
         <table>
           <thead><tr><th scope="col">Number</th><th scope="col">Revision</th><th scope="col">Came by</th><th scope="col">Published</th><th scope="col" class="number">Served</th><th scope="col" class="number">Size</th><th scope="col">End</th><th scope="col"><span class="hidden">What can be done</span></th></tr></thead>
           <tbody>${past.revisions.map((one) => html`

@@ -96,7 +96,7 @@ export function Table({ services }) {
       <span class="grow"></span>
       <${FileButton} />
     </div>
-    <div class="scroll" tabindex="0" role="region" aria-labelledby="services">
+    <div class="scroll" tabindex="0" role="group" aria-labelledby="services">
       <table class="services">
         <thead><tr>${COLUMNS.map((column) => html`<${Head} key=${column.key} column=${column} sort=${sort} onSort=${setSort} />`)}</tr></thead>
         <tbody>${rows.map(rowOf)}</tbody>

@@ -48,7 +48,7 @@ export function Weights({ main, labelled }) {
     <section class="card" aria-labelledby="weights">
       <div class="bar"><h2 id="weights">Revisions side by side</h2><span class="muted">since each was published</span></div>
       <form onSubmit=${submit}>
-        <div class="scroll" tabindex="0" role="region" aria-labelledby="weights">
+        <div class="scroll" tabindex="0" role="group" aria-labelledby="weights">
           <table>
             <thead><tr><th scope="col">Label</th><th scope="col">State</th><th scope="col">Revision</th><th scope="col" class="number">Share</th>
               <th scope="col" class="number">Requests</th><th scope="col" class="number">Faults</th><th scope="col" class="number">p50</th><th scope="col" class="number">p99</th>
