@@ -55,7 +55,7 @@ async fn a_file_that_is_dropped_is_deployed_and_one_that_will_not_serve_is_refus
     browser.reads(&["It becomes the new service probe."]).await;
     browser.press("Deploy").await;
     browser.reads(&["It serves", &revision(1), "compiling", &format!("http://{}/probe", host.address())]).await;
-    assert_eq!(host.get("/probe/marker").await.text(), guests::marker(1));
+    assert_eq!(host.get("/probe/marker").await.revision(), revision(1));
     browser.press("Close").await;
     browser.holds("document.querySelector('table.services tbody tr th').innerText === 'probe'").await;
 
@@ -79,7 +79,7 @@ async fn a_file_that_is_dropped_is_deployed_and_one_that_will_not_serve_is_refus
     browser.reads(&["A name is 1 to 63"]).await;
     browser.key(Key::Escape).await;
     browser.holds("!document.querySelector('dialog')").await;
-    assert_eq!(host.get("/probe/marker").await.text(), guests::marker(2));
+    assert_eq!(host.get("/probe/marker").await.revision(), revision(2));
     browser.drop_file("notes.toml", b"[limits]\n").await;
     browser.reads(&["Drop a .wasm file; settings (.toml) may come with it."]).await;
     content(&browser).await;
@@ -103,7 +103,7 @@ async fn swaps_and_rejects_show_as_they_happen_and_a_revision_is_gone_back_to() 
     browser.reads(&["Roll probe back?", "To the good revision before the one that serves"]).await;
     browser.press("Roll back").await;
     browser.reads(&[&format!("probe runs on {} again.", revision(1))]).await;
-    assert_eq!(host.get("/probe/marker").await.text(), guests::marker(1));
+    assert_eq!(host.get("/probe/marker").await.revision(), revision(1));
     browser.holds("!document.body.innerText.includes('were rejected')").await;
 
     // To a certain one of the history.
@@ -123,7 +123,7 @@ async fn swaps_and_rejects_show_as_they_happen_and_a_revision_is_gone_back_to() 
     browser.press("Roll back to what it was").await;
     browser.press("Roll back").await;
     browser.reads(&["serving", "Limits"]).await;
-    assert_eq!(host.get("/probe/marker").await.text(), guests::marker(2));
+    assert_eq!(host.get("/probe/marker").await.revision(), revision(2));
     content(&browser).await;
 }
 
@@ -140,9 +140,9 @@ async fn requests_are_shared_out_and_a_labelled_revision_is_promoted() {
     browser.press("Share out").await;
     browser.reads(&["The requests of probe are shared out anew."]).await;
     browser.holds("document.querySelector('output').innerText.startsWith('0')").await;
-    assert_eq!(host.get("/probe/marker").await.text(), guests::marker(2));
+    assert_eq!(host.get("/probe/marker").await.revision(), revision(2));
     let settings = fs::read_to_string(host.bay().join("probe.toml")).expect("settings");
-    assert_eq!(settings, "# mine\n[traffic]\nbeta = 100\n");
+    assert_eq!(settings, "# mine\n\n[traffic]\nbeta = 100\n");
 
     browser.press("Promote").await;
     browser.reads(&["Promote probe@beta?"]).await;
@@ -228,14 +228,14 @@ async fn a_wrong_token_and_a_host_that_is_gone_are_told_and_a_new_one_is_found()
     browser.reads(&["live", "probe"]).await;
     assert_eq!(browser.address().await, page, "the token stays in the address");
 
-    let admin = host.admin().address().to_string();
+    let admin = host.admin().address();
     let builder = host.stop().await;
     browser.reads(&["The host does not answer. What is shown may be old.", "no answer"]).await;
-    let host = builder.service("later", &guests::revision("probe", 3)).args(["--admin", &admin]).start().await;
     browser.press("Try now").await;
+    let host = builder.service("later", &guests::revision("probe", 3)).admin_at(admin).start().await;
     browser.reads(&["live", "later"]).await;
     browser.holds("!document.body.innerText.includes('does not answer')").await;
-    assert_eq!(host.admin().address().to_string(), admin);
+    assert_eq!(host.admin().address(), admin);
     content(&browser).await;
 }
 

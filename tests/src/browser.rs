@@ -208,7 +208,7 @@ impl Browser {
     pub async fn press(&self, text: &str) {
         let within = "document.querySelector('dialog[open]') ?? document";
         let button = format!(
-            "[...({within}).querySelectorAll('button, a.button')].find((one) => one.innerText.trim().startsWith({text:?}) && !one.disabled)"
+            "[...({within}).querySelectorAll('button, a.button')].find((one) => one.innerText.trim().replace(/\\s+/g, ' ').startsWith({text:?}) && !one.disabled)"
         );
         self.holds(&button).await;
         self.run(&format!("({button}).setAttribute('data-pressed', 'next')"), &[]).await;

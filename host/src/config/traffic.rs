@@ -134,8 +134,13 @@ pub fn without_share(text: &str, label: &Label) -> Option<String> {
 /// Where the text is no TOML, or its `traffic` is no table: what is wrong.
 pub fn with_shares<'a>(text: &str, shares: impl IntoIterator<Item = (&'a Label, u32)>) -> Result<String, String> {
     let mut document: toml_edit::DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| error.to_string())?;
-    let traffic = document.entry("traffic").or_insert_with(toml_edit::table);
-    let traffic = traffic.as_table_like_mut().ok_or("`traffic` is no table")?;
+    if document.get("traffic").is_none() {
+        // At the end, after the comments that stand there.
+        let apart = if text.trim().is_empty() { "" } else { "\n" };
+        let shares = shares.into_iter().map(|(label, percent)| format!("{label} = {percent}\n")).collect::<String>();
+        return Ok(format!("{}{apart}{apart}[traffic]\n{shares}", text.trim_end()));
+    }
+    let traffic = document.get_mut("traffic").and_then(toml_edit::Item::as_table_like_mut).ok_or("`traffic` is no table")?;
     for (label, percent) in shares {
         match traffic.get_mut(label.as_str()).and_then(toml_edit::Item::as_value_mut) {
             // The comment behind it stays.
@@ -194,6 +199,7 @@ mod tests {
         let written = with_shares(text, [(&beta, 25), (&next, 5)]).unwrap();
         assert_eq!(written, "# mine\n[traffic] # shares\nbeta = 25 # now\nnext = 5\n\n[limits]\nqueue = 1\n");
         assert_eq!(with_shares("", [(&beta, 5)]).unwrap(), "[traffic]\nbeta = 5\n");
+        assert_eq!(with_shares("# mine", [(&beta, 5)]).unwrap(), "# mine\n\n[traffic]\nbeta = 5\n");
         assert_eq!(with_shares("traffic = { beta = 1 }\n", [(&beta, 5)]).unwrap(), "traffic = { beta = 5 }\n");
         assert_eq!(with_shares("traffic = 1\n", [(&beta, 5)]).unwrap_err(), "`traffic` is no table");
         assert!(with_shares("[traffic", [(&beta, 5)]).is_err());

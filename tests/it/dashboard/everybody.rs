@@ -1,7 +1,7 @@
 //! That everybody can use it: by the keyboard, with a screen reader, in both colours, at the width of a phone, and with a thousand services.
 
 use super::{content, dashboard, go, probe};
-use hotbay_tests::{Host, Key, guests, host::tool};
+use hotbay_tests::{Key, guests, host::tool};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -11,14 +11,15 @@ async fn the_keyboard_reaches_everything_and_enter_does_it() {
     let Some(browser) = dashboard(&host).await else { return };
     browser.reads(&["probe"]).await;
     let focused = async || {
-        let script = "const e = document.activeElement; return (e.getAttribute('aria-label') ?? e.innerText ?? '').trim() || e.placeholder || e.tagName";
+        let script = "const e = document.activeElement; return e === document.body ? '' : (e.getAttribute('aria-label') ?? e.innerText ?? '').trim() || e.placeholder || e.tagName";
         browser.run(script, &[]).await.as_str().unwrap_or_default().to_owned()
     };
     let mut reached = Vec::new();
     for _ in 0..40 {
         browser.key(Key::Tab).await;
         let now = focused().await;
-        if reached.first() == Some(&now) {
+        // Past the last, the browser's own buttons take it.
+        if now.is_empty() {
             break;
         }
         let outline = "const s = getComputedStyle(document.activeElement); return s.outlineStyle !== 'none' || document.activeElement.matches('.skip')";
@@ -139,11 +140,17 @@ async fn at_the_width_of_a_phone_nothing_sticks_out() {
     content(&browser).await;
 }
 
-/// A thousand services of one build: what it costs to draw them is printed.
+/// What it costs to draw a thousand rows is printed. Most are of files that will not serve: the page makes no difference, and the test
+/// asks less of the machine.
 #[tokio::test]
 async fn a_thousand_services_are_listed_filtered_and_sorted() {
-    let wasm = guests::text("hold");
-    let host = (0..1000).fold(probe(), |builder, number| builder.service(&format!("many-{number:04}"), &wasm)).start().await;
+    let (serves, does_not) = (guests::text("hold"), bytes::Bytes::from_static(b"no wasm"));
+    let build = |number: u32| if number.is_multiple_of(20) { &serves } else { &does_not };
+    let host = (0..1000)
+        .fold(probe(), |builder, number| builder.service(&format!("many-{number:04}"), build(number)))
+        .start_listening()
+        .await;
+    // They are listed while they load.
     let Some(browser) = dashboard(&host).await else { return };
     browser.holds("document.querySelectorAll('table.services tbody tr').length === 1001").await;
     let timed = "const [done] = [arguments.at(-1)];
@@ -169,7 +176,8 @@ async fn a_thousand_services_are_listed_filtered_and_sorted() {
     let rows = ["none", "all", "some", "again"].map(|step| timed[step][0].as_u64());
     assert_eq!(rows, [Some(0), Some(1001), Some(10), Some(1001)], "{timed}");
     browser.holds("document.querySelector('table.services tbody th').innerText === 'probe'").await;
-    host.swap("probe", &guests::revision("probe", 2), hotbay_tests::How::Rename).await;
-    browser.reads(&[&super::revision(2)]).await;
+    browser
+        .holds("[...document.querySelectorAll('table.services tbody tr')].some((row) => row.innerText.includes('serving'))")
+        .await;
     content(&browser).await;
 }

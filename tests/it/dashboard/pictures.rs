@@ -1,7 +1,7 @@
 //! The pictures of the documents, taken of the example shop while it is at work: target/pictures. `make pictures` puts them into docs.
 
 use super::{content, dashboard, go};
-use hotbay_tests::{Browser, Host, How, guests};
+use hotbay_tests::{Browser, Host, How, PATIENCE, guests};
 use serde_json::json;
 use std::{fs, path::Path};
 
@@ -41,7 +41,14 @@ async fn pictures_are_taken_of_a_shop_at_work() {
         .service("hello", &hello)
         .service("hello@beta", &guests::stamped(&hello, "beta"))
         .settings("hello", "[traffic]\nbeta = 10\n");
-    let host = host.service("legacy", b"\x7fELF").start().await;
+    let host = host.service("legacy", b"\x7fELF").start_listening().await;
+    // The one in Python is large, and takes its time to compile.
+    let mut events = host.admin().follow("/v1/events", None).await;
+    let pricing = tokio::time::timeout(PATIENCE * 5, events.until("pricing", "published")).await;
+    pricing.expect("the one in Python is compiled");
+    for name in ["hello", "stock", "orders"] {
+        host.wait_for(name, "published").await;
+    }
     let Some(browser) = dashboard(&host).await else { return };
     trade(&host, 30).await;
     host.swap("stock", &guests::stamped(&guests::service("stock"), "next"), How::Rename).await;
