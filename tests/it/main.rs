@@ -11,6 +11,7 @@
 mod admin;
 mod admin_changes;
 mod admin_events;
+mod admin_figures;
 mod bad_input;
 mod calls;
 mod canaries;
@@ -20,6 +21,7 @@ mod clocks;
 mod commands;
 mod config_and_secrets;
 mod cron;
+mod dashboard;
 mod deploy_commands;
 mod dev;
 mod docs;

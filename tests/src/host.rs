@@ -53,6 +53,7 @@ pub struct Builder {
     folder: Arc<TempDir>,
     bay: PathBuf,
     state: Option<PathBuf>,
+    admin: SocketAddr,
     args: Vec<String>,
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
@@ -187,6 +188,7 @@ impl Builder {
             folder,
             bay,
             state: Some(shared_state().to_owned()),
+            admin: ([127, 0, 0, 1], 0).into(),
             args: Vec::new(),
             environment: Vec::new(),
             wrapper: Vec::new(),
@@ -240,6 +242,12 @@ impl Builder {
         self
     }
 
+    /// Its admin listener at this address, and not at a free port.
+    pub fn admin_at(mut self, address: SocketAddr) -> Self {
+        self.admin = address;
+        self
+    }
+
     /// This state folder.
     pub fn state(mut self, folder: impl Into<PathBuf>) -> Self {
         self.state = Some(folder.into());
@@ -290,7 +298,7 @@ impl Builder {
             None => quiet(Command::new(self.binary.clone().unwrap_or_else(binary)), ["serve"]),
             Some((program, args)) => quiet(Command::new(program), args.iter().chain([&binary_text(), &"serve".to_owned()])),
         };
-        command.arg(&self.bay).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "json"]);
+        command.arg(&self.bay).args(["--listen", "127.0.0.1:0", "--admin", &self.admin.to_string(), "--log", "json"]);
         if let Some(state) = &self.state {
             command.arg("--state").arg(state);
         }

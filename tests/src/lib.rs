@@ -21,6 +21,7 @@
 
 pub mod admin;
 pub mod bombs;
+pub mod browser;
 pub mod client;
 pub mod dev;
 pub mod guests;
@@ -33,6 +34,7 @@ pub mod resources;
 pub mod upstream;
 
 pub use admin::{Admin, Message, Messages};
+pub use browser::{Browser, Key};
 pub use client::{Connection, Reply, Request, Response};
 pub use dev::{Dev, Sources, Steps};
 pub use host::{Builder, Finished, Host, How};

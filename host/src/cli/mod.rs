@@ -6,6 +6,7 @@ mod backup;
 mod build;
 mod check;
 mod client;
+mod dashboard;
 mod deploy;
 mod dev;
 mod doctor;
@@ -69,6 +70,8 @@ enum Command {
     Logs(logs::Args),
     /// Show what has happened to the services of a running host
     Events(events::Args),
+    /// Open the dashboard of a running host in the browser
+    Dashboard(dashboard::Args),
     /// Write a copy of what services keep (wasi:keyvalue) while they serve
     Backup(backup::Args),
     /// Print a script that completes commands in a shell
@@ -104,6 +107,7 @@ pub(crate) fn main() -> ExitCode {
         Command::History(args) => history::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Events(args) => events::run(&args),
+        Command::Dashboard(args) => dashboard::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::manual(&args),

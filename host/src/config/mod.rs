@@ -34,5 +34,5 @@ pub use probe::Probe;
 pub use route::{HostPattern, Methods, PathPattern, RouteSpec, without_port};
 pub use settings::{InstancePolicy, Limits, Reuse, RollbackPolicy, Settings};
 pub use tcp_grant::TcpGrant;
-pub use traffic::{Sticky, Traffic, without_share};
+pub use traffic::{Sticky, Traffic, with_shares, without_share};
 pub use units::{ByteSize, Count, Share, Span};

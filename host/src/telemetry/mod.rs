@@ -28,6 +28,7 @@ mod guest_lines;
 mod labels;
 mod metrics;
 mod process;
+mod recent;
 mod revision_metrics;
 mod shown;
 
@@ -35,6 +36,7 @@ pub use call_metrics::CallMetrics;
 pub use guest_lines::{GuestLevel, GuestLine, GuestLines, GuestStream};
 pub use labels::{CallResult, Capability, CronResult, KeyValueResult, Limit, OutboundResult, Outcome, Renewal, Unrouted};
 pub use metrics::{Budgeted, Connected, ConnectionsFull, METRICS_TYPE, Metrics, ServiceMetrics};
+pub use recent::{Now, Recent, Sample, Series};
 pub use revision_metrics::{FaultKind, InstanceMetrics, RevisionMetrics, Vitals};
 pub use shown::LogLine;
 
