@@ -21,6 +21,7 @@ mod commands;
 mod config_and_secrets;
 mod cron;
 mod deploy_commands;
+mod dev_errors;
 mod errors;
 mod going_back;
 mod granted;
