@@ -2,7 +2,7 @@
 
 use crate::outbound::{asking, counted};
 use hotbay_tests::{Builder, Host, How, Message, Messages, Reply, Request, Response, Signal, guests};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// What a browser says of what it likes, when it goes to a page.
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
@@ -63,7 +63,7 @@ async fn a_browser_gets_a_page_and_everybody_else_a_problem() {
 async fn a_page_shows_strangers_words_as_words_and_credentials_not_at_all() {
     let host = dev().await;
     let evil = "</style><script>alert('x')</script>";
-    let request = browsing(&host, "/pages/panic?<i>")
+    let request = browsing(&host, "/pages/panic")
         .header("x-words", evil)
         .header("x-other", evil)
         .header("authorization", "Bearer t0p-secret")
@@ -125,8 +125,9 @@ async fn a_missing_grant_is_shown_as_the_line_that_grants_it() {
     let event = host.log().wait("a line on what was denied", |event| event.target == "hotbay::denied").await;
     assert_eq!(event.fields["remedy"], format!("put {line} below [grants] in pages.toml"));
     // And the line does what it says.
+    let mark = host.mark();
     host.place_settings("pages", &format!("[grants]\n{line}"));
-    host.wait_for("pages", "published").await;
+    host.since(mark).wait("its publication", |event| event.is("pages", "published")).await;
     let denied = host.get("/pages/fetch?api.example.com:8443").await;
     assert!(!denied.text().contains("HttpRequestDenied"), "{}", denied.text());
 }
@@ -304,8 +305,8 @@ async fn a_callee_tells_its_caller_as_a_problem() {
     let host = builder.dev().start().await;
     let request = asking(&host, "fetcher", "pages.internal").header("x-path", "/fetch-panic?api.example.com");
     let said = request.header("accept", BROWSER).send().await.json();
-    let problem: Value = serde_json::from_str(said["body"].as_str().expect("a body")).expect("a problem");
-    assert_eq!(problem["dev"]["failure"]["message"], "no price: ErrorCode::HttpRequestDenied", "{problem}");
-    let denied = &problem["dev"]["denied"][0];
-    assert_eq!((&denied["service"], &denied["grant"]), (&json!("pages"), &json!(r#"http = ["https://api.example.com"]"#)));
+    // The fetcher hands on no more than the beginning.
+    let problem = said["body"].as_str().expect("a body");
+    assert!(problem.contains(r#""failure":{"message":"no price: "#), "{problem}");
+    assert!(problem.contains(r#""denied":[{"service":"pages","capability":"http","destination":"api.example.com""#), "{problem}");
 }

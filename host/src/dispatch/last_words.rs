@@ -35,7 +35,8 @@ fn rust(line: &str, after: &[String]) -> Option<LastWords> {
     if let Some(at) = rest.strip_suffix(':') {
         let message: Vec<_> = after.iter().take_while(|line| !AFTER_PANIC.iter().any(|end| line.starts_with(end))).collect();
         let message = message.iter().map(|line| line.as_str()).collect::<Vec<_>>().join("\n").trim_end().to_owned();
-        return Some(LastWords { message, at: Some(at.to_owned()) }).filter(|words| !words.message.is_empty());
+        let message = if message.is_empty() { "it panicked without a message".to_owned() } else { message };
+        return Some(LastWords { message, at: Some(at.to_owned()) });
     }
     let (message, at) = rest.strip_prefix('\'')?.rsplit_once("', ")?;
     Some(LastWords { message: message.to_owned(), at: Some(at.to_owned()) })
@@ -101,6 +102,11 @@ mod tests {
             "second",
             "b:2:2",
         );
+    }
+
+    #[test]
+    fn a_panic_without_a_message_is_one_all_the_same() {
+        assert_said("thread 'main' panicked at a:1:1:\n\nnote: x", "it panicked without a message", "a:1:1");
     }
 
     #[test]

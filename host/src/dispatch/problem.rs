@@ -166,10 +166,7 @@ fn remedy_of_trap(trap: &str) -> Option<&'static str> {
         ("out of bounds memory access", "the guest read or wrote outside its memory: look at pointers and lengths in the frames"),
         ("integer divide by zero", "look for a division in the frames, and test the divisor before it"),
         ("indirect call", "the guest called a function pointer that is none of its type: look at casts in the frames"),
-        (
-            "unreachable",
-            "the guest gave up without a word: it wrote nothing to stderr; a panic handler that prints would say more",
-        ),
+        ("unreachable", "the guest gave up; a panic handler that prints to stderr would say why"),
     ];
     REMEDIES.iter().find(|(words, _)| trap.contains(words)).map(|(_, remedy)| *remedy)
 }

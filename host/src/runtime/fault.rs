@@ -11,7 +11,7 @@ use crate::{
     telemetry::{FaultKind, Limit},
 };
 use std::fmt;
-use wasmtime::{Error, FrameInfo, PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
+use wasmtime::{Error, FrameInfo, FrameSymbol, PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
 /// Frames of a backtrace that are shown, and bytes of each: the names are the guest's, and each may be as long as its file.
 const FRAMES_MAX: usize = 32;
@@ -170,7 +170,7 @@ fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
 /// The function of a frame, and before it those that were inlined into it, where the guest's debug information knows them.
 fn functions(frame: &FrameInfo) -> Vec<String> {
     let named = |raw: Option<&str>, place: Option<(&str, u32)>| {
-        let raw = raw.or(frame.func_name()).unwrap_or("<unnamed function>");
+        let raw = raw.unwrap_or("<unnamed function>");
         // No longer than what is kept of it, several times over, before anything is done with it.
         let name = shown(&demangled(start(raw, FRAME_MAX * 4)), FRAME_MAX);
         // Of a long path the end tells more.
@@ -178,9 +178,17 @@ fn functions(frame: &FrameInfo) -> Vec<String> {
         name + &place.unwrap_or_default()
     };
     match frame.symbols() {
-        [] => vec![named(None, None)],
-        symbols => symbols.iter().map(|symbol| named(symbol.name(), symbol.file().zip(symbol.line()))).collect(),
+        [] => vec![named(frame.func_name(), None)],
+        [inlined @ .., outer] => {
+            let inlined = inlined.iter().map(|symbol| named(symbol.name(), place(symbol)));
+            // Of the function itself the names in the build say more than tables of lines alone do.
+            inlined.chain([named(frame.func_name().or(outer.name()), place(outer))]).collect()
+        }
     }
+}
+
+fn place(symbol: &FrameSymbol) -> Option<(&str, u32)> {
+    symbol.file().zip(symbol.line())
 }
 
 fn demangled(raw: &str) -> String {

@@ -54,8 +54,15 @@ impl<'a> Frame<'a> {
             || GLUE_NAMES.contains(&function)
             || head.contains("::_export_")
             || head.contains("::__");
-        Self { function, place, is_own: !by_file && !by_name }
+        Self { function, place: place.map(shortened), is_own: !by_file && !by_name }
     }
+}
+
+/// Without the folders of whoever built the standard library, or of a registry's copy.
+fn shortened(place: &str) -> &str {
+    let of_registry = place.split_once("/registry/src/").and_then(|(_, rest)| Some(rest.split_once('/')?.1));
+    let of_std = || place.strip_prefix("/rustc/").and_then(|rest| Some(rest.split_once('/')?.1));
+    of_registry.or_else(of_std).unwrap_or(place)
 }
 
 #[cfg(test)]
@@ -92,6 +99,10 @@ mod tests {
     fn a_place_is_a_file_and_a_line() {
         let Frame { function, place, .. } = Frame::read("f<T at U> at a b/c.rs:12");
         assert_eq!((function, place), ("f<T at U>", Some("a b/c.rs:12")));
+        let of_std = Frame::read("core::f at /rustc/59807616/library/core/src/lib.rs:8");
+        assert_eq!(of_std.place, Some("library/core/src/lib.rs:8"));
+        let of_registry = Frame::read("f at /home/me/.cargo/registry/src/index-1/serde-1.0.0/src/lib.rs:8");
+        assert_eq!((of_registry.place, of_registry.is_own), (Some("serde-1.0.0/src/lib.rs:8"), false));
         for whole in ["looks at me", "f at x:", "f"] {
             assert_eq!(Frame::read(whole).place, None);
         }

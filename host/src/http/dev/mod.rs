@@ -29,6 +29,9 @@ const DEV: HeaderName = HeaderName::from_static("x-hotbay-dev");
 /// What a browser will do with the answer.
 const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
+/// What is told of settings that are not set.
+const UNSET: &str = "config";
+
 /// Denials that a header tells.
 const TOLD_MAX: usize = 4;
 
@@ -136,7 +139,14 @@ impl Dev {
             details.reason = format!("no build of {service} has served yet");
             details.remedy.clone_from(&rejected.remedy);
         }
+        if matches!(problem.status(), StatusCode::INTERNAL_SERVER_ERROR | StatusCode::BAD_GATEWAY)
+            && let Some(remedy) = details.denied.iter().find_map(remedy)
+        {
+            // What a guest makes of being denied is seldom what is wrong.
+            details.remedy = remedy;
+        }
         if problem.status() == StatusCode::NOT_FOUND {
+            "take a route that there is, or put NAME.wasm into the bay: it answers /NAME".clone_into(&mut details.remedy);
             details.routes = routes::nearest(&registry.routes(), origin.host.unwrap_or_default(), &path);
         }
         details.request = Some(asked);
@@ -202,15 +212,19 @@ impl Dev {
     }
 }
 
+/// What allows it; a setting that is not set may well be one that need not be.
+fn remedy(denial: &Denial) -> Option<String> {
+    let grant = denial.grant.as_ref().filter(|_| denial.capability != UNSET)?;
+    Some(format!("put {grant} below [grants] in {}.toml", denial.service))
+}
+
 /// Denials as one header value.
 fn told(denied: &[Denial]) -> String {
+    let denied = denied.iter().filter(|denial| denial.capability != UNSET).take(TOLD_MAX);
     let one = |denial: &Denial| {
-        let Denial { service, capability, destination, reason, grant } = denial;
-        let remedy =
-            grant.as_ref().map_or_else(|| reason.clone(), |grant| format!("put {grant} below [grants] in {service}.toml"));
-        let verb = if *capability == "config" { "not set:" } else { "denied" };
-        format!("{verb} {capability} {destination}: {remedy}")
+        let Denial { capability, destination, reason, .. } = denial;
+        format!("denied {capability} {destination}: {}", remedy(denial).unwrap_or_else(|| reason.clone()))
     };
-    let all = denied.iter().take(TOLD_MAX).map(one).collect::<Vec<_>>().join(" | ");
+    let all = denied.map(one).collect::<Vec<_>>().join(" | ");
     all.chars().map(|character| if matches!(character, ' '..='~') { character } else { '?' }).collect()
 }

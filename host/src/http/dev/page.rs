@@ -88,7 +88,7 @@ impl Page<'_> {
         for denial in &self.details.denied {
             let (service, reason) = (Text(&denial.service), Text(&denial.reason));
             let (capability, destination) = (denial.capability, Text(&denial.destination));
-            let verb = if capability == "config" { "Not set" } else { "Denied" };
+            let verb = if capability == super::UNSET { "Not set" } else { "Denied" };
             write!(
                 page,
                 "<div class=\"help\"><b>{verb}:</b> {service} asked for {capability} <code>{destination}</code>: {reason}."
@@ -102,8 +102,11 @@ impl Page<'_> {
             write!(page, "<div class=\"help\"><b>The last build was rejected:</b> {}.", Text(reason.trim_end_matches('.')))?;
             writeln!(page, "<br><b>To do:</b> {}.</div>", Text(remedy.trim_end_matches('.')))?;
         }
-        if self.details.rejected.as_ref().is_none_or(|rejected| rejected.remedy != self.details.remedy) {
-            writeln!(page, "<div class=\"help\"><b>To do:</b> {}.</div>", Text(self.details.remedy.trim_end_matches('.')))?;
+        let remedy = &self.details.remedy;
+        let of_reject = self.details.rejected.as_ref().is_some_and(|rejected| rejected.remedy == *remedy);
+        let of_denial = self.details.denied.iter().filter_map(|denial| denial.grant.as_ref()).any(|grant| remedy.contains(grant));
+        if !of_reject && !of_denial {
+            writeln!(page, "<div class=\"help\"><b>To do:</b> {}.</div>", Text(remedy.trim_end_matches('.')))?;
         }
         Ok(())
     }
@@ -196,7 +199,7 @@ fn write_output(page: &mut String, output: &[String]) -> fmt::Result {
         return Ok(());
     }
     page.push_str("<section>\n<h2>Its last lines</h2>\n<pre class=\"card\">");
-    for line in output {
+    for line in output.iter().skip_while(|line| line.trim().is_empty()) {
         writeln!(page, "{}", Text(line))?;
     }
     page.push_str("</pre>\n</section>\n");
@@ -205,12 +208,13 @@ fn write_output(page: &mut String, output: &[String]) -> fmt::Result {
 
 fn write_request(page: &mut String, Asked { method, target, headers }: &Asked) -> fmt::Result {
     let (method, target) = (Text(method), Text(target));
-    writeln!(page, "<section>\n<h2>The request</h2>\n<div class=\"card\"><code>{method} {target}</code>\n<dl>")?;
+    writeln!(page, "<section>\n<h2>The request</h2>\n<div class=\"card\"><code>{method} {target}</code>")?;
+    writeln!(page, "<details><summary>{} headers</summary>\n<dl>", headers.len())?;
     for (name, value) in headers {
         let class = if value == HIDDEN { " class=\"glue\"" } else { "" };
         writeln!(page, "<dt>{}</dt><dd{class}>{}</dd>", Text(name), Text(value))?;
     }
-    page.push_str("</dl></div>\n</section>\n");
+    page.push_str("</dl></details></div>\n</section>\n");
     Ok(())
 }
 

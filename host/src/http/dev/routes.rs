@@ -1,17 +1,27 @@
 //! The routes that there are, for whoever asked for one that there is not: the nearest first.
 
 use crate::config::{HostPattern, RouteSpec, without_port};
+use std::collections::BTreeSet;
 
 /// Routes that are shown.
 const SHOWN_MAX: usize = 20;
 
-/// The routes nearest to what was asked for, as people write them, and how many more there are.
+/// The routes nearest to what was asked for, as people write them. `/orders` stands for `/orders/` and `/orders/{*rest}` too.
 pub(super) fn nearest(routes: &[RouteSpec], host: &str, path: &str) -> Vec<String> {
     let host = without_port(host).to_ascii_lowercase();
     let mut ranked: Vec<_> = routes.iter().map(|route| (likeness(route, &host, path), route)).collect();
     // Stable, so that what is equally near stays in the order of the services.
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-    ranked.into_iter().take(SHOWN_MAX).map(|(_, route)| route.to_string()).collect()
+    let written: BTreeSet<String> = routes.iter().map(ToString::to_string).collect();
+    let is_said = |route: &String| {
+        let base = match route.rsplit_once("{*") {
+            Some((base, _)) => base,
+            None => route.as_str(),
+        };
+        let bare = base.strip_suffix('/').unwrap_or(base);
+        (base != route && written.contains(base)) || (bare != route && written.contains(bare))
+    };
+    ranked.into_iter().map(|(_, route)| route.to_string()).filter(|route| !is_said(route)).take(SHOWN_MAX).collect()
 }
 
 /// How near a route is: whole segments that are the same count most, then how alike the next ones are, then the host.
@@ -59,7 +69,8 @@ mod tests {
             ("b", "[[route]]\nhost = 'www.example.com'\npath = '/v1/users/{id}'"),
         ]);
         assert_eq!(nearest(&hosts, "www.exmple.com", "/v1/user/7")[0], "www.example.com/v1/users/{id}");
-        let many = routes(&(0..100).map(|_| ("a", "")).collect::<Vec<_>>());
+        assert_eq!(nearest(&routes(&[("orders", "")]), "x", "/order"), ["/orders", "orders.localhost/"]);
+        let many = routes(&(0..100).map(|_| ("a", "[[route]]\npath = '/{*rest}'")).collect::<Vec<_>>());
         assert_eq!(nearest(&many, "x", "/").len(), SHOWN_MAX);
     }
 }
