@@ -24,6 +24,7 @@ mod cron;
 mod dashboard;
 mod deploy_commands;
 mod dev;
+mod dev_errors;
 mod docs;
 mod errors;
 mod going_back;

@@ -53,7 +53,7 @@ impl Args {
         config.listen = self.listen.unwrap_or(config.listen);
         config.admin = self.admin.unwrap_or(config.admin);
         config.state = self.state.or(config.state);
-        config.dev |= self.dev;
+        config.dev.on |= self.dev;
         Ok(config)
     }
 }

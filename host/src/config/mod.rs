@@ -1,6 +1,7 @@
 //! Host settings and a service's settings: raw TOML in, validated types out. Every default stands here.
 
 mod cron;
+mod dev;
 mod document;
 mod granted_name;
 mod grants;
@@ -21,9 +22,10 @@ mod traffic;
 mod units;
 
 pub use cron::{CRON, CronEntry};
+pub use dev::DevConfig;
 pub use document::SettingsError;
 pub use granted_name::{BucketName, ConfigKey, EnvName, SecretName};
-pub use grants::Grants;
+pub use grants::{Grants, line_with_tcp};
 pub use host::{BudgetConfig, CallsConfig, CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
 pub use http_grant::{HttpGrant, INTERNAL, LOCALHOST};
 pub use keyvalue::{KeyValueConfig, RedisAddress};

@@ -41,8 +41,8 @@ mod value_size;
 mod wit_text;
 
 pub use crate::capabilities::{
-    Called, Due, Errand, KeyValue, KeyValueFailure, Link, Network, NetworkError, NoService, Reach, SecretError, SecretFolder,
-    Secrets, SecretsSeen, ServiceCall, ServiceCaller, Tangle, Trace,
+    Called, Denial, Denials, Due, Errand, KeyValue, KeyValueFailure, Link, Network, NetworkError, NoService, Reach, SecretError,
+    SecretFolder, Secrets, SecretsSeen, ServiceCall, ServiceCaller, Tangle, Trace,
 };
 pub use artifact::{Binary, Unfit};
 pub use body::GuestBody;
