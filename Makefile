@@ -61,7 +61,7 @@ build: setup ## Build the host: target/release/hotbay
 .PHONY: fault-points
 fault-points: target/fault-points/hotbay ## Build the host that tests kill at chosen moments
 
-HOST_SOURCES := $(shell find host/src -name '*.rs') host/Cargo.toml Cargo.lock
+HOST_SOURCES := $(shell find host/src -type f) host/Cargo.toml Cargo.lock
 
 target/fault-points/hotbay: $(HOST_SOURCES) | setup
 	cargo build $(NATIVE) --bin hotbay --features hotbay/fault-points --config profile.release.package.hotbay.opt-level=1
@@ -83,7 +83,7 @@ test: fixtures fault-points build test-tools ## Build everything and run every t
 	grep -E '^ +(Running|Doc-tests) |^test result: |^error: ' target/test.log || true; \
 	exit $$status
 
-# What the tests use beside the toolchain: promtool and redis-server. Tests that find none say that they are skipped.
+# What the tests use beside the toolchain: promtool, redis-server, a browser. Tests that find none say that they are skipped.
 .PHONY: test-tools
 test-tools: setup
 	@.ci/setup test
@@ -96,6 +96,22 @@ swaps: fixtures build ## Swap under full load, for long: SWAPS=
 soak: fixtures build ## Serve for minutes beside services that do harm, with swaps: SOAK= seconds
 	cargo build $(NATIVE) --bins
 	@target/release/soak --seconds $(SOAK)
+
+# Small enough to be committed: with few colours, where pngquant is here to find them.
+.PHONY: pictures
+pictures: guests build test-tools ## Take the pictures of the dashboard anew, into docs/pictures
+	cargo test $(NATIVE) --test it -- pictures_are_taken
+	@mkdir -p docs/pictures; for picture in overview overview-dark service phone; do \
+		if command -v pngquant >/dev/null; then \
+			pngquant --force --strip --speed 1 --output docs/pictures/$$picture.png 96 target/pictures/$$picture.png; \
+		else \
+			cp target/pictures/$$picture.png docs/pictures/; \
+		fi; \
+	done; ls -l docs/pictures
+
+.PHONY: dashboard-vendor
+dashboard-vendor: ## Fetch the libraries of the dashboard from npm again, as they are
+	@host/src/admin/dashboard/vendor/fetch.sh
 
 # Bytes that were found go into the corpus once what they showed is mended; `make test` feeds them from then on.
 .PHONY: fuzz
@@ -157,7 +173,7 @@ lint-deny:
 .PHONY: lint-shell
 lint-shell:
 	@if command -v shellcheck >/dev/null; then \
-		shellcheck .ci/run .ci/setup services/build.sh; \
+		shellcheck .ci/run .ci/setup services/build.sh host/src/admin/dashboard/vendor/fetch.sh; \
 	else \
 		echo "lint: skipped shell scripts: shellcheck is not here (apt-get install shellcheck)"; \
 	fi

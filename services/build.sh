@@ -15,6 +15,7 @@
 #   [package.metadata.hotbay]
 #   target = "wasm32-wasip2"                       # or a list; the file for wasip1 is then NAME-wasip1.wasm
 #   stack = 524288                                 # bytes, instead of the default below
+#   debug = true                                   # keeps files and lines, which `hotbay serve --dev` shows
 #
 # A folder of services/ with an app.py is a service in Python, of which componentize-py makes a component.
 set -euo pipefail
@@ -173,6 +174,8 @@ build() {
   package=$(package_name "$crate")
   stack=$(metadata "$crate" stack)
   link=(-C link-arg=-z -C "link-arg=stack-size=${stack:-$default_stack}")
+  # Arguments of this crate and not a profile, so that neither std nor dependencies are built once more for it.
+  [[ $(metadata "$crate" debug) == true ]] && link+=(-C debuginfo=line-tables-only -C strip=none)
   if is_cdylib "$crate"; then
     unit=(--lib)
     artifact=${package//-/_}.wasm

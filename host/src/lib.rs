@@ -29,6 +29,7 @@ pub mod telemetry;
 use config::HostConfig;
 use cron::Cron;
 use deploy::{Board, Deployer, Events, Parts, Standing, history::History};
+use dispatch::Rejected;
 use futures::FutureExt;
 use handover::{Offered, Post, Predecessor, TakeOverError};
 use registry::Registry;
@@ -113,6 +114,12 @@ fn keep_post(config: &HostConfig, offered: Offers, registry: &Arc<Registry>, shu
     is_alone
 }
 
+/// Why the last build of a service does not serve, if it does not.
+fn rejected(board: &Board, service: &str) -> Option<Rejected> {
+    let deploy::Rejected { reason, remedy, .. } = board.one(service)?.rejected?;
+    Some(Rejected { reason, remedy })
+}
+
 fn bay_remedy(bay: &str, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotADirectory => "name the folder that it lies in: hotbay serve BAY".to_owned(),
@@ -128,6 +135,18 @@ pub struct Host {
     loader: Arc<Loader>,
     keyvalue: Arc<KeyValue>,
     observers: Observers,
+    events: Arc<Events>,
+    board: Arc<Board>,
+}
+
+/// What a host tells in its own process.
+pub struct Voices {
+    /// What happens to revisions.
+    pub events: Arc<Events>,
+    /// How each service stands.
+    pub board: Arc<Board>,
+    /// What guests write.
+    pub lines: GuestLines,
 }
 
 impl Host {
@@ -140,18 +159,24 @@ impl Host {
         fs::read_dir(bay).map_err(|error| RunError::Bay { bay: bay.display().to_string(), error })?;
         let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()))?;
         let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
+        let (board, events) = (Arc::new(Board::new()), Arc::new(Events::new(observers.metrics.clone())));
         let network = Network::new(config.outbound.clone())?;
         let registry = Arc::new(Registry::new());
-        let calls = Arc::new(dispatch::Calls::new(registry.clone(), config.calls.depth.0, config.dev));
+        let calls = Arc::new(dispatch::Calls::new(registry.clone(), config.calls.depth.0, config.dev.on));
         // Weakly, since what is loaded goes into the registry.
         let providers = Arc::downgrade(&calls);
         let (state, pools, compile) =
-            (config.state_dir(), (&config.budgets, &config.pool), (config.compile.clone(), Backtraces::of(config.dev)));
+            (config.state_dir(), (&config.budgets, &config.pool), (config.compile.clone(), Backtraces::of(config.dev.on)));
         let keyvalue = KeyValue::new(&state, &config.keyvalue, &network, SecretFolder::new(config.secrets_dir()));
         let sources = Sources { reach: Reach { network, services: Some(calls) }, keyvalue: keyvalue.clone() };
         let loader = Loader::new(Some(&state), pools, compile, observers.clone(), sources, providers);
         let loader = loader.map_err(|error| RunError::Engine(format!("{error:#}")))?;
-        Ok(Self { config, registry, loader: Arc::new(loader), keyvalue, observers })
+        Ok(Self { config, registry, loader: Arc::new(loader), keyvalue, observers, events, board })
+    }
+
+    /// What it will tell once it runs.
+    pub fn voices(&self) -> Voices {
+        Voices { events: self.events.clone(), board: self.board.clone(), lines: self.observers.lines.clone() }
     }
 
     /// Serves the bay until the shutdown has begun and what ran has finished, at most for the drain deadline.
@@ -170,10 +195,9 @@ impl Host {
         listening: impl FnOnce() + Send,
         started: impl FnOnce(&[(String, Standing)]) + Send + 'static,
     ) -> Result<(), RunError> {
-        let Self { config, registry, loader, keyvalue, observers } = self;
+        let Self { config, registry, loader, keyvalue, observers, events, board } = self;
         let metrics = observers.metrics;
         tokio::spawn(loader.clone().try_compiler());
-        let (board, events) = (Arc::new(Board::new()), Arc::new(Events::new(metrics.clone())));
         let history = Arc::new(History::open(&config.state_dir(), &config.bay, config.history.clone(), predecessor.is_some()));
         let parts = Parts {
             bay: config.bay.clone(),
@@ -208,6 +232,10 @@ impl Host {
             state: config.state_dir(),
             bay: config.bay.clone(),
         };
+        let dev = config.dev.on.then(|| {
+            let board = board.clone();
+            http::Dev::new(config.dev.reload, move |service| rejected(&board, service), shutdown.clone())
+        });
         let deploying = tokio::spawn(deployer.run());
         let decided = {
             let registry = registry.clone();
@@ -218,7 +246,7 @@ impl Host {
                 standings
             }
         };
-        let edge = Arc::new(http::Edge::new(registry.clone(), config.http.clone(), config.dev, metrics));
+        let edge = Arc::new(http::Edge::new(registry.clone(), config.http.clone(), dev, metrics));
         let offered = listeners.offered();
         let serving = http::serve(listeners.public, edge, shutdown.clone());
         let (starting, serving, is_alone) = match predecessor {

@@ -1,6 +1,8 @@
 //! The `hotbay` command.
 
 mod cli;
+mod develop;
+mod workshop;
 
 use std::process::ExitCode;
 

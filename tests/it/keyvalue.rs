@@ -133,6 +133,9 @@ async fn a_bucket_that_is_not_granted_is_denied_and_counted() {
     assert_eq!(ask(&host, "/stranger/get?default/a").await, "error AccessDenied");
     let line = host.log().wait("a line on the bucket", |event| event.target == "hotbay::denied").await;
     assert_eq!((line.service.as_str(), &line.fields["bucket"]), ("keeper", &"secret-bucket".into()), "{line:?}");
+    assert!(
+        line.fields["remedy"].as_str().is_some_and(|remedy| remedy.contains("\"secret-bucket\"] below [grants] in keeper.toml"))
+    );
     let metrics = host.admin().get("/metrics").await.text();
     let denied = r#"hotbay_denied_total{capability="keyvalue",service="stranger"} 1"#;
     assert!(metrics.lines().any(|line| line == denied), "{metrics}");

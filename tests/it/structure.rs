@@ -8,7 +8,10 @@ use std::{
 };
 
 /// What each module of the host may name, from the top down. `lib.rs` and the binary stand above and may name all of them.
-const MODULES: [(&str, &[&str]); 16] = [
+const MODULES: [(&str, &[&str]); 18] = [
+    // Of the binary, like `cli`: they name the host as a crate.
+    ("develop", &["workshop"]),
+    ("workshop", &[]),
     ("admin", &["cron", "deploy", "registry", "runtime", "config", "shutdown", "state", "telemetry"]),
     ("http", &["dispatch", "registry", "runtime", "config", "hop_by_hop", "shutdown", "telemetry"]),
     ("cron", &["dispatch", "registry", "config", "shutdown", "state", "telemetry"]),
@@ -33,10 +36,10 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("axum", &["admin"]),
     ("wasmtime", &["runtime", "capabilities"]),
     ("wasmparser", &["runtime"]),
-    ("notify", &["deploy"]),
+    ("notify", &["deploy", "develop"]),
     ("croner", &["config"]),
-    ("jiff", &["config"]),
-    ("clap", &["main", "cli", "telemetry"]),
+    ("jiff", &["config", "develop"]),
+    ("clap", &["main", "cli", "telemetry", "workshop"]),
 ];
 
 /// From here on a file holds more than one noun.

@@ -83,7 +83,16 @@ fn attempting() -> Vec<u8> {
 /// Guards `shut_off` in host/src/runtime/confine.rs, in the process that compiles. What each layer holds by itself is tested there.
 #[tokio::test]
 async fn the_compiling_process_can_do_nothing_else() {
-    let builder = Host::builder();
+    can_do_nothing_else(Host::builder()).await;
+}
+
+/// With `--dev` it stays from build to build.
+#[tokio::test]
+async fn the_compiling_process_that_stays_can_do_nothing_else() {
+    can_do_nothing_else(Host::builder().dev()).await;
+}
+
+async fn can_do_nothing_else(builder: Builder) {
     let never = builder.folder().join("never");
     let host = builder.faulty("none", &never).service("bomb", &attempting()).start().await;
     let told = host.wait_rejected("bomb").await.reason;
@@ -110,4 +119,27 @@ async fn what_the_system_lacks_is_told_once() {
     }
     let told = host.events().into_iter().filter(|event| event.message.contains("not wholly shut off")).count();
     assert!(told <= 1, "{told}");
+}
+
+/// Guards `Kept::compile` in host/src/runtime/kept.rs: what a build does to the child that stays is felt by no other build.
+#[tokio::test]
+async fn a_compiling_process_that_stays_is_replaced_after_a_build_that_failed() {
+    let host = Host::builder()
+        .own_state()
+        .dev()
+        .service("shop", &guests::revision("marker", 1))
+        .config("[compile]\ntimeout = \"2s\"\nmemory = \"1GiB\"\n")
+        .start()
+        .await;
+    for (name, wasm) in [("greedy", bombs::greedy(1)), ("slow", bombs::slow(1))] {
+        let mark = host.mark();
+        host.place(name, &wasm, How::Rename);
+        let reason = host.since(mark).wait_rejected(name).await.reason;
+        assert!(reason.contains("compile.timeout") || reason.contains("compile.memory"), "{name}: {reason}");
+        for n in 2..4 {
+            let wasm = guests::stamped(&guests::revision("marker", n), name);
+            host.swap("shop", &wasm, How::Rename).await;
+            assert_eq!(host.get("/shop").await.revision(), guests::digest(&wasm));
+        }
+    }
 }

@@ -158,8 +158,16 @@ async fn every_call_but_the_health_pages_needs_the_token() {
         Some(format!("Bearer {longer}")),
         Some(format!("Bearer {}", "0".repeat(64))),
     ] {
-        for target in ["/v1/services", "/v1/events", "/v1/openapi.json", "/metrics", "/", "/v1/nothing", "/healthz/", "//healthz"]
-        {
+        for target in [
+            "/v1/services",
+            "/v1/events",
+            "/v1/openapi.json",
+            "/metrics",
+            "/v1/metrics/summary",
+            "/v1/nothing",
+            "/healthz/",
+            "//healthz",
+        ] {
             let mut request = admin.stranger("GET", target);
             if let Some(offered) = &offered {
                 request = request.header("authorization", offered);

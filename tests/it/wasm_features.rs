@@ -1,4 +1,4 @@
-//! Which WebAssembly a build may use: what the README names, and nothing of what comes with the next engine.
+//! Which WebAssembly a build may use: what docs/services.md names, and nothing of what comes with the next engine.
 
 use hotbay_tests::{Host, How, guests};
 

@@ -69,7 +69,7 @@ impl Admin {
         };
         let reply = request.open().await;
         assert_eq!(reply.status, 200, "{target}");
-        Messages { reply, read: Vec::new() }
+        Messages::of(reply)
     }
 }
 
@@ -91,6 +91,11 @@ pub struct Messages {
 }
 
 impl Messages {
+    /// Those of a response whose head is there.
+    pub fn of(reply: Reply) -> Self {
+        Self { reply, read: Vec::new() }
+    }
+
     /// The next one; none where the stream has ended. Comments are left out.
     pub async fn next(&mut self) -> Result<Option<Message>> {
         loop {

@@ -53,6 +53,7 @@ pub struct Builder {
     folder: Arc<TempDir>,
     bay: PathBuf,
     state: Option<PathBuf>,
+    admin: SocketAddr,
     args: Vec<String>,
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
@@ -123,6 +124,12 @@ fn quiet<I: AsRef<str>>(mut command: Command, args: impl IntoIterator<Item = I>)
     command
 }
 
+/// Sends a signal to a process that is there.
+pub fn kill(pid: u32, signal: Signal) {
+    let process = Pid::from_raw(pid.cast_signed()).expect("a process id is not 0");
+    kill_process(process, signal).unwrap_or_else(|error| panic!("process {pid} cannot be signalled: {error}"));
+}
+
 /// Runs a command of [`hotbay`] to its end.
 pub async fn finish(mut command: Command) -> Finished {
     let output = tokio::time::timeout(PATIENCE, command.output()).await;
@@ -181,6 +188,7 @@ impl Builder {
             folder,
             bay,
             state: Some(shared_state().to_owned()),
+            admin: ([127, 0, 0, 1], 0).into(),
             args: Vec::new(),
             environment: Vec::new(),
             wrapper: Vec::new(),
@@ -234,6 +242,12 @@ impl Builder {
         self
     }
 
+    /// Its admin listener at this address, and not at a free port.
+    pub fn admin_at(mut self, address: SocketAddr) -> Self {
+        self.admin = address;
+        self
+    }
+
     /// This state folder.
     pub fn state(mut self, folder: impl Into<PathBuf>) -> Self {
         self.state = Some(folder.into());
@@ -284,7 +298,7 @@ impl Builder {
             None => quiet(Command::new(self.binary.clone().unwrap_or_else(binary)), ["serve"]),
             Some((program, args)) => quiet(Command::new(program), args.iter().chain([&binary_text(), &"serve".to_owned()])),
         };
-        command.arg(&self.bay).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "json"]);
+        command.arg(&self.bay).args(["--listen", "127.0.0.1:0", "--admin", &self.admin.to_string(), "--log", "json"]);
         if let Some(state) = &self.state {
             command.arg("--state").arg(state);
         }
@@ -348,7 +362,7 @@ impl Builder {
     }
 }
 
-async fn follow(source: impl tokio::io::AsyncRead + Unpin, mut take: impl FnMut(String)) {
+pub(crate) async fn follow(source: impl tokio::io::AsyncRead + Unpin, mut take: impl FnMut(String)) {
     let mut source = BufReader::new(source);
     let mut line = Vec::new();
     while source.read_until(b'\n', &mut line).await.is_ok_and(|len| len > 0) {
@@ -357,7 +371,7 @@ async fn follow(source: impl tokio::io::AsyncRead + Unpin, mut take: impl FnMut(
     }
 }
 
-async fn wait_stdout(log: &Log, what: &str, is: impl Fn(&str) -> bool) -> String {
+pub(crate) async fn wait_stdout(log: &Log, what: &str, is: impl Fn(&str) -> bool) -> String {
     let mut stdout = log.stdout.subscribe();
     match tokio::time::timeout(PATIENCE, stdout.wait_for(|text| is(text))).await {
         Ok(Ok(text)) => text.clone(),
@@ -592,8 +606,7 @@ impl Host {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.pid.cast_signed()).expect("a process id is not 0");
-        kill_process(pid, signal).unwrap_or_else(|error| panic!("the host cannot be signalled: {error}\n{}", self.log.told()));
+        kill(self.pid, signal);
     }
 
     /// Whether the process is there.

@@ -21,7 +21,9 @@
 
 pub mod admin;
 pub mod bombs;
+pub mod browser;
 pub mod client;
+pub mod dev;
 pub mod guests;
 pub mod host;
 pub mod load;
@@ -32,7 +34,9 @@ pub mod resources;
 pub mod upstream;
 
 pub use admin::{Admin, Message, Messages};
+pub use browser::{Browser, Key};
 pub use client::{Connection, Reply, Request, Response};
+pub use dev::{Dev, Sources, Steps};
 pub use host::{Builder, Finished, Host, How};
 pub use log::{Event, Tail};
 pub use name_server::NameServer;

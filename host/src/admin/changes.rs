@@ -214,7 +214,7 @@ pub(super) async fn must_have_been(admin: &Arc<Admin>, name: &str) -> Result<(),
 }
 
 /// The body as JSON, if there is one.
-fn json<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>, usage: &str) -> Result<Option<T>, Problem> {
+pub(super) fn json<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>, usage: &str) -> Result<Option<T>, Problem> {
     let body = body.map_err(|error| Problem::new(error.status(), error.body_text()).remedy(usage))?;
     if body.trim_ascii().is_empty() {
         return Ok(None);

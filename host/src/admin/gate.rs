@@ -1,6 +1,6 @@
 //! Who may call the API: first what the call is addressed to and where it comes from, then the token.
 
-use super::{Admin, problem::Problem};
+use super::{Admin, dashboard, problem::Problem};
 use crate::config::{HostName, without_port};
 use axum::{
     extract::{Extension, Request, State},
@@ -91,7 +91,8 @@ impl Admin {
     }
 
     fn refuse_without_token(&self, request: &Request) -> Option<Problem> {
-        if OPEN.contains(&request.uri().path()) {
+        let path = request.uri().path();
+        if OPEN.contains(&path) || dashboard::is_of_page(path) {
             return None;
         }
         let Some(token) = &self.token else {

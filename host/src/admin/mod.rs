@@ -5,7 +5,9 @@ mod backup;
 mod changes;
 mod content_digest;
 mod crons;
+mod dashboard;
 mod events;
+mod figures;
 mod gate;
 mod graph;
 mod health;
@@ -16,6 +18,7 @@ mod order;
 mod problem;
 mod router;
 mod services;
+mod settings;
 mod stream;
 mod token;
 mod upload;
@@ -24,6 +27,7 @@ pub use address::{Address, FILE as ADDRESS_FILE, read as addresses};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use content_digest::Expected;
 pub use crons::{CronLast, CronState};
+pub use figures::{FigureHistory, Figures, ServiceFigures, Summary};
 pub use graph::{Edge, Graph};
 pub use health::{Deviation, Health, Readiness};
 pub use history::{Ended, Past, PastList};
@@ -39,7 +43,7 @@ use crate::{
     runtime::KeyValue,
     shutdown::Shutdown,
     state,
-    telemetry::{GuestLines, Metrics},
+    telemetry::{GuestLines, Metrics, Recent},
 };
 use axum::{Router, http::StatusCode};
 pub(crate) use gate::Names;
@@ -117,10 +121,12 @@ struct Admin {
     cron: Arc<Cron>,
     events: Arc<Events>,
     metrics: Arc<Metrics>,
+    recent: Arc<Recent>,
     lines: GuestLines,
     orders: Orders,
     history: Arc<History>,
     keyvalue: Arc<KeyValue>,
+    bay: PathBuf,
     /// One copy of what services keep is made at a time.
     backups: Arc<Semaphore>,
     public: Option<SocketAddr>,
@@ -156,8 +162,9 @@ pub struct Running {
 pub async fn start(listener: TcpListener, parts: Parts, is_alone: bool) -> io::Result<Running> {
     let Parts { board, cron, events, metrics, lines, orders, history, keyvalue, public, shutdown, hosts, state, bay } = parts;
     let mine = listener.local_addr()?;
+    let folder = bay.clone();
     let entered = tokio::task::spawn_blocking(move || {
-        let mine = Address::of(mine, &bay);
+        let mine = Address::of(mine, &folder);
         let token = enter(&state, &mine, is_alone);
         (token, (state, mine))
     });
@@ -182,15 +189,18 @@ pub async fn start(listener: TcpListener, parts: Parts, is_alone: bool) -> io::R
     let uploads = Uploads::new(&registered.0);
     let hosts = Names(hosts);
     let backups = Arc::new(Semaphore::new(1));
+    let recent = Arc::new(Recent::new(metrics.clone()));
     let admin = Admin {
         board,
         cron,
         events,
         metrics,
+        recent: recent.clone(),
         lines,
         orders,
         history,
         keyvalue,
+        bay,
         backups,
         public,
         uploads,
@@ -203,6 +213,7 @@ pub async fn start(listener: TcpListener, parts: Parts, is_alone: bool) -> io::R
     let ending = Shutdown::new();
     let thread = OwnThread::start()?;
     let listener = thread.adopt(listener)?;
+    thread.spawn(async move { recent.follow().await });
     thread.spawn(accept_all(listener, router, ending.clone(), host));
     Ok(Running { _thread: thread, ending, registered })
 }

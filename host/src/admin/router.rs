@@ -1,6 +1,9 @@
 //! The routes of the API, and the page that describes them: one list for both, so that they cannot part.
 
-use super::{Admin, backup, changes, events, gate, graph, health, history, logs, metrics, problem::Problem, services};
+use super::{
+    Admin, backup, changes, dashboard, events, figures, gate, graph, health, history, logs, metrics, problem::Problem, services,
+    settings,
+};
 use axum::{
     Router,
     body::Bytes,
@@ -43,13 +46,18 @@ impl Modify for TokenNeeded {
 /// The whole API behind its gate.
 pub(super) fn router(admin: Arc<Admin>) -> Router {
     let routes = OpenApiRouter::with_openapi(Page::openapi())
+        .routes(routes!(dashboard::page))
+        .route(dashboard::ROUTE, axum::routing::get(dashboard::file))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::metrics))
+        .routes(routes!(figures::summary))
+        .routes(routes!(figures::history))
         .routes(routes!(services::list))
         .routes(routes!(graph::graph))
         .routes(routes!(services::one, changes::deploy, changes::remove))
-        .routes(routes!(changes::put_settings, changes::delete_settings))
+        .routes(routes!(settings::settings, changes::put_settings, changes::delete_settings))
+        .routes(routes!(settings::traffic))
         .routes(routes!(changes::rollback))
         .routes(routes!(changes::promote))
         .routes(routes!(history::history))

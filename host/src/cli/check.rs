@@ -54,18 +54,8 @@ struct Report {
 /// Exit code 0 where every file would serve, 1 where one would not.
 pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
-    // One instance at a time is all that a check needs.
-    let pool = PoolConfig { instances: Count(1), ..PoolConfig::default() };
     let reports = runtime.block_on(async {
-        let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()).to_string())?;
-        let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
-        let network = Network::new(OutboundConfig::default()).map_err(|error| error.to_string())?;
-        // In memory: a start that keeps something keeps nothing.
-        let sources = Sources { reach: Reach { network, services: None }, keyvalue: KeyValue::in_memory() };
-        let pools = (&BudgetConfig::default(), &pool);
-        let loader = Loader::new(None, pools, (CompileConfig::default(), Backtraces::Lines), observers, sources, nobody())
-            .map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
-        let loader = Arc::new(loader);
+        let loader = loader()?;
         let mut reports = Vec::new();
         for file in args.files {
             reports.push(check(&loader, file, args.secrets.as_deref()).await);
@@ -79,6 +69,21 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     }
     let all = reports.iter().all(|report| report.serves);
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What takes a build through the steps of a swap and keeps nothing of it. Belongs into a runtime.
+pub(super) fn loader() -> Result<Arc<Loader>, String> {
+    // One instance at a time is all that a check needs.
+    let pool = PoolConfig { instances: Count(1), ..PoolConfig::default() };
+    let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()).to_string())?;
+    let observers = Observers { metrics: Arc::new(metrics), lines: GuestLines::new() };
+    let network = Network::new(OutboundConfig::default()).map_err(|error| error.to_string())?;
+    // In memory: a start that keeps something keeps nothing.
+    let sources = Sources { reach: Reach { network, services: None }, keyvalue: KeyValue::in_memory() };
+    let pools = (&BudgetConfig::default(), &pool);
+    let loader = Loader::new(None, pools, (CompileConfig::default(), Backtraces::Lines), observers, sources, nobody())
+        .map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
+    Ok(Arc::new(loader))
 }
 
 async fn check(loader: &Arc<Loader>, file: PathBuf, secrets: Option<&Path>) -> Report {

@@ -133,6 +133,13 @@ impl Client {
         self.found.as_ref()
     }
 
+    /// The address of the dashboard, and the same with the token in it: in the fragment, which no browser sends to anybody.
+    pub(super) fn page(&self) -> (String, String) {
+        let page = format!("http://{}/", self.address);
+        let with_token = format!("{page}#token={}", self.token);
+        (page, with_token)
+    }
+
     /// Asks, and returns the answer as it came beside what it means.
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<(String, T), String> {
         let mut response = self.ask(path)?;

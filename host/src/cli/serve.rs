@@ -1,6 +1,11 @@
 //! `hotbay serve`: binds, starts, prints where and what, and serves until a signal.
 
-use super::{host_config, output::tell, table};
+use super::{
+    host_config,
+    listener::{bind, raise_descriptor_limit, runtime},
+    output::tell,
+    table,
+};
 use clap::Parser;
 use hotbay::{
     Host, Listeners,
@@ -9,14 +14,9 @@ use hotbay::{
     shutdown::Shutdown,
     telemetry::{self, LogFormat},
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 use tokio::net::TcpListener;
-use tracing::{info, warn};
-
-/// Tasks after which a thread looks at its sockets although it has more of them: with 61, which is usual, a request that comes in
-/// waits for as many of a service that is flooded.
-const EVENT_INTERVAL: u32 = 8;
+use tracing::info;
 
 /// Flags win over the configuration file, which wins over the defaults.
 #[derive(Parser)]
@@ -53,7 +53,7 @@ impl Args {
         config.listen = self.listen.unwrap_or(config.listen);
         config.admin = self.admin.unwrap_or(config.admin);
         config.state = self.state.or(config.state);
-        config.dev |= self.dev;
+        config.dev.on |= self.dev;
         Ok(config)
     }
 }
@@ -65,9 +65,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let take_over = args.take_over;
     let config = args.config()?;
     raise_descriptor_limit();
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.enable_all().event_interval(EVENT_INTERVAL).global_queue_interval(EVENT_INTERVAL).build();
-    let runtime = runtime.map_err(|error| format!("the runtime does not start: {error}"))?;
+    let runtime = runtime()?;
     let outcome = runtime.block_on(serve(config, activated, take_over));
     // Blocking work that is left, a compile say, is not waited for.
     runtime.shutdown_background();
@@ -104,32 +102,4 @@ fn given_socket(given: io::Result<TcpListener>, configured: SocketAddr, key: &st
         info!(%bound, %configured, "the socket that was handed over counts, and `{key}` does not; to change it, start anew");
     }
     Ok((given, bound))
-}
-
-/// Takes all the descriptors that this user may have: the usual 1024 are fewer than `http.connections`.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
-        warn!(%error, "the limit of open files cannot be raised; connections beyond it wait");
-    }
-}
-
-async fn bind(address: SocketAddr, flag: &str) -> Result<(TcpListener, SocketAddr), String> {
-    let listener = TcpListener::bind(address).await.map_err(|error| bind_error(address, flag, &error))?;
-    let bound = listener.local_addr().map_err(|error| error.to_string())?;
-    Ok((listener, bound))
-}
-
-fn bind_error(address: SocketAddr, flag: &str, error: &io::Error) -> String {
-    let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("something else listens there, another hotbay perhaps; stop it, or take another with {flag} 127.0.0.1:0")
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("ports below 1024 need privileges; take a higher one, such as {flag} 127.0.0.1:8080")
-        }
-        io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address; see `ip address`".to_owned(),
-        _ => format!("take another with {flag}"),
-    };
-    format!("cannot listen on {address}: {error}; {remedy}")
 }

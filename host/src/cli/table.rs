@@ -60,7 +60,7 @@ fn are_default(name: &str, routes: &[RouteSpec]) -> bool {
 }
 
 /// A request that the service answers.
-fn request(name: &str, routes: &[RouteSpec], bound: SocketAddr) -> String {
+pub(super) fn request(name: &str, routes: &[RouteSpec], bound: SocketAddr) -> String {
     match routes.first() {
         Some(route) if !are_default(name, routes) => {
             let path = route.path.written();

@@ -79,7 +79,7 @@ fn reason_and_remedy(message: &str) -> (String, String) {
             };
             (reason, remedy)
         }
-        _ => (reworded(message.trim()), "correct the value; the README lists every setting".to_owned()),
+        _ => (reworded(message.trim()), "correct the value; docs/settings.md lists every setting".to_owned()),
     }
 }
 

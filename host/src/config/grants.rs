@@ -8,7 +8,10 @@ use super::{
     tcp_grant::TcpGrant,
 };
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
 
 /// Everything that is granted; by default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -94,6 +97,37 @@ impl Grants {
         &self.secrets
     }
 
+    /// The line of `[grants]` that allows outbound HTTP to `origin` beside what is granted; none where no line can.
+    pub fn line_with_http(&self, origin: &Origin) -> Option<String> {
+        let wanted = format!("{}://{}", if origin.tls { "https" } else { "http" }, origin.authority());
+        HttpGrant::try_from(wanted).ok().map(|wanted| line("http", &self.http, wanted))
+    }
+
+    /// The line that allows calls of `service`.
+    pub fn line_with_call(&self, service: ServiceName) -> String {
+        line("calls", &self.calls, service)
+    }
+
+    /// The line that allows TCP connections to `destination`, of which only the host may be known.
+    pub fn line_with_tcp(&self, destination: &str) -> String {
+        line_with_tcp(&self.tcp, destination)
+    }
+
+    /// The line that allows the bucket `name`; none where no bucket has such a name.
+    pub fn line_with_bucket(granted: &BTreeSet<BucketName>, name: &str) -> Option<String> {
+        BucketName::try_from(name.to_owned()).ok().map(|name| line("keyvalue", granted, name))
+    }
+
+    /// The line that sets `key` beside what is set; none where no key has such a name.
+    pub fn line_with_setting(set: &BTreeMap<ConfigKey, String>, key: &str) -> Option<String> {
+        let key = ConfigKey::try_from(key.to_owned()).ok()?;
+        let entry =
+            |(key, value): (&ConfigKey, &str)| format!("{} = {}", toml::Value::from(key.as_str()), toml::Value::from(value));
+        let set = set.iter().map(|(key, value)| (key, value.as_str()));
+        let entries = set.chain([(&key, "VALUE")]).map(entry).collect::<Vec<_>>();
+        Some(format!("config = {{ {} }}", entries.join(", ")))
+    }
+
     /// Each one as people write it, with its kind in front. Of variables, settings and secrets only the names.
     pub fn listed(&self) -> Vec<String> {
         let http = self.http.iter().map(|grant| format!("http {grant}"));
@@ -105,6 +139,22 @@ impl Grants {
         let secrets = self.secrets.iter().map(|secret| format!("secret {secret}"));
         http.chain(calls).chain(tcp).chain(keyvalue).chain(env).chain(config).chain(secrets).collect()
     }
+}
+
+/// The line that allows TCP connections to `destination`; a port that is not known is written as PORT.
+pub fn line_with_tcp<'a>(granted: impl IntoIterator<Item = &'a TcpGrant>, destination: &str) -> String {
+    let wanted = match TcpGrant::try_from(destination.to_owned()) {
+        Ok(grant) => grant.to_string(),
+        Err(_) => format!("{destination}:PORT"),
+    };
+    line("tcp", granted, wanted)
+}
+
+/// A line of `[grants]` with one entry more.
+fn line<'a, T: Display + 'a>(key: &str, granted: impl IntoIterator<Item = &'a T>, wanted: impl Display) -> String {
+    let granted = granted.into_iter().map(ToString::to_string);
+    let quoted = granted.chain([wanted.to_string()]).map(|entry| toml::Value::String(entry).to_string());
+    format!("{key} = [{}]", quoted.collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]
@@ -200,6 +250,32 @@ mod tests {
         let calls: Grants = toml::from_str("calls = ['stock', 'pricing-2']").unwrap();
         assert_eq!(calls.listed(), ["calls stock", "calls pricing-2"]);
         assert_eq!(listed, ["http https://api.example.com", "http http://*.xn--bcher-kva.example", "http http://127.0.0.1:9000"]);
+    }
+
+    /// What a developer is told to write is taken as it stands, and takes nothing away.
+    #[test]
+    fn the_line_of_a_missing_grant_is_one_that_grants_it() {
+        let text = "http = ['https://a.example']\ntcp = ['db.example:5432']\ncalls = ['stock']\nkeyvalue = ['default']";
+        let granted: Grants = toml::from_str(text).unwrap();
+        let origin = Origin::of(&"http://API.example.com:8080/x".parse().unwrap()).unwrap();
+        let lines = [
+            granted.line_with_http(&origin).unwrap(),
+            granted.line_with_tcp("[::1]:6379"),
+            granted.line_with_call(ServiceName::parse("pricing").unwrap()),
+            Grants::line_with_bucket(granted.keyvalue(), "carts").unwrap(),
+        ];
+        assert_eq!(lines[0], r#"http = ["https://a.example", "http://api.example.com:8080"]"#);
+        let now: Grants = toml::from_str(&lines.join("\n")).unwrap();
+        assert!(now.allow_http(&origin) && granted.listed().iter().all(|grant| now.listed().contains(grant)));
+        assert_eq!(now.listed().len(), 8);
+        assert_eq!(Grants::default().line_with_tcp("db.example.com"), r#"tcp = ["db.example.com:PORT"]"#);
+        assert_eq!(Grants::line_with_bucket(granted.keyvalue(), "a/b"), None);
+        let set: Grants = toml::from_str("config = { 'page.size' = '20' }").unwrap();
+        let line = Grants::line_with_setting(set.config(), "colour").unwrap();
+        assert_eq!(line, r#"config = { "page.size" = "20", "colour" = "VALUE" }"#);
+        assert!(toml::from_str::<Grants>(&line).is_ok());
+        let nowhere = Origin::of(&"http://0.0.0.0/".parse().unwrap()).unwrap();
+        assert_eq!(granted.line_with_http(&nowhere), None);
     }
 
     #[test]

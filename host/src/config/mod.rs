@@ -1,6 +1,7 @@
 //! Host settings and a service's settings: raw TOML in, validated types out. Every default stands here.
 
 mod cron;
+mod dev;
 mod document;
 mod granted_name;
 mod grants;
@@ -14,14 +15,17 @@ mod outbound;
 mod probe;
 mod route;
 mod settings;
+#[cfg(test)]
+mod settings_page;
 mod tcp_grant;
 mod traffic;
 mod units;
 
 pub use cron::{CRON, CronEntry};
+pub use dev::DevConfig;
 pub use document::SettingsError;
 pub use granted_name::{BucketName, ConfigKey, EnvName, SecretName};
-pub use grants::Grants;
+pub use grants::{Grants, line_with_tcp};
 pub use host::{BudgetConfig, CallsConfig, CompileConfig, HistoryConfig, HostConfig, HostName, HttpConfig, PoolConfig};
 pub use http_grant::{HttpGrant, INTERNAL, LOCALHOST};
 pub use keyvalue::{KeyValueConfig, RedisAddress};
@@ -32,5 +36,5 @@ pub use probe::Probe;
 pub use route::{HostPattern, Methods, PathPattern, RouteSpec, without_port};
 pub use settings::{InstancePolicy, Limits, Reuse, RollbackPolicy, Settings};
 pub use tcp_grant::TcpGrant;
-pub use traffic::{Sticky, Traffic, without_share};
+pub use traffic::{Sticky, Traffic, with_shares, without_share};
 pub use units::{ByteSize, Count, Share, Span};

@@ -7,7 +7,7 @@ use super::{
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 
-/// The validated settings of one service. See the README for each key.
+/// The validated settings of one service. See docs/settings.md for each key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Where it answers; never empty.

@@ -128,6 +128,35 @@ pub fn without_share(text: &str, label: &Label) -> Option<String> {
     Some(document.to_string())
 }
 
+/// The text of `NAME.toml` with these shares, everything else as a person wrote it. A label without a share there gets one.
+///
+/// # Errors
+/// Where the text is no TOML, or its `traffic` is no table: what is wrong.
+pub fn with_shares<'a>(text: &str, shares: impl IntoIterator<Item = (&'a Label, u32)>) -> Result<String, String> {
+    let mut document: toml_edit::DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| error.to_string())?;
+    if document.get("traffic").is_none() {
+        // At the end, after the comments that stand there.
+        let apart = if text.trim().is_empty() { "" } else { "\n" };
+        let shares = shares.into_iter().map(|(label, percent)| format!("{label} = {percent}\n")).collect::<String>();
+        return Ok(format!("{}{apart}{apart}[traffic]\n{shares}", text.trim_end()));
+    }
+    let traffic = document.get_mut("traffic").and_then(toml_edit::Item::as_table_like_mut).ok_or("`traffic` is no table")?;
+    for (label, percent) in shares {
+        match traffic.get_mut(label.as_str()).and_then(toml_edit::Item::as_value_mut) {
+            // The comment behind it stays.
+            Some(there) => {
+                let decor = there.decor().clone();
+                *there = toml_edit::Value::from(i64::from(percent));
+                *there.decor_mut() = decor;
+            }
+            None => {
+                traffic.insert(label.as_str(), toml_edit::value(i64::from(percent)));
+            }
+        }
+    }
+    Ok(document.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +190,19 @@ mod tests {
             let error = toml::from_str::<Traffic>(text).unwrap_err();
             assert!(error.message().contains(named), "{text}: {}", error.message());
         }
+    }
+
+    #[test]
+    fn shares_are_written_and_the_rest_stays_as_it_was_written() {
+        let (beta, next) = (Label::parse("beta").unwrap(), Label::parse("next").unwrap());
+        let text = "# mine\n[traffic] # shares\nbeta = 10 # now\n\n[limits]\nqueue = 1\n";
+        let written = with_shares(text, [(&beta, 25), (&next, 5)]).unwrap();
+        assert_eq!(written, "# mine\n[traffic] # shares\nbeta = 25 # now\nnext = 5\n\n[limits]\nqueue = 1\n");
+        assert_eq!(with_shares("", [(&beta, 5)]).unwrap(), "[traffic]\nbeta = 5\n");
+        assert_eq!(with_shares("# mine", [(&beta, 5)]).unwrap(), "# mine\n\n[traffic]\nbeta = 5\n");
+        assert_eq!(with_shares("traffic = { beta = 1 }\n", [(&beta, 5)]).unwrap(), "traffic = { beta = 5 }\n");
+        assert_eq!(with_shares("traffic = 1\n", [(&beta, 5)]).unwrap_err(), "`traffic` is no table");
+        assert!(with_shares("[traffic", [(&beta, 5)]).is_err());
     }
 
     #[test]

@@ -284,6 +284,15 @@ pub fn read_settings_at(name: &ServiceName, path: &Path) -> Result<Settings, Rej
     parse_settings(name, read.map(|(text, _)| text).as_ref())
 }
 
+/// The text of `NAME.toml` in the bay at `folder`, if it is there.
+///
+/// # Errors
+/// Where it cannot be read, or somebody writes it just now: the reason, with the file's name.
+pub fn read_settings_of(folder: &Path, name: &ServiceName) -> io::Result<Option<Bytes>> {
+    let bay = Bay { folder: folder.to_owned() };
+    Ok(bay.read_settings(name)?.map(|(text, _)| text))
+}
+
 /// The text of the settings file at `path`, if it is there.
 fn read_settings_text(path: &Path) -> io::Result<Option<(Bytes, Stamp)>> {
     match read_still(path, SETTINGS_MAX) {

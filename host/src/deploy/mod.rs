@@ -17,7 +17,7 @@ mod swap;
 mod verdict;
 mod watcher;
 
-pub use bay::{BUILD_MAX, SETTINGS_MAX, UNREADABLE_REMEDY, read_build, read_settings_at};
+pub use bay::{BUILD_MAX, SETTINGS_MAX, UNREADABLE_REMEDY, read_build, read_settings_at, read_settings_of};
 pub use board::{Board, Draining, Phase, Rejected, Serving, Status};
 pub use event::{Event, Events, Reader, State, Told};
 pub use orders::{Change, Done, OrderError, Orders, Published};

@@ -1,14 +1,14 @@
 //! Calls from service to service: one more request of the callee, found by its name and not by its routes. No socket between.
 //! And what the runtime asks for calls of functions.
 
-use super::{Observed, Overloaded, Problem, Record, Refusal, admit, head_length, pick, run};
+use super::{Details, Observed, Overloaded, Problem, Record, Refusal, admit, head_length, pick, run};
 use crate::{
     config::ServiceName,
     hop_by_hop,
     registry::{REVISION, Registry},
     runtime::{
-        BodyError, Call, Called, Due, Errand, Fault, GuestBody, Link, Links, NoService, Output, Providers, Reject, RequestBody,
-        Revision, ServiceCall, ServiceCaller,
+        BodyError, Call, Called, Denials, Due, Errand, Fault, GuestBody, Link, Links, NoService, Output, Providers, Reject,
+        RequestBody, Revision, ServiceCall, ServiceCaller,
     },
 };
 use futures::future::BoxFuture;
@@ -92,18 +92,20 @@ impl Shared {
             fault: None,
             watch: (),
         };
+        let output = if self.dev { Output::wanted() } else { Output::default() };
+        let denials = errand.denials.clone();
         let due = errand.due.clone();
         let outcome = match self.linked(&caller, &callee, &mut errand).and(found) {
             Ok(revision) => {
                 record.metrics = Some(revision.metrics().clone());
                 record.revision = Some(revision.header().clone());
-                reach(revision, request, errand, due).await
+                reach(revision, request, errand, due, output.clone()).await
             }
             Err(refusal) => Err(refusal),
         };
         Ok(match outcome {
             Ok(response) => self.answered(response, record),
-            Err(refusal) => self.refused(&refusal, record),
+            Err(refusal) => self.refused(&refusal, record, &output, &denials),
         })
     }
 
@@ -126,15 +128,18 @@ impl Shared {
         boxed(response.map(|body| Observed::guest(body, record)))
     }
 
-    fn refused(&self, refusal: &Refusal, mut record: Record<()>) -> Response<RequestBody> {
+    fn refused(&self, refusal: &Refusal, mut record: Record<()>, output: &Output, denials: &Denials) -> Response<RequestBody> {
         let problem = Problem::from(refusal);
         record.status = Some(problem.status());
         record.reason = Some(refusal.to_string());
         if let Refusal::Fault(fault) = refusal {
             record.fault = fault.kind();
         }
+        // As a problem, whatever the caller's guest says that it takes: it may pass on what a browser said.
+        let details =
+            self.dev.then(|| Details { denied: denials.all(), ..problem.details(output.of_request(&record.request_id)) });
         let service = record.service.as_ref().map(ServiceName::as_str);
-        let mut response = problem.response(service, &record.request_id, self.dev).map(Full::from);
+        let mut response = problem.response(service, &record.request_id, details.as_ref()).map(Full::from);
         if let Ok(id) = HeaderValue::from_str(&record.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -149,8 +154,9 @@ async fn reach(
     request: Request<RequestBody>,
     errand: Errand,
     due: Option<Arc<Due>>,
+    output: Output,
 ) -> Result<Response<GuestBody>, Refusal> {
-    let call = Call { errand, prefix: None, output: Output::default() };
+    let call = Call { errand, prefix: None, output };
     let running = run(revision, request, None, call);
     let Some(due) = due else {
         return running.await;

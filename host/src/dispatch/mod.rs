@@ -1,11 +1,16 @@
 //! Route, admit, invoke: from a request to the response of a guest. Knows neither sockets nor files.
 
 mod calls;
+mod details;
+mod last_words;
 mod observe;
 mod problem;
 mod scheduled;
 
 pub(crate) use calls::Calls;
+pub(crate) use details::{Asked, Details, HIDDEN, Rejected};
+#[cfg(test)]
+pub(crate) use last_words::LastWords;
 pub(crate) use observe::{Observed, Record, Watch};
 pub(crate) use problem::Problem;
 pub(crate) use scheduled::{Ended, tick};

@@ -1,6 +1,6 @@
 //! Errors as a client reads them: `application/problem+json` (RFC 9457).
 
-use super::Refusal;
+use super::{Details, Refusal, last_words};
 use crate::{
     runtime::{CallFailure, Fault, Report, Tangle},
     telemetry::Limit,
@@ -24,20 +24,13 @@ struct Body<'a> {
     /// The services that call each other, where that is what is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     chain: Option<&'a str>,
+    /// With `--dev` only.
     #[serde(skip_serializing_if = "Option::is_none")]
-    dev: Option<Dev<'a>>,
+    dev: Option<&'a Details>,
 }
 
-/// With `--dev` only: what the log says.
-#[derive(Serialize)]
-struct Dev<'a> {
-    reason: String,
-    remedy: &'a str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    backtrace: &'a [String],
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    output: &'a [String],
-}
+/// The media type of problems.
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// One error on its way out.
 pub(crate) struct Problem<'a> {
@@ -67,22 +60,47 @@ impl<'a> Problem<'a> {
         self.status
     }
 
-    /// The response. `dev` adds what otherwise only the log says.
-    pub(crate) fn response(&self, service: Option<&str>, request_id: &str, dev: bool) -> Response<Bytes> {
-        let dev = dev.then(|| Dev {
+    pub(crate) fn title(&self) -> &'static str {
+        self.title
+    }
+
+    /// What a client may always know.
+    pub(crate) fn detail(&self) -> &'static str {
+        self.detail
+    }
+
+    /// What otherwise only the log says. `output` is what the guest wrote last, where it did not trap.
+    pub(crate) fn details(&self, output: Vec<String>) -> Details {
+        let Report { reason: trap, frames, output: last } = self.report.cloned().unwrap_or_default();
+        let output = if last.is_empty() { output } else { last };
+        let failure = last_words::find(&output);
+        // A guest that says why it ends says more than the way in which it does.
+        let remedy = if failure.is_none() && self.remedy == LOOK { remedy_of_trap(&trap) } else { None };
+        Details {
             reason: self.reason.clone(),
-            remedy: self.remedy,
-            backtrace: self.report.map_or(&[], |report| &report.frames),
-            output: self.report.map_or(&[], |report| &report.output),
-        });
+            remedy: remedy.unwrap_or(self.remedy).to_owned(),
+            failure,
+            backtrace: frames,
+            output,
+            ..Details::default()
+        }
+    }
+
+    /// The response. `dev` adds what otherwise only the log says.
+    pub(crate) fn response(&self, service: Option<&str>, request_id: &str, dev: Option<&Details>) -> Response<Bytes> {
         let Self { status, title, detail, chain, provider, .. } = *self;
         let body = Body { title, status: status.as_u16(), detail, service, provider, request_id, chain, dev };
         // Text and numbers always become JSON.
         let json = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = Response::new(Bytes::from(json));
+        self.answer(Bytes::from(json), PROBLEM)
+    }
+
+    /// A response with another body for the same.
+    pub(crate) fn answer(&self, body: Bytes, content_type: HeaderValue) -> Response<Bytes> {
+        let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, content_type);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -138,6 +156,21 @@ impl<'a> From<&'a Refusal> for Problem<'a> {
     }
 }
 
+/// The remedy where nobody knows a better one.
+const LOOK: &str = "the backtrace and the guest's last lines show where";
+
+/// What to do about a trap that says more by itself than the guest does; the words are those of wasmtime.
+fn remedy_of_trap(trap: &str) -> Option<&'static str> {
+    const REMEDIES: [(&str, &str); 5] = [
+        ("call stack exhausted", "the guest calls itself too deep: end the recursion, or keep what it has on the heap"),
+        ("out of bounds memory access", "the guest read or wrote outside its memory: look at pointers and lengths in the frames"),
+        ("integer divide by zero", "look for a division in the frames, and test the divisor before it"),
+        ("indirect call", "the guest called a function pointer that is none of its type: look at casts in the frames"),
+        ("unreachable", "the guest gave up; a panic handler that prints to stderr would say why"),
+    ];
+    REMEDIES.iter().find(|(words, _)| trap.contains(words)).map(|(_, remedy)| *remedy)
+}
+
 fn full_remedy(limit: Limit) -> &'static str {
     match limit {
         Limit::Memory => "raise budgets.memory in hotbay.toml, or lower limits.memory of the services",
@@ -176,7 +209,7 @@ impl<'a> Problem<'a> {
             _ => None,
         };
         let ((status, title), detail, remedy) = match fault {
-            Fault::Trap(_) => (INTERNAL, "The service failed.", "the backtrace and the guest's last lines show where"),
+            Fault::Trap(_) => (INTERNAL, "The service failed.", LOOK),
             Fault::Memory { .. } => (INTERNAL, "The service ran out of memory.", "raise limits.memory in its settings"),
             Fault::Protocol(_) => (INTERNAL, "The service broke the protocol.", "mend the response that the guest makes"),
             Fault::ResponseTooLarge(_) => {

@@ -2,7 +2,9 @@
 
 use super::{
     bad_request::BadRequest,
+    dev::{Dev, Onlooker, Origin},
     forward::{self, Client},
+    outgoing::Outgoing,
     watch::{Active, Activity},
 };
 use crate::{
@@ -13,6 +15,7 @@ use crate::{
     runtime::{Call, Errand, Output},
     telemetry::{Metrics, Unrouted, new_request_id},
 };
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header, uri::Scheme};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -26,13 +29,13 @@ const HEADERS_MAX: usize = 100;
 pub struct Edge {
     registry: Arc<Registry>,
     config: HttpConfig,
-    dev: bool,
+    dev: Option<Dev>,
     metrics: Arc<Metrics>,
 }
 
 impl Edge {
-    /// An edge in front of `registry`; `dev` tells clients what the log tells.
-    pub fn new(registry: Arc<Registry>, config: HttpConfig, dev: bool, metrics: Arc<Metrics>) -> Self {
+    /// An edge in front of `registry`; with `dev`, clients are told what the log tells, and more.
+    pub fn new(registry: Arc<Registry>, config: HttpConfig, dev: Option<Dev>, metrics: Arc<Metrics>) -> Self {
         Self { registry, config, dev, metrics }
     }
 
@@ -65,7 +68,13 @@ pub(super) async fn exchange(
     edge: Arc<Edge>,
     connection: Arc<ConnectionInfo>,
     mut request: Request<Incoming>,
-) -> Result<Response<Observed<Active>>, Infallible> {
+) -> Result<Response<Outgoing>, Infallible> {
+    if let Some(dev) = edge.dev.as_ref().filter(|dev| dev.owns(&request)) {
+        let host = host(&request).unwrap_or_default();
+        let response = dev.answer(&edge.registry, &request, host, connection.activity.request());
+        return Ok(response.map(|body| Outgoing::Told(Box::new(body))));
+    }
+    let mut aside = Aside { onlooker: edge.dev.as_ref().map(|_| Box::new(Onlooker::new(&request))), ..Aside::default() };
     let request_id = match forward::usable_id(request.headers()) {
         Some(id) => id.to_owned(),
         None => new_request_id(),
@@ -91,29 +100,32 @@ pub(super) async fn exchange(
         Ok(host) => host,
         Err(bad) => {
             edge.metrics.unrouted(bad.unrouted());
-            return Ok(refuse(&edge, (&bad).into(), bad.to_string(), record, id_header));
+            return Ok(refuse(&edge, (&bad).into(), bad.to_string(), record, id_header, aside));
         }
     };
     hop_by_hop::strip(request.headers_mut());
     forward::set_forwarded(request.headers_mut(), &connection.client, &host, &id_header);
-    let call = Call {
-        errand: Errand::new(record.request_id.clone(), connection.peer, connection.local),
-        prefix: None,
-        output: Output::default(),
-    };
+    let errand = Errand::new(record.request_id.clone(), connection.peer, connection.local);
+    let mut call = Call { errand, prefix: None, output: Output::default() };
+    if let Some(onlooker) = &aside.onlooker {
+        (call.errand.denials, call.output) = (onlooker.denials(), onlooker.output());
+    }
     let Dispatched { revision, outcome } = dispatch(&edge.registry, request, &host, call).await;
     if let Some(revision) = &revision {
         record.metrics = Some(revision.metrics().clone());
         record.service = Some(revision.service().clone());
         record.revision = Some(revision.header().clone());
+        aside.serial = Some(revision.serial());
     }
+    aside.host = Some(&host);
     Ok(match outcome {
         Ok(mut response) => {
             record.status = Some(response.status());
             hop_by_hop::strip(response.headers_mut());
             finish(&edge, response.headers_mut(), &record, id_header);
             head_length(&record.method, &mut response);
-            response.map(|body| Observed::guest(body, record))
+            let more = aside.amend(&edge, &mut response, record.service.as_ref());
+            response.map(|body| Outgoing::new(Observed::guest(body, record), more))
         }
         Err(refusal) => {
             match &refusal {
@@ -127,7 +139,7 @@ pub(super) async fn exchange(
                 Refusal::Fault(fault) => record.fault = fault.kind(),
                 Refusal::Overloaded(_) | Refusal::Tangled(_) | Refusal::CallerDeadline => {}
             }
-            refuse(&edge, (&refusal).into(), refusal.to_string(), record, id_header)
+            refuse(&edge, (&refusal).into(), refusal.to_string(), record, id_header, aside)
         }
     })
 }
@@ -138,14 +150,44 @@ fn refuse(
     reason: String,
     mut record: Record<Active>,
     id: HeaderValue,
-) -> Response<Observed<Active>> {
+    aside: Aside<'_>,
+) -> Response<Outgoing> {
     record.status = Some(problem.status());
     record.reason = Some(reason);
-    let service = record.service.as_ref().map(ServiceName::as_str);
-    let mut response = problem.response(service, &record.request_id, edge.dev).map(Full::from);
+    let mut response = aside.problem(edge, &problem, &record).map(Full::from);
     head_length(&record.method, &mut response);
     finish(edge, response.headers_mut(), &record, id);
-    response.map(|body| Observed::host(body, record))
+    response.map(|body| Outgoing::Plain(Observed::host(body, record)))
+}
+
+/// What the edge of a host with `--dev` keeps of a request beside its record; without, nothing.
+#[derive(Default)]
+struct Aside<'a> {
+    onlooker: Option<Box<Onlooker>>,
+    /// The host that was asked for, once it is known.
+    host: Option<&'a str>,
+    /// The number of the revision.
+    serial: Option<u64>,
+}
+
+impl Aside<'_> {
+    /// What is sent behind a guest's response.
+    fn amend<B>(&self, edge: &Edge, response: &mut Response<B>, service: Option<&ServiceName>) -> Option<Bytes> {
+        let (dev, onlooker) = edge.dev.as_ref().zip(self.onlooker.as_deref())?;
+        dev.amend(onlooker, service?, self.serial?, response)
+    }
+
+    /// An error as this client gets it.
+    fn problem(self, edge: &Edge, problem: &Problem<'_>, record: &Record<Active>) -> Response<Bytes> {
+        let (service, request_id) = (record.service.as_ref(), record.request_id.as_str());
+        match (&edge.dev, self.onlooker) {
+            (Some(dev), Some(onlooker)) => {
+                let origin = Origin { request_id, host: self.host, service, revision: record.revision.as_ref().zip(self.serial) };
+                dev.problem(&edge.registry, problem, *onlooker, origin)
+            }
+            _ => problem.response(service.map(ServiceName::as_str), request_id, None),
+        }
+    }
 }
 
 /// The headers that every response carries.

@@ -1,11 +1,14 @@
 //! The public edge: connections in, HTTP/1.1 and HTTP/2 with prior knowledge (h2c), responses out.
 
 mod bad_request;
+mod dev;
 mod exchange;
 mod forward;
+mod outgoing;
 mod places;
 mod watch;
 
+pub use dev::Dev;
 pub use exchange::Edge;
 
 use crate::{config::HttpConfig, shutdown::Shutdown};

@@ -32,6 +32,17 @@ pub enum Serving {
     Down(ServiceName),
 }
 
+impl Serving {
+    /// The revisions that requests can get.
+    pub(crate) fn revisions(&self) -> Vec<&Arc<Revision>> {
+        match self {
+            Self::Up(revision) => vec![revision],
+            Self::Split(split) => split.all().collect(),
+            Self::Down(_) => Vec::new(),
+        }
+    }
+}
+
 /// All services of the host.
 pub struct Registry {
     table: ArcSwap<RouteTable>,
@@ -254,6 +265,11 @@ impl Registry {
             }
             !std::mem::take(&mut entry.routes).is_empty() || had_links
         })
+    }
+
+    /// The routes of all services that have a place in the table.
+    pub(crate) fn routes(&self) -> Vec<RouteSpec> {
+        self.services().values().flat_map(|entry| entry.routes.iter().cloned()).collect()
     }
 
     /// Whether the service is here, with a good main revision or without.

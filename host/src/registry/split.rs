@@ -74,6 +74,11 @@ impl<R> Split<R> {
         self.header_override
     }
 
+    /// All of them, the main one first.
+    pub(super) fn all(&self) -> impl Iterator<Item = &R> {
+        std::iter::once(&self.main.revision).chain(self.labelled.iter().map(|labelled| &labelled.side.revision))
+    }
+
     /// The revision for a request with these headers.
     pub fn pick(&self, headers: &HeaderMap) -> &R {
         if let Some(named) = self.named(headers) {

@@ -135,7 +135,7 @@ pub(crate) fn config(flavour: Flavour, backtraces: Backtraces) -> Config {
         })
         .concurrency_support(flavour == Flavour::Async)
         // What compilers do not emit for services is only attack surface, and so is what comes with the next wasmtime. Threads,
-        // GC and exceptions are not compiled in at all. The README names what is on.
+        // GC and exceptions are not compiled in at all. docs/services.md names what is on.
         .wasm_features(!features(flavour), false);
     if flavour == Flavour::Async {
         config.wasm_component_model_async(true);

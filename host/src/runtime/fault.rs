@@ -11,11 +11,13 @@ use crate::{
     telemetry::{FaultKind, Limit},
 };
 use std::fmt;
-use wasmtime::{Error, PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
+use wasmtime::{Error, FrameInfo, FrameSymbol, PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
 /// Frames of a backtrace that are shown, and bytes of each: the names are the guest's, and each may be as long as its file.
-const FRAMES_MAX: usize = 20;
+const FRAMES_MAX: usize = 32;
 const FRAME_MAX: usize = 256;
+/// Last lines of output in a sentence.
+const QUOTED_MAX: usize = 8;
 /// Bytes of a line of output in a sentence, and of any other words of a guest's in a fault.
 const LINE_MAX: usize = 512;
 const WORDS_MAX: usize = 1 << 10;
@@ -162,18 +164,31 @@ impl Report {
 }
 
 fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
-    let name = |frame: &wasmtime::FrameInfo| {
-        let raw = frame.func_name().unwrap_or("<unnamed function>");
+    backtrace.frames().iter().flat_map(functions).take(FRAMES_MAX).collect()
+}
+
+/// The function of a frame, and before it those that were inlined into it, where the guest's debug information knows them.
+fn functions(frame: &FrameInfo) -> Vec<String> {
+    let named = |raw: Option<&str>, place: Option<(&str, u32)>| {
+        let raw = raw.unwrap_or("<unnamed function>");
         // No longer than what is kept of it, several times over, before anything is done with it.
-        let mut name = demangled(start(raw, FRAME_MAX * 4));
-        if let Some(symbol) = frame.symbols().first()
-            && let (Some(file), Some(line)) = (symbol.file(), symbol.line())
-        {
-            name.push_str(&format!(" at {file}:{line}"));
-        }
-        shown(&name, FRAME_MAX)
+        let name = shown(&demangled(start(raw, FRAME_MAX * 4)), FRAME_MAX);
+        // Of a long path the end tells more.
+        let place = place.map(|(file, line)| format!(" at {}:{line}", shown(end(file, FRAME_MAX), FRAME_MAX)));
+        name + &place.unwrap_or_default()
     };
-    backtrace.frames().iter().take(FRAMES_MAX).map(name).collect()
+    match frame.symbols() {
+        [] => vec![named(frame.func_name(), None)],
+        [inlined @ .., outer] => {
+            let inlined = inlined.iter().map(|symbol| named(symbol.name(), place(symbol)));
+            // Of the function itself the names in the build say more than tables of lines alone do.
+            inlined.chain([named(frame.func_name().or(outer.name()), place(outer))]).collect()
+        }
+    }
+}
+
+fn place(symbol: &FrameSymbol) -> Option<(&str, u32)> {
+    symbol.file().zip(symbol.line())
 }
 
 fn demangled(raw: &str) -> String {
@@ -199,6 +214,11 @@ fn start(words: &str, most: usize) -> &str {
     words.get(..words.floor_char_boundary(most)).unwrap_or(words)
 }
 
+/// The last `most` bytes, or less where a character would be cut.
+fn end(words: &str, most: usize) -> &str {
+    words.get(words.ceil_char_boundary(words.len().saturating_sub(most))..).unwrap_or(words)
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)?;
@@ -211,7 +231,8 @@ impl fmt::Display for Report {
 
 /// A guest's last lines as the end of a sentence; nothing where it wrote none.
 pub(super) fn quoted(output: &[String]) -> String {
-    let lines: Vec<_> = output.iter().map(|line| shown(line, LINE_MAX)).collect();
+    let last = output.iter().skip(output.len().saturating_sub(QUOTED_MAX));
+    let lines: Vec<_> = last.map(|line| shown(line, LINE_MAX)).collect();
     if lines.is_empty() { String::new() } else { format!("; it wrote: {}", lines.join(" | ")) }
 }
 
@@ -224,6 +245,7 @@ mod tests {
         assert_eq!(shown("plain, \u{e9} too", 64), "plain, \u{e9} too");
         assert_eq!(shown("a\n2026 INFO forged\u{1b}[2J", 64), "a\\n2026 INFO forged\\u{1b}[2J");
         assert_eq!(shown("\u{e9}\u{e9}", 3), "\u{e9}…");
+        assert_eq!((end("a\u{e9}b", 2), end("ab", 9)), ("b", "ab"));
         for fault in [Fault::Refused("x".repeat(2 << 20)), Fault::Protocol("\n".repeat(2 << 20))] {
             assert!(fault.to_string().len() < 4 << 10);
         }

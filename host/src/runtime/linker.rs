@@ -9,7 +9,7 @@ use super::{
     typed_call::{Providers, add_calls},
 };
 use crate::{
-    capabilities::{KEYVALUE_VERSION, add_keyvalue, add_logging, add_sockets, add_sockets_of_async, knows_logging},
+    capabilities::{KEYVALUE_VERSION, add_keyvalue, add_logging, add_setting, add_sockets, add_sockets_of_async, knows_logging},
     config::Grants,
 };
 use serde::Serialize;
@@ -233,6 +233,7 @@ fn base(engines: &Engines, flavour: Flavour) -> wasmtime::Result<Linker<HostStat
     p2::add_only_http_to_linker_async(&mut linker)?;
     add_sockets(&mut linker, HostState::sockets)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, HostState::config)?;
+    add_setting(&mut linker, HostState::setting)?;
     add_logging(&mut linker, |state, level, context, message| state.log.message(level, context, message))?;
     add_keyvalue(&mut linker, HostState::keyvalue)?;
     Ok(linker)
@@ -313,7 +314,7 @@ fn kind_of(component: &Component) -> Result<Kind, LinkError> {
         reason: format!(
             "it lacks the export `wasi:http/incoming-handler@0.2` (or `wasi:http/handler@0.3`, or `wasi:cli/run`): {shown}"
         ),
-        remedy: "export one of them: the README's first service shows how".to_owned(),
+        remedy: "export one of them: docs/services.md says what serves, and its tutorials show how".to_owned(),
     })
 }
 

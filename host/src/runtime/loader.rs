@@ -253,6 +253,10 @@ impl Loader {
         // Checking the seal reads the whole artifact.
         let (loader, digest) = (self.clone(), *build.digest());
         if let Ok(Some(found)) = tokio::task::spawn_blocking(move || loader.cached(&digest)).await {
+            if self.compiler.learns() {
+                let (loader, wasm) = (self.clone(), build.wasm.clone());
+                tokio::spawn(async move { loader.compiler.learn(&wasm).await });
+            }
             return Ok(found);
         }
         self.compile(service, build).await.map_err(|error| match error {

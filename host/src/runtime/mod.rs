@@ -10,13 +10,16 @@ mod callee;
 mod cgi;
 mod clock;
 mod compile;
+mod compile_child;
 mod confine;
 mod digest;
 mod engine;
 mod fault;
+mod functions;
 mod granted;
 mod instance;
 mod invoke;
+mod kept;
 mod lane;
 mod lanes;
 mod lifecycle;
@@ -38,14 +41,14 @@ mod value_size;
 mod wit_text;
 
 pub use crate::capabilities::{
-    Called, Due, Errand, KeyValue, KeyValueFailure, Link, Network, NetworkError, NoService, Reach, SecretError, SecretFolder,
-    Secrets, SecretsSeen, ServiceCall, ServiceCaller, Tangle, Trace,
+    Called, Denial, Denials, Due, Errand, KeyValue, KeyValueFailure, Link, Network, NetworkError, NoService, Reach, SecretError,
+    SecretFolder, Secrets, SecretsSeen, ServiceCall, ServiceCaller, Tangle, Trace,
 };
 pub use artifact::{Binary, Unfit};
 pub use body::GuestBody;
 pub use build::Build;
 pub use call::Call;
-pub use compile::{SUBCOMMAND as COMPILE_CHILD, child as compile_child};
+pub use compile_child::{SUBCOMMAND as COMPILE_CHILD, child as compile_child, staying_child as staying_compile_child};
 pub use digest::Digest;
 pub use engine::{Backtraces, Engines, Flavour};
 pub use fault::{Fault, Report};

@@ -28,7 +28,7 @@ use std::{
     fmt,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU32, AtomicUsize},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -39,12 +39,15 @@ use wasmtime::{
     component::{Component, ComponentExportIndex, InstancePre},
 };
 
+static SERIALS: AtomicU64 = AtomicU64::new(1);
+
 /// One immutable loaded build: digest, code ready to be instantiated, settings.
 ///
 /// Requests hold it by `Arc`. When the last of them lets go, [`Drain`] is told.
 pub struct Revision {
     service: ServiceName,
     digest: Digest,
+    serial: u64,
     kind: Kind,
     settings: Settings,
     header: HeaderValue,
@@ -152,6 +155,7 @@ impl Revision {
             header: HeaderValue::from_str(&short).unwrap_or(HeaderValue::from_static("")),
             service,
             digest,
+            serial: SERIALS.fetch_add(1, Ordering::Relaxed),
             kind,
             settings,
             code,
@@ -171,6 +175,11 @@ impl Revision {
     /// The digest of its build.
     pub fn digest(&self) -> &Digest {
         &self.digest
+    }
+
+    /// Its number among all that this process has loaded: the same build with other settings has another one.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// How it is served.

@@ -28,7 +28,7 @@ const CONTEXT_MAX: usize = 256;
 /// Lines of one request that are logged; what follows is counted.
 const LINES_MAX: usize = 200;
 /// Last lines that are kept for the report of a trap.
-const TAIL: usize = 8;
+const TAIL: usize = 16;
 /// Bytes that a guest may write at once.
 const WRITE_MAX: usize = 64 << 10;
 
@@ -140,7 +140,7 @@ pub struct Output(Option<Arc<OnceLock<GuestLog>>>);
 
 impl Output {
     /// The output is asked for.
-    pub(super) fn wanted() -> Self {
+    pub(crate) fn wanted() -> Self {
         Self(Some(Arc::default()))
     }
 
@@ -150,6 +150,12 @@ impl Output {
             // A call goes to one instance.
             let _ = place.set(log.clone());
         }
+    }
+
+    /// The last lines that the guest wrote for this request; its instance may work for another one by now.
+    pub(crate) fn of_request(&self, request: &str) -> Vec<String> {
+        let log = self.0.as_ref().and_then(|place| place.get());
+        log.filter(|log| log.state().request == request).map(GuestLog::tail).unwrap_or_default()
     }
 
     /// The last lines, of a guest that is still at work too.

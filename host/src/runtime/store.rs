@@ -60,7 +60,7 @@ impl HostState {
         call.output.is_of(&self.log);
         self.outbound.begin(&call.errand);
         if let Some(sockets) = &mut self.sockets {
-            sockets.begin(&call.errand.request_id);
+            sockets.begin(&call.errand.request_id, &call.errand.denials);
         }
         self.keyvalue.begin();
         self.memory.begin();
@@ -73,7 +73,7 @@ impl HostState {
         self.outbound.begin(errand);
         self.outbound.is_due(due);
         if let Some(sockets) = &mut self.sockets {
-            sockets.begin(&errand.request_id);
+            sockets.begin(&errand.request_id, &errand.denials);
         }
         self.keyvalue.begin();
         self.memory.begin();
@@ -97,9 +97,19 @@ impl HostState {
         WasiConfig::from(&self.granted.config)
     }
 
+    /// One setting or secret. What is not there may have been meant to be.
+    pub(super) fn setting(&self, key: String) -> Option<String> {
+        let value = self.granted.values.get(&key).cloned();
+        if value.is_none() {
+            self.outbound.denials().add(|| self.granted.unset(&self.service, key));
+        }
+        value
+    }
+
     /// What `wasi:keyvalue` keeps for it.
     pub(super) fn keyvalue(&mut self) -> KeyValueView<'_> {
-        KeyValueView { access: &mut self.keyvalue, table: &mut self.table, request_id: self.outbound.request_id() }
+        let Self { keyvalue: access, table, outbound, .. } = self;
+        KeyValueView { access, table, request_id: outbound.request_id(), denials: outbound.denials() }
     }
 
     /// What `wasi:sockets` has for the guest.

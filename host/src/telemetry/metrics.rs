@@ -8,6 +8,7 @@ use super::{
     families::Families,
     labels::{CallResult, Capability, CronResult, KeyValueResult, Limit, OutboundResult, Outcome, Renewal, Unrouted},
     process,
+    recent::ServiceCount,
     revision_metrics::{CLASSES, FaultKind, RevisionMetrics, Vitals},
 };
 use prometheus::{IntCounter, IntGauge, TextEncoder};
@@ -96,6 +97,7 @@ pub struct ServiceMetrics {
     renewed: [(Renewal, IntCounter); Renewal::ALL.len()],
     lines: IntCounter,
     lines_cut: IntCounter,
+    ended: Arc<ServiceCount>,
 }
 
 impl ServiceMetrics {
@@ -112,6 +114,11 @@ impl ServiceMetrics {
     /// Counts what no grant allows.
     pub fn denied(&self, capability: Capability) {
         count(&self.denied, capability);
+    }
+
+    /// What is counted of its revisions that have ended.
+    pub(super) fn ended(&self) -> &Arc<ServiceCount> {
+        &self.ended
     }
 
     /// What is counted of its calls to the service `callee`.
@@ -263,6 +270,7 @@ impl Metrics {
             renewed: Renewal::ALL.map(|reason| (reason, families.renewed.with_label_values(&[name, reason.as_str()]))),
             lines: families.lines.with_label_values(&[name]),
             lines_cut: families.lines_cut.with_label_values(&[name]),
+            ended: Arc::default(),
         });
         alive.services.insert(name.to_owned(), Arc::downgrade(&made));
         made
@@ -410,6 +418,16 @@ impl Metrics {
     /// Who may call whom, or could a moment ago, and how often it did.
     pub fn calls(&self) -> Vec<Arc<CallMetrics>> {
         self.alive().calls.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// The services that anything is counted of.
+    pub(super) fn services(&self) -> Vec<Arc<ServiceMetrics>> {
+        self.alive().services.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// The revisions that anything is counted of; let go of outside the lock.
+    pub(super) fn revisions(&self) -> Vec<Arc<RevisionMetrics>> {
+        self.alive().revisions.values().flatten().filter_map(Weak::upgrade).collect()
     }
 
     fn end(&self, alive: &mut Alive, ended: Ended) {

@@ -28,20 +28,26 @@ mod guest_lines;
 mod labels;
 mod metrics;
 mod process;
+mod recent;
 mod revision_metrics;
+mod shown;
 
 pub use call_metrics::CallMetrics;
 pub use guest_lines::{GuestLevel, GuestLine, GuestLines, GuestStream};
 pub use labels::{CallResult, Capability, CronResult, KeyValueResult, Limit, OutboundResult, Outcome, Renewal, Unrouted};
 pub use metrics::{Budgeted, Connected, ConnectionsFull, METRICS_TYPE, Metrics, ServiceMetrics};
+pub use recent::{Now, Recent, Sample, Series};
 pub use revision_metrics::{FaultKind, InstanceMetrics, RevisionMetrics, Vitals};
+pub use shown::LogLine;
 
 use batch::{Batch, Batches};
+use shown::Shown;
 use std::{
     io::{self, IsTerminal},
     sync::OnceLock,
     time::Duration,
 };
+use tokio::sync::mpsc;
 use tracing::warn;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -83,6 +89,20 @@ pub struct LogGuard {
 /// # Errors
 /// Where the thread cannot be started.
 pub fn start(format: LogFormat) -> io::Result<LogGuard> {
+    start_layers(Some(format), None)
+}
+
+/// Hands warnings and errors to the receiver, and sends the log to stderr too where there is a format for it. A receiver that is 1024
+/// lines behind loses the newest.
+///
+/// # Errors
+/// As of [`start`].
+pub fn start_shown(format: Option<LogFormat>) -> io::Result<(LogGuard, mpsc::Receiver<LogLine>)> {
+    let (shown, told) = Shown::new();
+    Ok((start_layers(format, Some(shown))?, told))
+}
+
+fn start_layers(format: Option<LogFormat>, shown: Option<Shown>) -> io::Result<LogGuard> {
     let (batch, batches) = Batches::start(io::stderr())?;
     let (filter, refused) = match std::env::var("HOTBAY_LOG") {
         Ok(words) => match EnvFilter::try_new(&words) {
@@ -91,14 +111,15 @@ pub fn start(format: LogFormat) -> io::Result<LogGuard> {
         },
         Err(_) => (EnvFilter::new(DEFAULT_FILTER), None),
     };
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(shown);
     let lines = fmt::layer().with_writer(LOG.get_or_init(|| batch).clone());
     // An error says that a log is set up already, which is as good.
     let _ = match format {
-        LogFormat::Text => registry.with(lines.with_ansi(io::stderr().is_terminal())).try_init(),
-        LogFormat::Json => {
+        Some(LogFormat::Text) => registry.with(lines.with_ansi(io::stderr().is_terminal())).try_init(),
+        Some(LogFormat::Json) => {
             registry.with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()
         }
+        None => registry.try_init(),
     };
     if let Some((words, error)) = refused {
         warn!(%error, "HOTBAY_LOG={words:?} is not understood and `{DEFAULT_FILTER}` holds; write TARGET=LEVEL,… such as hotbay=debug");

@@ -262,19 +262,17 @@ impl RevisionMetrics {
     /// PromQL's `histogram_quantile` has it. None before the first request. Of this load of the build, and of others that serve
     /// at the same time.
     pub fn quantile(&self, q: f64) -> Option<Duration> {
-        let Durations { buckets, count } = Durations::of(&self.duration).since(&self.earlier);
-        let rank = q.clamp(0.0, 1.0) * float(count);
-        let (mut below, mut lower) = (0.0, 0.0);
-        for (upper, count) in buckets {
-            let count = float(count);
-            if count >= rank && count > below {
-                let seconds = lower + (upper - lower) * ((rank - below) / (count - below)).max(0.0);
-                return Duration::try_from_secs_f64(seconds).ok();
-            }
-            (below, lower) = (count, upper);
-        }
-        // Above all bounds: the last is the best that can be said.
-        (count > 0).then(|| Duration::try_from_secs_f64(lower).ok()).flatten()
+        Durations::of(&self.duration).since(&self.earlier).quantile(q)
+    }
+
+    /// The durations that there were before this load of the build.
+    pub(super) fn earlier(&self) -> &Durations {
+        &self.earlier
+    }
+
+    /// The durations that there are, where there are more than `before`: reading them costs more than seeing that there are none.
+    pub(super) fn durations_since(&self, before: &Durations) -> Option<Durations> {
+        (self.duration.get_sample_count() != before.count).then(|| Durations::of(&self.duration))
     }
 
     /// Counts an instance for as long as the returned value lives.
@@ -285,7 +283,8 @@ impl RevisionMetrics {
 }
 
 /// A reading of a histogram of durations.
-struct Durations {
+#[derive(Debug, Clone, Default)]
+pub(super) struct Durations {
     /// Upper bounds in seconds, and how many durations were not above each.
     buckets: Vec<(f64, u64)>,
     count: u64,
@@ -299,12 +298,38 @@ impl Durations {
         Self { buckets: buckets.collect(), count: read.get_sample_count() }
     }
 
-    fn since(mut self, earlier: &Self) -> Self {
-        for ((_, count), (_, before)) in self.buckets.iter_mut().zip(&earlier.buckets) {
-            *count = count.saturating_sub(*before);
+    pub(super) fn since(&self, earlier: &Self) -> Self {
+        let before = earlier.buckets.iter().map(|(_, count)| *count).chain(std::iter::repeat(0));
+        let buckets = self.buckets.iter().zip(before).map(|((bound, count), before)| (*bound, count.saturating_sub(before)));
+        Self { buckets: buckets.collect(), count: self.count.saturating_sub(earlier.count) }
+    }
+
+    /// All histograms have the same bounds.
+    pub(super) fn add(&mut self, other: &Self) {
+        if self.buckets.is_empty() {
+            self.clone_from(other);
+            return;
         }
-        self.count = self.count.saturating_sub(earlier.count);
-        self
+        for ((_, count), (_, more)) in self.buckets.iter_mut().zip(&other.buckets) {
+            *count += more;
+        }
+        self.count += other.count;
+    }
+
+    /// See [`RevisionMetrics::quantile`].
+    pub(super) fn quantile(&self, q: f64) -> Option<Duration> {
+        let rank = q.clamp(0.0, 1.0) * float(self.count);
+        let (mut below, mut lower) = (0.0, 0.0);
+        for (upper, count) in &self.buckets {
+            let count = float(*count);
+            if count >= rank && count > below {
+                let seconds = lower + (upper - lower) * ((rank - below) / (count - below)).max(0.0);
+                return Duration::try_from_secs_f64(seconds).ok();
+            }
+            (below, lower) = (count, *upper);
+        }
+        // Above all bounds: the last is the best that can be said.
+        (self.count > 0).then(|| Duration::try_from_secs_f64(lower).ok()).flatten()
     }
 }
 
@@ -316,6 +341,7 @@ impl fmt::Debug for RevisionMetrics {
 
 impl Drop for RevisionMetrics {
     fn drop(&mut self) {
+        self.service.ended().add(*self.requests.get_mut(), *self.faults.get_mut());
         self.host.revision_ended(self.service.name(), &self.revision);
     }
 }

@@ -73,10 +73,8 @@ impl Callees {
 
     /// The service at `origin`, if it may be called. There are no others, as far as the caller can tell.
     pub(crate) fn find(&self, origin: &Origin) -> Option<&Arc<Callee>> {
-        let Host::Domain(host) = &origin.host else { return None };
-        let name = host.strip_suffix(INTERNAL)?.strip_suffix('.')?;
-        let plain = !origin.tls && origin.port == Origin::usual_port(false);
-        self.granted.iter().find(|callee| plain && callee.service.as_str() == name)
+        let name = name_of(origin)?;
+        self.granted.iter().find(|callee| callee.service.as_str() == name)
     }
 
     /// Calls. `apart` says whether the future that is returned is polled apart from the caller's store; else a task of its own
@@ -109,6 +107,17 @@ impl Callees {
             Ok(response.map(|body| Answer::new(body, options.between_bytes_timeout, held).boxed_unsync()))
         }
     }
+}
+
+/// The service that a call to `origin` would be for, whether there is one or not.
+pub(crate) fn service_of(origin: &Origin) -> Option<ServiceName> {
+    ServiceName::parse(name_of(origin)?).ok()
+}
+
+fn name_of(origin: &Origin) -> Option<&str> {
+    let Host::Domain(host) = &origin.host else { return None };
+    let plain = !origin.tls && origin.port == Origin::usual_port(false);
+    host.strip_suffix(INTERNAL)?.strip_suffix('.').filter(|_| plain)
 }
 
 /// Where a call is carried out.

@@ -1,7 +1,8 @@
-//! What a request hands on to the calls that its guest makes: its id, who waits for it and how long, its trace.
+//! What a request hands on to the calls that its guest makes: its id, who waits for it and how long, its trace, who is told of
+//! what is denied.
 
 use super::Due;
-use crate::{config::ServiceName, telemetry::new_request_id};
+use crate::{capabilities::Denials, config::ServiceName, telemetry::new_request_id};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -24,12 +25,15 @@ pub struct Errand {
     pub due: Option<Arc<Due>>,
     /// Where it belongs in a trace.
     pub trace: Trace,
+    /// Who is told of what is denied to the guests that work for it.
+    pub denials: Denials,
 }
 
 impl Errand {
     /// A request that no service made.
     pub fn new(request_id: String, peer: SocketAddr, local: SocketAddr) -> Self {
-        Self { request_id, peer, local, chain: None, due: None, trace: Trace::default() }
+        let (trace, denials) = (Trace::default(), Denials::default());
+        Self { request_id, peer, local, chain: None, due: None, trace, denials }
     }
 
     /// What the calls of the guest of `service` take along, which now is one of those who wait.

@@ -6,7 +6,7 @@ mod callees;
 mod due;
 mod errand;
 
-pub(crate) use callees::{Callee, Callees, Unanswered};
+pub(crate) use callees::{Callee, Callees, Unanswered, service_of};
 pub use due::Due;
 pub use errand::{Errand, Link, Tangle, Trace};
 

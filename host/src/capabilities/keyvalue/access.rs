@@ -7,7 +7,8 @@ use super::{
     store::{KeyValue, Page},
 };
 use crate::{
-    config::{BucketName, ServiceName},
+    capabilities::denials::{Denial, Denials, remedy},
+    config::{BucketName, Grants, ServiceName},
     telemetry::{Capability, KeyValueResult, ServiceMetrics},
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -94,7 +95,7 @@ impl KeyValueAccess {
     }
 
     /// The name of a bucket that may be opened.
-    pub(super) fn open(&mut self, bucket: &str, request_id: &str) -> Result<Arc<str>, Closed> {
+    pub(super) fn open(&mut self, bucket: &str, request_id: &str, denials: &Denials) -> Result<Arc<str>, Closed> {
         let space = &self.space;
         if space.granted.contains(bucket) {
             return Ok(bucket.into());
@@ -104,7 +105,17 @@ impl KeyValueAccess {
         if self.told <= LINES_MAX {
             let service = &space.service;
             let bucket: String = bucket.chars().take(NAME_SHOWN).collect();
-            warn!(target: "hotbay::denied", %service, request_id, capability = "keyvalue", bucket, reason = "not granted", "bucket denied");
+            let grant = Grants::line_with_bucket(&space.granted, &bucket);
+            let (capability, reason) = (Capability::KeyValue.as_str(), "not granted");
+            let remedy = grant.as_deref().map(|grant| remedy(service, grant));
+            warn!(target: "hotbay::denied", %service, request_id, capability, bucket, reason, remedy, "bucket denied");
+            denials.add(|| Denial {
+                service: service.to_string(),
+                capability,
+                destination: bucket,
+                reason: reason.to_owned(),
+                grant,
+            });
         }
         Err(if space.granted.is_empty() { Closed::Denied } else { Closed::Unknown })
     }

@@ -5,6 +5,7 @@ use super::{
     change::{Change, Changed},
     failure::Failure,
 };
+use crate::capabilities::Denials;
 use bindings::wasi::keyvalue::{atomics, batch, store};
 use std::sync::Arc;
 use store::Error;
@@ -54,6 +55,8 @@ pub(crate) struct KeyValueView<'a> {
     pub(crate) table: &'a mut ResourceTable,
     /// The request that the instance works for.
     pub(crate) request_id: &'a str,
+    /// Who is told of what is denied to it.
+    pub(crate) denials: &'a Denials,
 }
 
 struct View;
@@ -102,7 +105,7 @@ impl KeyValueView<'_> {
 
 impl store::Host for KeyValueView<'_> {
     async fn open(&mut self, identifier: String) -> Result<Result<Resource<Bucket>, Error>> {
-        Ok(match self.access.open(&identifier, self.request_id) {
+        Ok(match self.access.open(&identifier, self.request_id, self.denials) {
             Ok(name) => Ok(self.table.push(Bucket(name))?),
             Err(Closed::Denied) => Err(Error::AccessDenied),
             Err(Closed::Unknown) => Err(Error::NoSuchStore),

@@ -1,4 +1,4 @@
-//! The bounds of keys, values and calls. The README tells them to those who write services.
+//! The bounds of keys, values and calls. docs/state.md tells them to those who write services.
 
 use super::failure::Failure;
 use std::fmt::Display;

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     capabilities::{
-        ServiceCaller,
-        calls::{Callee, Callees},
+        Denials, ServiceCaller,
+        calls::{Callee, Callees, service_of},
     },
     config::{Grants, INTERNAL, Origin, ServiceName},
     hop_by_hop,
@@ -105,8 +105,13 @@ impl OutboundClient {
         &self.metrics
     }
 
-    pub(super) fn asker(&self, request_id: &str) -> Arc<Asker> {
-        Arc::new(Asker::new(self.service.clone(), request_id.to_owned()))
+    /// The line of `[grants]` that allows TCP connections there beside what is granted.
+    pub(super) fn line_with_tcp(&self, destination: &str) -> String {
+        self.grants.line_with_tcp(destination)
+    }
+
+    pub(super) fn asker(&self, request_id: &str, denials: &Denials) -> Arc<Asker> {
+        Arc::new(Asker::new(self.service.clone(), request_id.to_owned(), denials.clone()))
     }
 
     /// Where the request goes, if that is granted. Addresses behind a name are looked at when they are dialled.
@@ -121,11 +126,13 @@ impl OutboundClient {
     fn admitted(&self, method: &Method, uri: &Uri) -> Result<Destination, Failure> {
         let origin = Origin::of(uri).map_err(Failure::no_origin)?;
         let destination = if origin.is_within(INTERNAL) {
-            Destination::Service(self.callees.find(&origin).ok_or_else(Failure::denied_call)?.clone())
+            let denied = || Failure::denied_call().allowed_by(service_of(&origin).map(|name| self.grants.line_with_call(name)));
+            Destination::Service(self.callees.find(&origin).ok_or_else(denied)?.clone())
         } else if self.grants.allow_http(&origin) {
             Destination::Host(origin)
         } else {
-            return Err(Failure::denied(Error::HttpRequestDenied, "not granted"));
+            let grant = self.grants.line_with_http(&origin);
+            return Err(Failure::denied(Error::HttpRequestDenied, "not granted").allowed_by(grant));
         };
         if *method == Method::CONNECT {
             return Err(Failure::tunnel());

@@ -17,6 +17,8 @@ pub(super) struct Failure {
     pub(super) error: Error,
     /// What the log says.
     pub(super) reason: String,
+    /// The line of `[grants]` that would allow it, where that is what is missing.
+    pub(super) grant: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,31 +33,36 @@ pub(super) enum FailureKind {
 
 impl Failure {
     pub(super) fn denied(error: Error, reason: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Denied(Capability::Http), error, reason: reason.into() }
+        Self { kind: FailureKind::Denied(Capability::Http), error, reason: reason.into(), grant: None }
+    }
+
+    /// The line that would allow it.
+    pub(super) fn allowed_by(self, grant: Option<String>) -> Self {
+        Self { grant, ..self }
     }
 
     /// To the caller it is the same as [`Self::missing`].
     pub(super) fn denied_call() -> Self {
         let reason = "not granted (grants.calls); services are called as http://NAME.internal";
         let kind = FailureKind::Denied(Capability::Calls);
-        Self { kind, error: Error::DestinationNotFound, reason: reason.to_owned() }
+        Self { kind, error: Error::DestinationNotFound, reason: reason.to_owned(), grant: None }
     }
 
     pub(super) fn missing() -> Self {
         let reason = "there is no such service in the bay".to_owned();
-        Self { kind: FailureKind::Missing, error: Error::DestinationNotFound, reason }
+        Self { kind: FailureKind::Missing, error: Error::DestinationNotFound, reason, grant: None }
     }
 
     pub(super) fn failed(error: Error, reason: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Ended(OutboundResult::Failed), error, reason: reason.into() }
+        Self { kind: FailureKind::Ended(OutboundResult::Failed), error, reason: reason.into(), grant: None }
     }
 
     pub(super) fn timeout(error: Error, reason: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Ended(OutboundResult::Timeout), error, reason: reason.into() }
+        Self { kind: FailureKind::Ended(OutboundResult::Timeout), error, reason: reason.into(), grant: None }
     }
 
     pub(super) fn limit(error: Error, reason: impl Into<String>) -> Self {
-        Self { kind: FailureKind::Ended(OutboundResult::Limit), error, reason: reason.into() }
+        Self { kind: FailureKind::Ended(OutboundResult::Limit), error, reason: reason.into(), grant: None }
     }
 
     /// A URL that is none. Where it only looks like one, somebody tries something: it counts as denied.

@@ -18,7 +18,10 @@ pub use client::Reach;
 pub use network::{Network, NetworkError};
 pub(crate) use tcp::{Sockets, SocketsView, add_sockets, add_sockets_of_async};
 
-use super::calls::{Due, Errand, Unanswered};
+use super::{
+    calls::{Due, Errand, Unanswered},
+    denials::Denials,
+};
 use crate::telemetry::Capability;
 use asker::Asker;
 use client::Destination;
@@ -38,6 +41,7 @@ const CHUNK: usize = 32 << 10;
 pub(crate) struct OutboundHttp {
     client: Arc<OutboundClient>,
     request_id: String,
+    denials: Denials,
     /// Made at the first call of a request: most requests make none.
     asker: Option<Arc<Asker>>,
     /// What calls take along; absent where none are granted, and before the first request.
@@ -48,7 +52,8 @@ pub(crate) struct OutboundHttp {
 
 impl OutboundHttp {
     pub(crate) fn new(client: Arc<OutboundClient>) -> Self {
-        Self { client, request_id: String::new(), asker: None, errand: None, apart: false }
+        let (request_id, denials) = (String::new(), Denials::default());
+        Self { client, request_id, denials, asker: None, errand: None, apart: false }
     }
 
     /// The store polls nothing of what is under way: wasmtime-wasi gives each request of WASI 0.2 a task of its own, and the
@@ -61,6 +66,7 @@ impl OutboundHttp {
     pub(crate) fn begin(&mut self, errand: &Errand) {
         self.request_id.clear();
         self.request_id.push_str(&errand.request_id);
+        self.denials.clone_from(&errand.denials);
         self.asker = None;
         self.errand = self.client.callees.any().then(|| errand.clone());
     }
@@ -82,14 +88,20 @@ impl OutboundHttp {
         &self.request_id
     }
 
-    /// TCP of an instance to which none is granted: told and counted like any call that is denied.
-    fn deny_tcp(&mut self, destination: &impl Display, reason: &str) {
+    /// Who is told of what is denied to that request.
+    pub(crate) fn denials(&self) -> &Denials {
+        &self.denials
+    }
+
+    /// TCP of an instance to which none is granted: told and counted like any call that is denied. `wanted` is where to.
+    fn deny_tcp(&mut self, destination: &impl Display, wanted: &str, reason: &str) {
         self.client.metrics().denied(Capability::Tcp);
-        self.asker().denied("tcp", destination, reason);
+        let grant = self.client.line_with_tcp(wanted);
+        self.asker().denied("tcp", destination, reason, Some(&grant));
     }
 
     fn asker(&mut self) -> &Arc<Asker> {
-        self.asker.get_or_insert_with(|| self.client.asker(&self.request_id))
+        self.asker.get_or_insert_with(|| self.client.asker(&self.request_id, &self.denials))
     }
 
     /// Whether anything that was asked for is still under way.

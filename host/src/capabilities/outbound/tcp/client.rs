@@ -2,7 +2,8 @@
 
 use super::super::{asker::Asker, failure::Failure, network::Network, share::Share};
 use crate::{
-    config::{Grants, Host, ServiceName, TcpGrant},
+    capabilities::Denials,
+    config::{Grants, Host, ServiceName, TcpGrant, line_with_tcp},
     telemetry::{Connected, ServiceMetrics},
 };
 use std::{net::IpAddr, sync::Arc};
@@ -47,8 +48,13 @@ impl TcpClient {
         granted.then(|| Arc::new(made()))
     }
 
-    pub(super) fn asker(&self, request_id: &str) -> Arc<Asker> {
-        Arc::new(Asker::new(self.service.clone(), request_id.to_owned()))
+    pub(super) fn asker(&self, request_id: &str, denials: &Denials) -> Arc<Asker> {
+        Arc::new(Asker::new(self.service.clone(), request_id.to_owned(), denials.clone()))
+    }
+
+    /// The line of `[grants]` that allows connections there beside what is granted.
+    pub(super) fn line_with(&self, destination: &str) -> String {
+        line_with_tcp(&self.grants, destination)
     }
 
     /// The grants for `port`.

@@ -9,6 +9,7 @@ use super::{
     resolved::Resolved,
 };
 use crate::{
+    capabilities::Denials,
     config::{Host, looked_up},
     telemetry::{Capability, OutboundResult},
 };
@@ -45,6 +46,7 @@ pub(super) struct Guest {
 #[derive(Default)]
 struct State {
     request_id: String,
+    denials: Denials,
     /// Made at the first line of a request: most have none.
     asker: Option<Arc<Asker>>,
     resolved: Resolved,
@@ -55,10 +57,11 @@ impl Guest {
         Arc::new(Self { client, state: Mutex::default() })
     }
 
-    pub(super) fn begin(&self, request_id: &str) {
+    pub(super) fn begin(&self, request_id: &str, denials: &Denials) {
         let mut state = self.state();
         state.request_id.clear();
         state.request_id.push_str(request_id);
+        state.denials.clone_from(denials);
         state.asker = None;
     }
 
@@ -70,13 +73,14 @@ impl Guest {
                 true
             }
             SocketAddrUse::TcpConnect => {
-                self.deny(&address, "not granted, or not an address that was found for a granted name");
+                let grant = self.client.line_with(&address.to_string());
+                self.deny(&address, "not granted, or not an address that was found for a granted name", Some(&grant));
                 false
             }
             // Any port, as the system picks one for each connection. Nobody can listen there.
             SocketAddrUse::TcpBind if address.ip().is_unspecified() && address.port() == 0 => true,
             _ => {
-                self.deny(&address, "only connections are granted: no address to bind to, and none to listen at");
+                self.deny(&address, "only connections are granted: no address to bind to, and none to listen at", None);
                 false
             }
         }
@@ -94,11 +98,12 @@ impl Guest {
     /// Looks a name up that a grant has. What comes of it may be connected to, at the port of that grant.
     pub(super) fn look_up(self: &Arc<Self>, name: &str) -> Result<AbortOnDropHandle<Found>, NameFailure> {
         let Ok(host) = looked_up(name) else {
-            self.deny(&name, "neither a name nor an address");
+            self.deny(&name, "neither a name nor an address", None);
             return Err(NameFailure::Invalid);
         };
         if !self.client.names(&host) {
-            self.deny(&host, "not granted");
+            let grant = self.client.line_with(&host.to_string());
+            self.deny(&host, "not granted", Some(&grant));
             return Err(NameFailure::Denied);
         }
         let guest = self.clone();
@@ -122,7 +127,7 @@ impl Guest {
         match failure.kind {
             // A name is looked for among hosts of the network, where no service is missing.
             FailureKind::Denied(_) | FailureKind::Missing => {
-                self.deny(host, &failure.reason);
+                self.deny(host, &failure.reason, None);
                 NameFailure::Denied
             }
             FailureKind::Ended(result) => {
@@ -132,14 +137,14 @@ impl Guest {
         }
     }
 
-    fn deny(&self, destination: &impl Display, reason: &str) {
+    fn deny(&self, destination: &impl Display, reason: &str, grant: Option<&str>) {
         self.client.metrics.denied(Capability::Tcp);
-        self.asker().denied("tcp", destination, reason);
+        self.asker().denied("tcp", destination, reason, grant);
     }
 
     fn asker(&self) -> Arc<Asker> {
         let state = &mut *self.state();
-        state.asker.get_or_insert_with(|| self.client.asker(&state.request_id)).clone()
+        state.asker.get_or_insert_with(|| self.client.asker(&state.request_id, &state.denials)).clone()
     }
 
     /// Nothing that can panic runs under the lock.

@@ -5,6 +5,7 @@ use super::{
     client::Place,
     guest::{Found, Guest, NameFailure},
 };
+use crate::capabilities::Denials;
 use std::{collections::BTreeMap, future::ready, sync::Arc};
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi::{WasiCtxBuilder, sockets::WasiSocketsCtxView};
@@ -30,8 +31,8 @@ impl Sockets {
     }
 
     /// What is asked for from here on belongs to this request.
-    pub(crate) fn begin(&mut self, request_id: &str) {
-        self.guest.begin(request_id);
+    pub(crate) fn begin(&mut self, request_id: &str, denials: &Denials) {
+        self.guest.begin(request_id, denials);
     }
 }
 
@@ -59,7 +60,7 @@ impl SocketsView<'_> {
         match &self.sockets {
             Some(sockets) => sockets.guest.client.place().ok_or(NoSocket::Limit),
             None => {
-                self.outbound.deny_tcp(&"a socket", "no TCP is granted");
+                self.outbound.deny_tcp(&"a socket", "HOST", "no TCP is granted");
                 Err(NoSocket::Denied)
             }
         }
@@ -88,7 +89,7 @@ impl SocketsView<'_> {
         match &self.sockets {
             Some(sockets) => sockets.guest.look_up(name),
             None => {
-                self.outbound.deny_tcp(&name, "no TCP is granted, so no name is looked up");
+                self.outbound.deny_tcp(&name, name, "no TCP is granted, so no name is looked up");
                 Err(NameFailure::Denied)
             }
         }

@@ -1,0 +1,157 @@
+// The way to the host: calls with the token, uploads with their progress, and event streams that go on after a break.
+
+import { get } from "./store.js";
+
+/** An answer that is no success, or that did not come (`status` 0). */
+export class Problem extends Error {
+  constructor(status, detail, remedy) {
+    super(detail);
+    Object.assign(this, { status, detail, remedy });
+  }
+}
+
+const away = () => new Problem(0, "The host does not answer.", "See whether it runs; the page tries again by itself.");
+
+const headersOf = (more) => ({ authorization: `Bearer ${get().token}`, ...more });
+
+function problemOf(status, text) {
+  try {
+    const { detail, remedy } = JSON.parse(text);
+    if (detail) return new Problem(status, detail, remedy);
+  } catch {
+    // Not from the host: a proxy between, say.
+  }
+  return new Problem(status, `The answer has status ${status}, and says nothing that is understood.`);
+}
+
+let refused = () => {};
+
+/** Told when the host refuses the token. */
+export function onRefusal(listener) {
+  refused = listener;
+}
+
+function failed(status, text) {
+  if (status === 401) refused();
+  return problemOf(status, text);
+}
+
+/** One call; the answer as JSON, or as text where it is none. */
+export async function call(method, path, { json, body, headers, signal } = {}) {
+  const sent = json === undefined ? { body } : { body: JSON.stringify(json) };
+  let response, text;
+  try {
+    response = await fetch(path, { method, ...sent, headers: headersOf(headers), signal, cache: "no-store", redirect: "error" });
+    text = await response.text();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw away();
+  }
+  if (!response.ok) throw failed(response.status, text);
+  return (response.headers.get("content-type") ?? "").includes("json") ? JSON.parse(text) : text;
+}
+
+export const pathOf = (name, more = "") => `/v1/services/${encodeURIComponent(name)}${more}`;
+
+/** Sends a file; `progress` is told the share that has gone, from 0 to 1. */
+export function upload(path, file, headers, progress) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("PUT", path);
+    for (const [name, value] of Object.entries(headersOf(headers))) request.setRequestHeader(name, value);
+    request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
+    request.upload.onload = () => progress(1);
+    request.onerror = () => reject(away());
+    request.onload = () => {
+      if (request.status >= 200 && request.status < 300) resolve(JSON.parse(request.responseText));
+      else reject(failed(request.status, request.responseText));
+    };
+    request.send(file);
+  });
+}
+
+const PAUSE_MIN = 500;
+const PAUSE_MAX = 10000;
+/** The host says something every 15 seconds. */
+const SILENCE = 40000;
+
+/**
+ * Follows server-sent events with the token, which an EventSource cannot send. After a break it goes on from the last id, with a
+ * growing pause between attempts. `on` may have `open`, `message({ id, event, data })`, `lost(error, pause)`, and `from()`, asked
+ * before each attempt for the id to go on from. Returns `{ stop, now }`.
+ */
+export function follow(path, on) {
+  const state = { last: null, pause: PAUSE_MIN, stopped: false, wake: () => {}, abort: new AbortController() };
+  const run = async () => {
+    while (!state.stopped) {
+      let error;
+      try {
+        await once(path, on, state);
+        error = away();
+      } catch (caught) {
+        error = caught instanceof Problem ? caught : away();
+      }
+      if (state.stopped || error.status === 401) return;
+      on.lost?.(error, state.pause);
+      await new Promise((resolve) => {
+        const timer = setTimeout(resolve, state.pause * (0.8 + Math.random() * 0.4));
+        state.wake = () => (clearTimeout(timer), resolve());
+      });
+      state.pause = Math.min(state.pause * 2, PAUSE_MAX);
+    }
+  };
+  run();
+  return {
+    stop: () => {
+      state.stopped = true;
+      state.abort.abort();
+      state.wake();
+    },
+    now: () => state.wake(),
+  };
+}
+
+async function once(path, on, state) {
+  state.abort = new AbortController();
+  const last = on.from ? await on.from(state.last) : state.last;
+  state.last = last;
+  const resumed = last === null ? {} : { "last-event-id": last };
+  let silence = setTimeout(() => state.abort.abort(), SILENCE);
+  try {
+    const response = await fetch(path, { headers: headersOf(resumed), signal: state.abort.signal, cache: "no-store" });
+    if (!response.ok) throw failed(response.status, await response.text());
+    state.pause = PAUSE_MIN;
+    on.open?.();
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      clearTimeout(silence);
+      silence = setTimeout(() => state.abort.abort(), SILENCE);
+      const blocks = (rest + value).split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) {
+        const message = read(block);
+        if (!message) continue;
+        if (message.id !== null) state.last = message.id;
+        on.message(message);
+      }
+    }
+  } finally {
+    clearTimeout(silence);
+  }
+}
+
+/** One event; null where it is only a comment. */
+function read(block) {
+  const fields = { id: null, event: "message", data: null };
+  for (const line of block.split("\n")) {
+    const colon = line.indexOf(":");
+    if (colon < 1) continue;
+    const name = line.slice(0, colon);
+    const value = line.slice(colon + 1).replace(/^ /, "");
+    if (name in fields) fields[name] = name === "data" && fields.data !== null ? `${fields.data}\n${value}` : value;
+  }
+  return fields.data === null ? null : { ...fields, data: JSON.parse(fields.data) };
+}

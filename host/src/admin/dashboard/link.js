@@ -1,0 +1,140 @@
+// Keeps the state of the page as the host's is: asks again after each event, and now and then.
+
+import { call, follow, onRefusal } from "./api.js";
+import { get, set } from "./store.js";
+import { added } from "./swaps.js";
+
+/** The host takes a sample every five seconds. */
+const FIGURES = 5000;
+/** Some changes come without an event, such as shares that are others. */
+const SERVICES = 15000;
+/** The list is asked for again after an event, at most this often. */
+const CALM = 250;
+/** A hidden page lets its stream go after this: browsers have six connections for one host, and each stream takes one. */
+const HIDDEN = 20000;
+
+const KEY = "hotbay-token";
+
+let stream = null;
+let timers = [];
+let hiding = 0;
+let started = null;
+
+/** The token of the address, which is taken out of it at once, or that of this tab. */
+export function begin() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (given) {
+    history.replaceState(null, "", location.pathname);
+    sessionStorage.setItem(KEY, given);
+  }
+  onRefusal(() => {
+    sessionStorage.removeItem(KEY);
+    end();
+    set({ link: "asking", token: null, refused: "The host refuses this token." });
+  });
+  document.addEventListener("visibilitychange", seen);
+  const token = given ?? sessionStorage.getItem(KEY);
+  if (token) enter(token);
+  else set({ link: "asking", refused: null });
+}
+
+/** Goes in with a token. */
+export function enter(token) {
+  sessionStorage.setItem(KEY, token);
+  set({ token, link: "connecting", refused: null });
+  connect();
+}
+
+/** Forgets the token. */
+export function leave() {
+  sessionStorage.removeItem(KEY);
+  end();
+  set({ link: "asking", token: null, refused: null, services: null, summary: null, history: null, swaps: [], figures: new Map() });
+}
+
+function end() {
+  stream?.stop();
+  stream = null;
+  timers.forEach(clearInterval);
+  timers = [];
+}
+
+function connect() {
+  end();
+  stream = follow("/v1/events", {
+    from: sameHost,
+    open: () => {
+      set({ link: "live" });
+      soon();
+      figures();
+    },
+    lost: (error, pause) => set({ link: "lost", again: Date.now() + pause }),
+    message: ({ event, data }) => {
+      if (event === "lost") return;
+      set({ swaps: added(get().swaps, data), events: get().events + 1 });
+      soon();
+    },
+  });
+  timers = [setInterval(figures, FIGURES), setInterval(soon, SERVICES)];
+}
+
+/** A host that was started anew counts its events from 1: what is known of the old one's is told again then. */
+async function sameHost(last) {
+  const summary = await call("GET", "/v1/metrics/summary");
+  const same = summary.started_at_ms === started;
+  started = summary.started_at_ms;
+  if (same) return last;
+  set({ swaps: [] });
+  return null;
+}
+
+/** Tries now, where the link is lost. */
+export const again = () => stream?.now();
+
+function seen() {
+  clearTimeout(hiding);
+  if (!get().token) return;
+  if (document.hidden) hiding = setTimeout(end, HIDDEN);
+  else if (!stream) connect();
+}
+
+let asking = null;
+let wanted = false;
+
+/** Asks for the list of services, soon and not too often; one that takes long, less often. */
+export function soon() {
+  if (asking) {
+    wanted = true;
+    return;
+  }
+  const begun = performance.now();
+  asking = services().finally(() => {
+    const rest = Math.max(CALM, (performance.now() - begun) * 5);
+    setTimeout(() => {
+      asking = null;
+      if (wanted) {
+        wanted = false;
+        soon();
+      }
+    }, rest);
+  });
+}
+
+async function services() {
+  try {
+    const { services } = await call("GET", "/v1/services");
+    set({ services });
+  } catch {
+    // The stream says that the host is gone.
+  }
+}
+
+async function figures() {
+  if (get().link !== "live") return;
+  try {
+    const [summary, history] = await Promise.all([call("GET", "/v1/metrics/summary"), call("GET", "/v1/metrics/history")]);
+    set({ summary, history, figures: new Map(summary.services.map((one) => [one.name, one])) });
+  } catch {
+    // As above.
+  }
+}

@@ -1,0 +1,220 @@
+//! `hotbay build`: from sources to builds in a bay.
+
+use super::{
+    check,
+    output::{print, took},
+    table,
+};
+use crate::workshop::{Built, Line, Mode, Placed, Project, Workshop};
+use clap::Parser;
+use hotbay::{
+    admin,
+    config::{HostConfig, Settings},
+    deploy::{UNREADABLE_REMEDY, read_build, read_settings_at},
+    runtime::{Inspection, Kind, Loader, Reject, SecretFolder},
+};
+use serde::Serialize;
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What shells tell of a command that Ctrl-C has ended.
+const INTERRUPTED: u8 = 130;
+
+#[derive(Parser)]
+pub(super) struct Args {
+    /// Folders that hold services, or services in folders of their own [default: this folder]
+    dirs: Vec<PathBuf>,
+    /// Where builds go; made if it is missing [default: bay]
+    #[arg(long, value_name = "BAY")]
+    bay: Option<PathBuf>,
+    /// Take the time for a fast and small build, as for production
+    #[arg(long)]
+    release: bool,
+    /// Print a JSON array with one object a service; what tools say still goes to stderr
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is told of one service.
+#[derive(Serialize)]
+struct Report {
+    service: String,
+    dir: PathBuf,
+    language: Option<&'static str>,
+    /// The file that the tool made.
+    wasm: Option<PathBuf>,
+    /// The file in the bay.
+    file: Option<PathBuf>,
+    placed: Option<Placed>,
+    size: Option<u64>,
+    digest: Option<String>,
+    kind: Option<Kind>,
+    took_ms: Option<u64>,
+    /// A request to a host with default addresses that serves the bay.
+    request: Option<String>,
+    reason: Option<String>,
+    remedy: Option<String>,
+}
+
+/// Exit code 0 where every service was built and is in the bay, 1 where one is not, 130 after Ctrl-C.
+pub(super) fn run(args: Args) -> Result<ExitCode, String> {
+    let dirs = if args.dirs.is_empty() { vec![PathBuf::from(".")] } else { args.dirs };
+    let projects = Project::find(&dirs).map_err(|error| error.to_string())?;
+    let bay = args.bay.unwrap_or_else(|| HostConfig::default().bay);
+    let mode = if args.release { Mode::Release } else { Mode::Quick };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let reports = runtime.block_on(async {
+        let signals = signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
+        let (mut interrupt, mut terminate) = signals.map_err(|error| format!("signals cannot be handled: {error}"))?;
+        tokio::select! {
+            reports = all(&projects, &bay, mode, args.json) => reports.map(Some),
+            _ = interrupt.recv() => Ok(None),
+            _ = terminate.recv() => Ok(None),
+        }
+    });
+    runtime.shutdown_background();
+    let Some(reports) = reports? else {
+        eprintln!("hotbay: stopped; the bay has whole files only");
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
+    if args.json {
+        print(&(serde_json::to_string_pretty(&reports).map_err(|error| error.to_string())? + "\n"))?;
+    } else if reports.iter().any(|report| report.placed.is_some()) {
+        print(&how_it_is_served(&bay))?;
+    }
+    let all = reports.iter().all(|report| report.reason.is_none());
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn all(projects: &[Project], bay: &Path, mode: Mode, json: bool) -> Result<Vec<Report>, String> {
+    let workshop = Workshop::new(mode, console::colors_enabled_stderr());
+    let mut checker = None;
+    let mut reports = Vec::new();
+    for project in projects {
+        let mut report = Report::of(project);
+        if let Err((reason, remedy)) = one(&workshop, project, bay, &mut checker, &mut report).await {
+            eprintln!("hotbay: {}: {reason}", project.name());
+            if let Some(remedy) = &remedy {
+                eprintln!("  remedy  {remedy}");
+            }
+            (report.reason, report.remedy) = (Some(reason), remedy);
+        } else if !json {
+            print(&report.text())?;
+        }
+        reports.push(report);
+    }
+    Ok(reports)
+}
+
+/// Why a service is not in the bay, and what to do about it where the reason does not say so.
+type Fault = (String, Option<String>);
+
+async fn one(
+    workshop: &Workshop,
+    project: &Project,
+    bay: &Path,
+    checker: &mut Option<Arc<Loader>>,
+    report: &mut Report,
+) -> Result<(), Fault> {
+    let plain = |reason: String| (reason, None);
+    let name = project.name();
+    let mut tell = |line: Line<'_>| match line {
+        Line::Note(text) => eprintln!("{name}: {text}"),
+        Line::Tool(text) => eprintln!("{text}"),
+    };
+    let built = workshop.build(project, &mut tell).await.map_err(|failure| plain(failure.to_string()))?;
+    report.built(&built);
+    let checker = match checker {
+        Some(checker) => checker,
+        None => checker.insert(check::loader().map_err(plain)?),
+    };
+    let (seen, settings) = inspect(checker, &built, bay).await.map_err(|reject| (reject.reason, Some(reject.remedy)))?;
+    report.kind = seen.kind;
+    if let Some(Reject { reason, remedy, .. }) = seen.reject {
+        return Err((reason, Some(remedy)));
+    }
+    let placed = built.place(bay).map_err(|error| plain(error.to_string()))?;
+    (report.placed, report.file) = (Some(placed), Some(bay.join(format!("{name}.wasm"))));
+    if seen.kind != Some(Kind::Library) {
+        report.request = Some(table::request(name.as_str(), &settings.routes, HostConfig::default().listen));
+    }
+    Ok(())
+}
+
+/// What `hotbay check` would say of it. Secrets are those of the bay's own state folder; where they are not, the host has to say.
+async fn inspect(loader: &Arc<Loader>, built: &Built, bay: &Path) -> Result<(Inspection, Settings), Reject> {
+    let in_bay = bay.join(format!("{}.toml", built.name));
+    let settings = read_settings_at(&built.name, built.settings.as_ref().unwrap_or(&in_bay))?;
+    let (build, _) = read_build(&built.wasm).map_err(|error| Reject::new(error.to_string(), UNREADABLE_REMEDY))?;
+    let folder = SecretFolder::new(HostConfig::secrets_of(&HostConfig::state_of(bay)));
+    let secrets = folder.read(settings.grants.secrets()).map(|(secrets, _)| secrets).unwrap_or_default();
+    Ok((loader.inspect(&built.name, &build, (settings.clone(), secrets)).await, settings))
+}
+
+fn how_it_is_served(bay: &Path) -> String {
+    let whole = bay.canonicalize().unwrap_or_else(|_| bay.to_owned());
+    let serves = admin::addresses(&HostConfig::state_of(bay)).is_ok_and(|hosts| hosts.iter().any(|host| host.bay == whole));
+    match serves {
+        true => format!("a host serves {} and takes what is new\n", bay.display()),
+        false => format!("serve it: hotbay serve {}\n", bay.display()),
+    }
+}
+
+impl Report {
+    fn of(project: &Project) -> Self {
+        Self {
+            service: project.name().to_string(),
+            dir: shown(project.dir()),
+            language: project.language().map(|language| language.word()),
+            wasm: None,
+            file: None,
+            placed: None,
+            size: None,
+            digest: None,
+            kind: None,
+            took_ms: None,
+            request: None,
+            reason: None,
+            remedy: None,
+        }
+    }
+
+    fn built(&mut self, built: &Built) {
+        self.wasm = Some(shown(&built.wasm));
+        self.size = Some(built.size);
+        self.digest = Some(built.digest.clone());
+        self.took_ms = u64::try_from(built.took.as_millis()).ok();
+    }
+
+    fn text(&self) -> String {
+        let size = self.size.unwrap_or_default().div_ceil(1 << 10);
+        let time = took(self.took_ms.unwrap_or_default() * 1000);
+        let digest = self.digest.as_deref().unwrap_or_default();
+        let mut text = format!("built   {} {digest}  {size} KiB in {time}\n", self.service);
+        if let (Some(file), Some(placed)) = (&self.file, self.placed) {
+            text += &match placed {
+                Placed::Changed => format!("placed  {}\n", file.display()),
+                Placed::Unchanged => format!("same    {} has it already\n", file.display()),
+            };
+        }
+        if let Some(request) = &self.request {
+            text += &format!("try:    {request}\n");
+        }
+        text
+    }
+}
+
+/// Seen from here, where it lies below.
+fn shown(path: &Path) -> PathBuf {
+    let here = env::current_dir().unwrap_or_default();
+    match path.strip_prefix(&here) {
+        Ok(inside) if inside.as_os_str().is_empty() => PathBuf::from("."),
+        Ok(inside) => inside.to_owned(),
+        Err(_) => path.to_owned(),
+    }
+}

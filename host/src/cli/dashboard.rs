@@ -1,0 +1,31 @@
+//! `hotbay dashboard`: the page of a running host, opened in the browser.
+
+use super::{client::Which, output::print};
+use clap::Parser;
+use hotbay::admin::ServiceList;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+pub(super) struct Args {
+    /// Print the address and open nothing. It holds the token, which lets whoever has it change the host
+    #[arg(long)]
+    print: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Exit code 0 where the host answered and the browser was told.
+pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
+    let client = args.which.client()?;
+    // A page that cannot reach its host, or is not let in, would say so with less.
+    client.get::<ServiceList>("/v1/services")?;
+    let (page, with_token) = client.page();
+    if args.print {
+        print(&format!("{with_token}\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    open::that_detached(&with_token)
+        .map_err(|error| format!("no browser could be opened: {error}; open what `hotbay dashboard --print` prints in one"))?;
+    print(&format!("opened {page} in the browser\n"))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,91 @@
+//! `hotbay new`: a folder with a service that builds at once.
+
+use super::{Cli, output::print};
+use crate::workshop::{Language, Template, update_sdk};
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use console::Term;
+use dialoguer::{Input, Select};
+use hotbay::config::ServiceName;
+use std::{
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+#[derive(Parser)]
+pub(super) struct Args {
+    /// The service, and the folder that is made for it: 1 to 63 of a-z, 0-9 and -. A path puts it elsewhere: services/NAME
+    name: Option<PathBuf>,
+    /// The language that it is written in
+    #[arg(long, value_enum, value_name = "LANGUAGE")]
+    lang: Option<Language>,
+    /// A template of your own: all files of this folder, with {{name}} replaced in texts and names
+    #[arg(long, value_name = "FOLDER", conflicts_with = "lang")]
+    template: Option<PathBuf>,
+    /// Write the SDK for Rust of this hotbay into vendor/ of the service in this folder, and do nothing else
+    #[arg(long, conflicts_with_all = ["name", "lang", "template"])]
+    update_sdk: bool,
+}
+
+/// What is missing is asked for on a terminal; elsewhere it is wrong usage.
+pub(super) fn run(args: Args) -> Result<ExitCode, String> {
+    if args.update_sdk {
+        return update();
+    }
+    let may_ask = io::stdin().is_terminal() && io::stderr().is_terminal();
+    if !may_ask && (args.name.is_none() || (args.lang.is_none() && args.template.is_none())) {
+        wrong_usage();
+    }
+    let dir = match args.name {
+        Some(dir) => dir,
+        None => ask_name()?,
+    };
+    let name = name_of(&dir)?;
+    let template = match (args.template, args.lang) {
+        (Some(folder), _) => Template::Folder(folder),
+        (None, Some(language)) => Template::Language(language),
+        (None, None) => Template::Language(ask_language()?),
+    };
+    template.make(&dir, &name).map_err(|error| error.to_string())?;
+    let shown = dir.display();
+    print(&format!("made {shown}\nnext:\n  cd {shown}\n  hotbay dev\n  curl http://127.0.0.1:8080/{name}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends the process with exit code 2.
+fn wrong_usage() -> ! {
+    let mut command = Cli::command();
+    command.build();
+    let message = "name the service and its language: hotbay new NAME --lang rust|python|javascript|c (or --template FOLDER)";
+    match command.find_subcommand_mut("new") {
+        Some(new) => new.error(ErrorKind::MissingRequiredArgument, message).exit(),
+        None => command.error(ErrorKind::MissingRequiredArgument, message).exit(),
+    }
+}
+
+fn name_of(dir: &Path) -> Result<ServiceName, String> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    ServiceName::parse(&name)
+        .map_err(|error| format!("{error}; a service is called by 1 to 63 of a-z, 0-9 and -, without - at either end"))
+}
+
+fn ask_name() -> Result<PathBuf, String> {
+    let valid = |name: &String| name_of(Path::new(name)).map(|_| ());
+    let asked = Input::new().with_prompt("Name of the service").validate_with(valid).interact_text_on(&Term::stderr());
+    asked.map(PathBuf::from).map_err(|error| error.to_string())
+}
+
+fn ask_language() -> Result<Language, String> {
+    let asked = Select::new().with_prompt("Language").items(Language::ALL).default(0).interact_on(&Term::stderr());
+    let chosen = asked.map_err(|error| error.to_string())?;
+    Language::ALL.get(chosen).copied().ok_or_else(|| "no language was chosen".to_owned())
+}
+
+fn update() -> Result<ExitCode, String> {
+    if !Path::new("Cargo.toml").is_file() {
+        return Err("there is no Cargo.toml in this folder; go to the folder of the service".to_owned());
+    }
+    update_sdk(Path::new(".")).map_err(|error| format!("the SDK cannot be written: {error}; see to vendor/ in this folder"))?;
+    print("wrote vendor/hotbay-sdk and vendor/wit\n")?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,406 @@
+//! The loop of who develops: a save is built, placed into the bay and served, and what comes of it is told.
+//!
+//! [`Development::run`] waits for what happens and says who answers to it. Files: `ears.rs` hears of everything, `watch.rs` of saves, `tree.rs` knows what
+//! lies where, `follower.rs` decides what a save calls for, `builds.rs` runs the builds, `awaited.rs` knows what the host makes of
+//! them, `screen.rs` says how it is printed.
+
+mod address;
+mod awaited;
+mod bay;
+mod builds;
+mod ears;
+mod follower;
+mod found;
+mod keys;
+mod screen;
+mod took;
+mod tree;
+mod watch;
+
+pub(crate) use bay::Bay;
+pub(crate) use found::Found;
+pub(crate) use keys::restore as restore_terminal;
+
+use crate::workshop::{BuildFailure, Mode, Placed, Project, Workshop};
+use awaited::{Awaited, Outcome};
+use builds::{Builds, Ended, Wanted};
+use ears::{Ears, Happened};
+use follower::{Calls, Projects};
+use found::roots;
+use hotbay::{
+    Voices,
+    config::ServiceName,
+    deploy::{self, Event},
+    shutdown::Shutdown,
+    telemetry::LogLine,
+};
+use keys::Asked;
+use screen::{Row, Screen};
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::sync::mpsc;
+use took::Took;
+use tree::{Difference, Tree};
+use watch::{Hint, Watch, WatchError};
+
+/// A save is no older than this when it is told of; what is older was copied with its time.
+const SAVE_MAX: Duration = Duration::from_secs(1);
+
+/// What is needed to follow services.
+pub(crate) struct Parts {
+    /// The folders that people named.
+    pub(crate) folders: Vec<PathBuf>,
+    /// What there is below them.
+    pub(crate) found: Found,
+    /// Where builds go.
+    pub(crate) bay: Bay,
+    /// Where the host answers.
+    pub(crate) bound: SocketAddr,
+    /// Whether people see colours.
+    pub(crate) colours: bool,
+    /// Where lines go.
+    pub(crate) print: fn(&str),
+    /// What the host tells.
+    pub(crate) voices: Voices,
+    /// What the host complains about.
+    pub(crate) log: mpsc::Receiver<LogLine>,
+    /// When to stop.
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Services that are followed, and who is heard.
+pub(crate) struct Development {
+    folders: Vec<PathBuf>,
+    bay: Bay,
+    bound: SocketAddr,
+    print: fn(&str),
+    shutdown: Shutdown,
+    voices: Voices,
+    screen: Screen,
+    projects: Projects,
+    tree: Tree,
+    builds: Builds,
+    awaited: Awaited,
+    /// What is wrong with the folders, so that the same is told once.
+    faults: BTreeSet<String>,
+    /// The service of the last save, which is what people want to look at.
+    last: Option<ServiceName>,
+    ears: Ears,
+}
+
+impl Development {
+    /// Hears of everything from here on, and begins to build.
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { folders, found, bay, bound, colours, print, voices, log, shutdown } = parts;
+        let (builds, notes) = Builds::new(Workshop::new(Mode::Quick, colours));
+        let (watch, error) = Watch::new();
+        let ears = Ears {
+            watch,
+            notes,
+            events: voices.events.subscribe_kept(),
+            guests: voices.lines.subscribe(),
+            log,
+            keys: keys::start(),
+        };
+        let tree = Tree::new(roots(&folders, &found.projects), [bay.path().to_owned()]);
+        let mut development = Self {
+            folders,
+            bay,
+            bound,
+            print,
+            shutdown,
+            voices,
+            screen: Screen::new(colours),
+            projects: found.projects,
+            tree,
+            builds,
+            awaited: Awaited::default(),
+            faults: BTreeSet::new(),
+            last: None,
+            ears,
+        };
+        development.begin(error.as_ref(), found.faults);
+        development
+    }
+
+    /// Tells what is there, and wants all of it built.
+    fn begin(&mut self, error: Option<&WatchError>, faults: BTreeSet<String>) {
+        let here = std::env::current_dir().and_then(|here| here.canonicalize()).unwrap_or_default();
+        let rows = self.projects.values().map(|project| Row {
+            name: project.name(),
+            address: address::of(project, self.bound),
+            built: project.language().map_or_else(|| "command".to_owned(), |language| language.to_string()),
+            folder: match project.dir().strip_prefix(&here) {
+                Ok(inside) if inside.as_os_str().is_empty() => Path::new("."),
+                Ok(inside) => inside,
+                Err(_) => project.dir(),
+            },
+        });
+        let text = self.screen.start(&rows.collect::<Vec<_>>(), self.ears.keys.is_some());
+        (self.print)(&text);
+        self.tell_watch(error);
+        self.tell_faults(faults);
+        if let Err(error) = self.bay.keep_only(&self.projects) {
+            self.tell_host(&format!(
+                "the bay {} cannot be cleared of services that are no more: {error}",
+                self.bay.path().display()
+            ));
+        }
+        self.look(None);
+        for project in self.projects.values().cloned().collect::<Vec<_>>() {
+            self.want(project, "first build".to_owned(), Instant::now());
+        }
+    }
+
+    /// Follows the services until the shutdown begins; then no build is left, nor any process of one.
+    pub(crate) async fn run(mut self) {
+        let shutdown = self.shutdown.clone();
+        loop {
+            let happened = tokio::select! {
+                biased;
+                () = shutdown.begun() => break,
+                happened = self.ears.next(&mut self.builds) => happened,
+            };
+            match happened {
+                Happened::Saved(hint) => self.saved(hint),
+                Happened::Built(ended) => self.built(*ended),
+                Happened::Noted(note) => self.tell(|screen| screen.note(note.service.as_str(), &note.text)),
+                Happened::Told(deploy::Told::Event(event)) => self.swapped(&event),
+                Happened::Told(deploy::Told::Lost(_)) => {}
+                Happened::Guest(line) => self.tell(|screen| screen.guest(&line)),
+                Happened::Complained(line) => self.complained(&line),
+                Happened::Asked(asked) => self.asked(asked),
+            }
+        }
+        self.builds.end().await;
+    }
+
+    fn saved(&mut self, hint: Hint) {
+        let difference = self.look(Some(hint));
+        if difference.is_empty() {
+            return;
+        }
+        let Calls { builds, settings, search } = follower::decide(&self.projects, &difference);
+        if search {
+            self.search();
+        }
+        for name in settings {
+            self.place_settings(&name, saved_at(&difference.files));
+        }
+        for (name, files) in builds {
+            if let Some(project) = self.projects.get(&name).cloned() {
+                let why = follower::in_words(&project, &files);
+                self.want(project, why, saved_at(&files));
+            }
+        }
+    }
+
+    /// Looks at what was hinted at, or at everything, until there is no folder left that nobody hears of.
+    fn look(&mut self, hint: Option<Hint>) -> Difference {
+        let mut difference = match hint {
+            Some(Hint::At(paths)) => self.tree.look_at(paths),
+            Some(Hint::All) | None => self.tree.look_at_all(),
+        };
+        let mut unheard = difference.new_folders.clone();
+        let mut went = !difference.gone_folders.is_empty();
+        while went || !unheard.is_empty() {
+            let error = self.ears.watch.follow(self.tree.folders());
+            self.tell_watch(error.as_ref());
+            // What came between the look and the watch was told by nobody.
+            let since = self.tree.look_at(unheard);
+            (unheard, went) = (since.new_folders.clone(), false);
+            difference.join(since);
+        }
+        difference
+    }
+
+    /// Services may have come, gone, or moved.
+    fn search(&mut self) {
+        let Found { projects: now, faults } = Found::so_far(&self.folders);
+        let (came, went) = follower::compare(&self.projects, &now);
+        self.tell_faults(faults);
+        for name in went.iter().filter(|name| !now.contains_key(*name)) {
+            self.builds.cancel(name);
+            match self.bay.remove(name) {
+                Ok(()) => self.tell(|screen| screen.note(name.as_str(), "its sources are gone; it is taken out of the bay")),
+                Err(error) => self.tell(|screen| screen.failed(name.as_str(), "it stays in the bay", &error.to_string())),
+            }
+        }
+        self.projects = now;
+        if self.tree.set_roots(roots(&self.folders, &self.projects)) {
+            self.look(None);
+        }
+        for name in came {
+            if let Some(project) = self.projects.get(&name).cloned() {
+                let address = address::of(&project, self.bound);
+                self.tell(|screen| screen.note(name.as_str(), &format!("a new service: {address}")));
+                self.want(project, "first build".to_owned(), Instant::now());
+            }
+        }
+    }
+
+    fn want(&mut self, project: Project, why: String, saved: Instant) {
+        self.last = Some(project.name().clone());
+        self.builds.want(Wanted { project, why, saved });
+    }
+
+    fn built(&mut self, ended: Ended) {
+        let Ended { wanted: Wanted { project, why, saved }, outcome, words, took } = ended;
+        let service = project.name().as_str();
+        match outcome {
+            Ok(built) => {
+                if words.lines().any(is_warning) {
+                    self.tell(|screen| screen.warned(service, &words));
+                }
+                let at = Instant::now();
+                match built.place(self.bay.path()) {
+                    Ok(Placed::Changed) => {
+                        let built_in = Some((took.saturating_sub(built.checked), built.checked));
+                        let placed = awaited::Placed { why, saved, built: built_in, at, revision: Some(built.digest) };
+                        self.awaited.placed(service, placed);
+                    }
+                    Ok(Placed::Unchanged) => {
+                        let text =
+                            format!("{why}: built in {} and nothing is other than before; {}", Took(took), self.still(service));
+                        self.tell(|screen| screen.note(service, &text));
+                    }
+                    Err(error) => self.tell(|screen| screen.failed(service, "the build is not in the bay", &error.to_string())),
+                }
+            }
+            Err(failure) => {
+                let what = format!("{why}: build failed in {}; {}", Took(took), self.still(service));
+                // A tool that ran has said what is wrong; of others the failure says it.
+                let words = match &failure {
+                    BuildFailure::Failed { .. } if !words.is_empty() => words,
+                    _ => failure.to_string(),
+                };
+                self.tell(|screen| screen.failed(service, &what, &words));
+            }
+        }
+    }
+
+    fn place_settings(&mut self, name: &ServiceName, saved: Instant) {
+        let Some(project) = self.projects.get(name).cloned() else { return };
+        let at = Instant::now();
+        match project.place_settings(self.bay.path()) {
+            Ok(Placed::Changed) => {
+                let placed = awaited::Placed { why: String::new(), saved, built: None, at, revision: None };
+                self.awaited.placed(name.as_str(), placed);
+            }
+            Ok(Placed::Unchanged) => {}
+            Err(error) => self.tell(|screen| screen.failed(name.as_str(), "the settings are not in the bay", &error.to_string())),
+        }
+    }
+
+    fn swapped(&mut self, event: &Event) {
+        let service = match &event.label {
+            Some(label) => format!("{}@{label}", event.service),
+            None => event.service.clone(),
+        };
+        let revision = event.revision.as_deref().unwrap_or_default();
+        let Some(outcome) = self.awaited.told(event) else { return };
+        let text = match outcome {
+            Outcome::Swapped { why, steps } => self.screen.swapped(&service, &why, &steps, revision),
+            Outcome::Settings { took } => self.screen.settings_swapped(&service, revision, took),
+            Outcome::Published { reason: None } => self.screen.note(&service, &format!("{revision} serves")),
+            Outcome::Published { reason: Some(reason) } => self.screen.failed(&service, &format!("{revision} serves"), &reason),
+            Outcome::Rejected { reason, remedy } => {
+                let still = self.still(&service);
+                self.screen.rejected(&service, &reason, &remedy, &still)
+            }
+            Outcome::RolledBack { reason } => self.screen.failed(&service, &format!("gone back from {revision}"), &reason),
+            Outcome::Gone => self.screen.note(&service, "it serves no more"),
+        };
+        (self.print)(&text);
+    }
+
+    /// What serves although something failed.
+    fn still(&self, service: &str) -> String {
+        match self.voices.board.one(service).and_then(|status| status.serving) {
+            Some(serving) => format!("{} serves on", serving.revision),
+            None => "nothing of it serves yet".to_owned(),
+        }
+    }
+
+    /// A request that failed, or something about the host itself.
+    fn complained(&mut self, line: &LogLine) {
+        let field = |name| line.field(name).unwrap_or_default();
+        if line.target != REQUESTS {
+            let rest: Vec<_> = line.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            return self.tell_host(&format!("{} {}", line.message, rest.join(" ")));
+        }
+        let took = field("took_us").parse().map_or(Duration::ZERO, Duration::from_micros);
+        let what = format!("{} {} {} in {}", field("status"), field("method"), field("path"), Took(took));
+        let words: Vec<_> = [field("reason"), field("remedy")].into_iter().filter(|text| !text.is_empty()).collect();
+        self.tell(|screen| screen.failed(field("service"), &what, &words.join("\n→ ")));
+    }
+
+    fn asked(&mut self, asked: Asked) {
+        match asked {
+            Asked::Quit => self.shutdown.begin(),
+            Asked::Rebuild => {
+                for project in self.projects.values().cloned().collect::<Vec<_>>() {
+                    self.want(project, "rebuild".to_owned(), Instant::now());
+                }
+            }
+            Asked::Open => {
+                let project =
+                    self.last.as_ref().and_then(|name| self.projects.get(name)).or_else(|| self.projects.values().next());
+                let Some(project) = project else { return };
+                let address = address::of(project, self.bound);
+                // A browser may take its time to start.
+                std::thread::spawn({
+                    let (address, print) = (address.clone(), self.print);
+                    move || {
+                        if let Err(error) = open::that_detached(&address) {
+                            print(&format!("no browser could be opened ({error}); the address is {address}\n"));
+                        }
+                    }
+                });
+            }
+        }
+    }
+
+    fn tell(&mut self, line: impl FnOnce(&mut Screen) -> String) {
+        let text = line(&mut self.screen);
+        (self.print)(&text);
+    }
+
+    fn tell_host(&mut self, text: &str) {
+        self.tell(|screen| screen.host(text, true));
+    }
+
+    fn tell_watch(&mut self, error: Option<&WatchError>) {
+        if let Some(WatchError { reason, remedy }) = error {
+            self.tell_host(&format!("{reason}\n→ {remedy}"));
+        }
+    }
+
+    fn tell_faults(&mut self, faults: BTreeSet<String>) {
+        for fault in faults.difference(&self.faults.clone()) {
+            self.tell_host(fault);
+        }
+        self.faults = faults;
+    }
+}
+
+/// The target of the lines on requests.
+const REQUESTS: &str = "hotbay::request";
+
+/// When the last of these was saved, as the files say, unless they were moved here with an older time.
+fn saved_at(files: &BTreeSet<PathBuf>) -> Instant {
+    let now = Instant::now();
+    let written = files.iter().filter_map(|file| fs::metadata(file).ok()?.modified().ok()).max();
+    let age = written.and_then(|written| SystemTime::now().duration_since(written).ok()).filter(|age| *age < SAVE_MAX);
+    age.and_then(|age| now.checked_sub(age)).unwrap_or(now)
+}
+
+/// Whether a compiler's line warns, in colour or not.
+fn is_warning(line: &str) -> bool {
+    console::strip_ansi_codes(line).trim_start().starts_with("warning")
+}

@@ -1,0 +1,282 @@
+//! The files below the folders that are followed: which there are, in which state, and which count.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, Metadata},
+    os::unix::fs::MetadataExt,
+    path::{Component, Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+/// Folders of tools, beside those that begin with a dot: what they hold is made and not written.
+const TOOLS: [&str; 5] = ["target", "node_modules", "__pycache__", "venv", "dist"];
+
+/// How editors name what they write beside a file.
+const TEMPORARY_ENDINGS: [&str; 9] = ["~", ".swp", ".swo", ".swx", ".tmp", ".bak", ".crswap", "___jb_tmp___", "___jb_old___"];
+/// What vim writes to see whether it may.
+const VIM_PROBE: &str = "4913";
+
+/// Two writes within a clock's grain leave the same stamp: a file this young counts as changed whenever it is told of.
+const CLOCK_GRAIN: Duration = Duration::from_millis(20);
+
+/// Folders within folders that are entered; a tree that is deeper is a loop, or nobody's sources.
+const DEPTH_MAX: usize = 32;
+
+/// The state of one file: any save changes it, up to the clock's grain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    len: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    fn of(found: &Metadata) -> Self {
+        Self { inode: found.ino(), len: found.len(), modified: (found.mtime(), found.mtime_nsec()) }
+    }
+}
+
+/// What is known of the files below some folders.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    roots: Vec<PathBuf>,
+    /// Folders and files within that are made by whoever follows them.
+    outputs: BTreeSet<PathBuf>,
+    files: BTreeMap<PathBuf, Stamp>,
+    folders: BTreeSet<PathBuf>,
+}
+
+/// What was found to be other than before.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Difference {
+    /// Files that came, changed or went.
+    pub(super) files: BTreeSet<PathBuf>,
+    /// Folders that came.
+    pub(super) new_folders: BTreeSet<PathBuf>,
+    /// Folders that went.
+    pub(super) gone_folders: BTreeSet<PathBuf>,
+}
+
+impl Difference {
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.new_folders.is_empty() && self.gone_folders.is_empty()
+    }
+
+    /// Both together.
+    pub(super) fn join(&mut self, other: Self) {
+        self.files.extend(other.files);
+        self.new_folders.extend(other.new_folders);
+        self.gone_folders.extend(other.gone_folders);
+    }
+}
+
+impl Tree {
+    /// Nothing is known yet of what lies below `roots`; what lies in `outputs` never counts.
+    pub(super) fn new(roots: Vec<PathBuf>, outputs: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self { roots, outputs: outputs.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Other folders; what is new below them is found at the next look. Returns whether they are others.
+    pub(super) fn set_roots(&mut self, roots: Vec<PathBuf>) -> bool {
+        std::mem::replace(&mut self.roots, roots) != self.roots
+    }
+
+    /// Every folder that is followed.
+    pub(super) fn folders(&self) -> &BTreeSet<PathBuf> {
+        &self.folders
+    }
+
+    /// Whether what happens to `path` counts.
+    pub(super) fn counts(&self, path: &Path) -> bool {
+        let Some(inside) =
+            self.roots.iter().filter_map(|root| path.strip_prefix(root).ok()).min_by_key(|inside| inside.as_os_str().len())
+        else {
+            return false;
+        };
+        let names = || {
+            inside.components().filter_map(|part| match part {
+                Component::Normal(name) => name.to_str(),
+                _ => None,
+            })
+        };
+        let ignored =
+            names().any(|name| name.starts_with('.') || TOOLS.contains(&name)) || names().next_back().is_some_and(is_temporary);
+        !ignored && !path.ancestors().any(|above| self.outputs.contains(above))
+    }
+
+    /// Looks at everything.
+    pub(super) fn look_at_all(&mut self) -> Difference {
+        let mut difference = Difference::default();
+        let mut seen = Seen::default();
+        for root in self.roots.clone() {
+            self.walk(&root, 0, &mut seen, &mut difference);
+        }
+        self.forget(|path| !seen.files.contains(path), |path| !seen.folders.contains(path), &mut difference);
+        difference
+    }
+
+    /// Looks at these paths, of which something was told.
+    pub(super) fn look_at(&mut self, paths: impl IntoIterator<Item = PathBuf>) -> Difference {
+        let mut difference = Difference::default();
+        for path in paths {
+            if !self.counts(&path) {
+                continue;
+            }
+            match fs::metadata(&path) {
+                Ok(found) if found.is_dir() => {
+                    let mut seen = Seen::default();
+                    self.walk(&path, 0, &mut seen, &mut difference);
+                    let gone = |known: &Path, seen: &BTreeSet<PathBuf>| known.starts_with(&path) && !seen.contains(known);
+                    self.forget(|file| gone(file, &seen.files), |folder| gone(folder, &seen.folders), &mut difference);
+                }
+                Ok(found) => self.note(path, &found, true, &mut difference),
+                Err(_) => self.forget(|file| file.starts_with(&path), |folder| folder.starts_with(&path), &mut difference),
+            }
+        }
+        difference
+    }
+
+    fn walk(&mut self, folder: &Path, depth: usize, seen: &mut Seen, difference: &mut Difference) {
+        // What cannot be read is not there, as far as anybody can follow it.
+        let Ok(entries) = fs::read_dir(folder) else { return };
+        seen.folders.insert(folder.to_owned());
+        if self.folders.insert(folder.to_owned()) {
+            difference.new_folders.insert(folder.to_owned());
+        }
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if !self.counts(&path) {
+                continue;
+            }
+            // Links are followed to files and not to folders, which may lie around them.
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && depth < DEPTH_MAX => self.walk(&path, depth + 1, seen, difference),
+                Ok(kind) if !kind.is_dir() => {
+                    if let Ok(found) = fs::metadata(&path).and_then(only_files) {
+                        seen.files.insert(path.clone());
+                        self.note(path, &found, false, difference);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn note(&mut self, path: PathBuf, found: &Metadata, was_told: bool, difference: &mut Difference) {
+        let stamp = Stamp::of(found);
+        let is_young = || {
+            let age = found.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
+            age.is_some_and(|age| age < CLOCK_GRAIN)
+        };
+        let before = self.files.insert(path.clone(), stamp);
+        if before != Some(stamp) || was_told && is_young() {
+            difference.files.insert(path);
+        }
+    }
+
+    fn forget(&mut self, file: impl Fn(&Path) -> bool, folder: impl Fn(&Path) -> bool, difference: &mut Difference) {
+        self.files.retain(|path, _| {
+            let gone = file(path);
+            if gone {
+                difference.files.insert(path.clone());
+            }
+            !gone
+        });
+        self.folders.retain(|path| {
+            let gone = folder(path);
+            if gone {
+                difference.gone_folders.insert(path.clone());
+            }
+            !gone
+        });
+    }
+}
+
+/// What a walk came by.
+#[derive(Default)]
+struct Seen {
+    files: BTreeSet<PathBuf>,
+    folders: BTreeSet<PathBuf>,
+}
+
+fn only_files(found: Metadata) -> std::io::Result<Metadata> {
+    if found.is_file() { Ok(found) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
+}
+
+fn is_temporary(name: &str) -> bool {
+    let marked = name.starts_with('#') && name.ends_with('#');
+    marked || name == VIM_PROBE || TEMPORARY_ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> (tempfile::TempDir, Tree) {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["a/src/lib.rs", "a/build.toml", "a/target/debug/x", "a/.git/HEAD", "b/app.py", "b/node_modules/c/index.js"] {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "1").unwrap();
+        }
+        let tree = Tree::new(vec![folder.path().to_owned()], [folder.path().join("bay")]);
+        (folder, tree)
+    }
+
+    fn names(folder: &Path, paths: &BTreeSet<PathBuf>) -> Vec<String> {
+        paths.iter().map(|path| path.strip_prefix(folder).unwrap().display().to_string()).collect()
+    }
+
+    #[test]
+    fn what_is_made_does_not_count() {
+        let (folder, mut tree) = tree();
+        let found = tree.look_at_all();
+        assert_eq!(names(folder.path(), &found.files), ["a/build.toml", "a/src/lib.rs", "b/app.py"]);
+        assert_eq!(names(folder.path(), &found.new_folders), ["", "a", "a/src", "b"]);
+        for (path, counts) in [
+            ("a/src/main.rs", true),
+            ("a/src/main.rs~", false),
+            ("a/src/.main.rs.swp", false),
+            ("a/src/#main.rs#", false),
+            ("a/4913", false),
+            ("a/target/wasm32-wasip2/x.rs", false),
+            ("bay/a.wasm", false),
+        ] {
+            assert_eq!(tree.counts(&folder.path().join(path)), counts, "{path}");
+        }
+        assert!(!tree.counts(Path::new("/somewhere/else.rs")));
+    }
+
+    #[test]
+    fn a_save_is_seen_once() {
+        let (folder, mut tree) = tree();
+        tree.look_at_all();
+        assert!(tree.look_at_all().is_empty());
+        let file = folder.path().join("a/src/lib.rs");
+        fs::write(&file, "22").unwrap();
+        let seen = tree.look_at([file.clone(), file.clone(), folder.path().join("a/target/debug/x")]);
+        assert_eq!(names(folder.path(), &seen.files), ["a/src/lib.rs"]);
+        assert!(tree.look_at_all().is_empty());
+        // Within a clock's grain nothing tells two saves of one length apart, so both count.
+        fs::write(&file, "33").unwrap();
+        assert!(!tree.look_at([file.clone()]).is_empty());
+        fs::remove_file(&file).unwrap();
+        assert_eq!(names(folder.path(), &tree.look_at([file]).files), ["a/src/lib.rs"]);
+    }
+
+    #[test]
+    fn folders_come_and_go() {
+        let (folder, mut tree) = tree();
+        tree.look_at_all();
+        let new = folder.path().join("c");
+        fs::create_dir_all(new.join("src")).unwrap();
+        fs::write(new.join("src/main.c"), "").unwrap();
+        let seen = tree.look_at([new.clone()]);
+        assert_eq!(names(folder.path(), &seen.new_folders), ["c", "c/src"]);
+        assert_eq!(names(folder.path(), &seen.files), ["c/src/main.c"]);
+        fs::remove_dir_all(&new).unwrap();
+        let seen = tree.look_at([new]);
+        assert_eq!(names(folder.path(), &seen.gone_folders), ["c", "c/src"]);
+        assert_eq!(names(folder.path(), &seen.files), ["c/src/main.c"]);
+    }
+}

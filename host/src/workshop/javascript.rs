@@ -1,0 +1,100 @@
+//! Services in JavaScript: a package that depends on componentize-js, which makes a component of its main module.
+
+use super::{
+    BuildFailure, Language, Line, Project, Workshop,
+    build::{self, Sink, lacking},
+    child::Stdout,
+    home,
+    need::{Need, version},
+    wit,
+};
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// What a service in JavaScript is recognised by.
+const TOOL: &str = "@bytecodealliance/componentize-js";
+/// The version of WASI that its engine has.
+const WASI: &str = "0.2.10";
+/// Run by Node in the service's folder, so that it finds the service's packages.
+const SCRIPT: &str = include_str!("componentize.mjs");
+
+/// What is read of a package.json.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Package {
+    main: Option<String>,
+    #[serde(default)]
+    dependencies: BTreeMap<String, String>,
+    #[serde(default)]
+    dev_dependencies: BTreeMap<String, String>,
+}
+
+impl Package {
+    fn read(dir: &Path) -> Result<(Self, String), String> {
+        let path = dir.join("package.json");
+        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let package = serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok((package, text))
+    }
+}
+
+pub(super) fn recognises(dir: &Path) -> bool {
+    Package::read(dir)
+        .is_ok_and(|(package, _)| [package.dependencies, package.dev_dependencies].iter().any(|of| of.contains_key(TOOL)))
+}
+
+pub(super) fn needs() -> Vec<Need> {
+    vec![
+        Need::new(
+            "node",
+            version("node", &["--version"]),
+            "install Node.js 20 or later (apt-get install nodejs, or https://nodejs.org)",
+        ),
+        Need::new("npm", version("npm", &["--version"]), "install npm, which comes with Node.js (apt-get install npm)"),
+    ]
+}
+
+/// Runs componentize-js, which is fetched first where it is missing.
+pub(super) async fn build(workshop: &Workshop, project: &Project, sink: Sink<'_>) -> Result<PathBuf, BuildFailure> {
+    let (package, text) = Package::read(project.dir()).map_err(BuildFailure::Sources)?;
+    install(workshop, project, &text, sink).await?;
+    let wit = wit::of(project, Some(WASI)).map_err(BuildFailure::io("the WIT of services"))?;
+    let output = build::output(project)?;
+    let scratch = build::scratch(&output)?;
+    let made = scratch.path().join("made.wasm");
+    let cache = home::cache().map_err(BuildFailure::io("a folder for what tools keep"))?.join("javascript");
+    let mut command = Command::new("node");
+    command.current_dir(project.dir()).env("TMPDIR", scratch.path()).args(["--input-type=module", "--eval", SCRIPT]);
+    command.arg("--").arg(package.main.as_deref().unwrap_or("app.js")).arg(wit).arg(&made).arg(cache);
+    workshop.run(("componentize-js", command), Stdout::Told, sink, Some(Language::JavaScript)).await?;
+    fs::rename(&made, &output).map_err(BuildFailure::io(output.display()))?;
+    Ok(output)
+}
+
+/// `npm install`, once, and again when package.json has changed.
+async fn install(workshop: &Workshop, project: &Project, asked: &str, sink: Sink<'_>) -> Result<(), BuildFailure> {
+    let folder = project.dir().join("node_modules");
+    // Holds what was asked for once all of it is there.
+    let done = folder.join(".hotbay-installed");
+    let is_done = || fs::read_to_string(&done).is_ok_and(|installed| installed == asked);
+    if is_done() {
+        return Ok(());
+    }
+    let _lock = home::lock(&folder).await.map_err(BuildFailure::io(folder.display()))?;
+    if is_done() {
+        return Ok(());
+    }
+    if needs().iter().any(|need| need.found.is_none()) {
+        return Err(lacking(Language::JavaScript).await);
+    }
+    sink(Line::Note(&format!("npm's packages are fetched first, once, into {}", folder.display())));
+    let mut command = Command::new("npm");
+    command.current_dir(project.dir()).args(["install", "--no-audit", "--no-fund", "--loglevel=error"]);
+    workshop.run(("npm install", command), Stdout::Told, sink, Some(Language::JavaScript)).await?;
+    fs::write(&done, asked).map_err(BuildFailure::io(done.display()))
+}

@@ -1,0 +1,202 @@
+//! A service's sources: a folder, the name of the service and how it is built; and the search for all of them.
+
+use super::{
+    Language,
+    recipe::{self, Recipe},
+};
+use hotbay::config::{NameError, ServiceName};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// Folders that hold what others made, or what tools keep.
+const NOT_SOURCES: [&str; 5] = ["target", "node_modules", "vendor", "venv", "__pycache__"];
+/// Folders in each other that are looked into.
+const DEPTH_MAX: usize = 6;
+
+/// One service as its author has it: sources in a folder.
+#[derive(Debug, Clone)]
+pub(crate) struct Project {
+    name: ServiceName,
+    dir: PathBuf,
+    way: Way,
+    #[allow(dead_code, reason = "`hotbay dev` follows what changes")]
+    watch: Vec<PathBuf>,
+}
+
+/// How it is built.
+#[derive(Debug, Clone)]
+pub(super) enum Way {
+    /// As its language is.
+    Language(Language),
+    /// As `hotbay-build.toml` says.
+    Command { command: String, output: PathBuf },
+}
+
+/// Why there is nothing to build.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProjectError {
+    /// Not a folder, or not readable.
+    #[error("{dir}: {error}; name a folder that holds a service, or services in folders of their own")]
+    Unreadable { dir: String, error: io::Error },
+    /// No service in it nor below it.
+    #[error(
+        "{dir} holds no service: neither a crate with [package.metadata.hotbay] or hotbay-sdk, nor an app.py that imports \
+         wit_world, nor a package.json with componentize-js, nor a main.c with its settings, nor a hotbay-build.toml; `hotbay new` \
+         makes one"
+    )]
+    NoService { dir: String },
+    /// A folder whose name is none for a service.
+    #[error("{dir}: {error}; set name = \"…\" in {dir}/hotbay-build.toml, or rename the folder")]
+    Name { dir: String, error: NameError },
+    /// Two folders of one name.
+    #[error("two services are called {name}: {first} and {second}; set another name = \"…\" in hotbay-build.toml of one of them")]
+    Twice { name: ServiceName, first: String, second: String },
+    /// `hotbay-build.toml` cannot be used.
+    #[error("{0}")]
+    Recipe(String),
+}
+
+impl Project {
+    /// Every service below these folders, sorted by name: a folder itself, or else what is in its sub-folders. What tools make
+    /// or keep is not looked into (`target`, `node_modules`, `vendor`, folders with a dot).
+    ///
+    /// # Errors
+    /// Where one of the folders holds none, or two services have one name.
+    pub(crate) fn find<P: AsRef<Path>>(dirs: &[P]) -> Result<Vec<Self>, ProjectError> {
+        let (found, faults) = Self::search(dirs);
+        faults.into_iter().next().map_or(Ok(found), Err)
+    }
+
+    /// The same as far as it goes, with all that is wrong: of two services of one name the one in the first folder is there.
+    pub(crate) fn search<P: AsRef<Path>>(dirs: &[P]) -> (Vec<Self>, Vec<ProjectError>) {
+        let (mut found, mut faults): (Vec<Self>, Vec<ProjectError>) = (Vec::new(), Vec::new());
+        for dir in dirs {
+            let dir = dir.as_ref();
+            let before = found.len() + faults.len();
+            // `.` has no name of its own.
+            match dir.canonicalize().and_then(|whole| fs::read_dir(&whole).map(|_| whole)) {
+                Ok(whole) => search(&whole, 0, &mut found, &mut faults),
+                Err(error) => faults.push(ProjectError::Unreadable { dir: dir.display().to_string(), error }),
+            }
+            if found.len() + faults.len() == before {
+                faults.push(ProjectError::NoService { dir: dir.display().to_string() });
+            }
+        }
+        found.sort_by(|a, b| (&a.name, &a.dir).cmp(&(&b.name, &b.dir)));
+        found.dedup_by(|again, first| {
+            if again.name == first.name && again.dir != first.dir {
+                let (first, second) = (first.dir.display().to_string(), again.dir.display().to_string());
+                faults.push(ProjectError::Twice { name: again.name.clone(), first, second });
+            }
+            // One folder may be named twice, by itself and by one above it.
+            again.name == first.name
+        });
+        (found, faults)
+    }
+
+    /// The service in this very folder, if there is one.
+    fn of(dir: &Path) -> Result<Option<Self>, ProjectError> {
+        let written = Recipe::read(dir).map_err(ProjectError::Recipe)?;
+        let recipe = written.clone().unwrap_or_default();
+        let way = match (&recipe.command, &recipe.output) {
+            (Some(command), Some(output)) => Way::Command { command: command.clone(), output: dir.join(output) },
+            _ => match Language::of(dir, &recipe) {
+                Some(language) => Way::Language(language),
+                None => return Ok(None),
+            },
+        };
+        let folder = dir.file_name().unwrap_or_default().to_string_lossy();
+        let name = ServiceName::parse(recipe.name.as_deref().unwrap_or(&folder))
+            .map_err(|error| ProjectError::Name { dir: dir.display().to_string(), error })?;
+        let watch = recipe.watch.unwrap_or_default().into_iter().map(|path| dir.join(path)).collect();
+        Ok(Some(Self { name, dir: dir.to_owned(), way, watch }))
+    }
+
+    /// The service that it is built for.
+    pub(crate) fn name(&self) -> &ServiceName {
+        &self.name
+    }
+
+    /// Its folder, without links and `..`.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// None where `hotbay-build.toml` names a command.
+    pub(crate) fn language(&self) -> Option<Language> {
+        match self.way {
+            Way::Language(language) => Some(language),
+            Way::Command { .. } => None,
+        }
+    }
+
+    pub(super) fn way(&self) -> &Way {
+        &self.way
+    }
+
+    /// The service's settings for the host, if its author wrote any: `NAME.toml` in the folder.
+    pub(crate) fn settings(&self) -> Option<PathBuf> {
+        let path = self.dir.join(format!("{}.toml", self.name));
+        path.is_file().then_some(path)
+    }
+
+    /// What to watch for changes, folders with all that is in them; [`Project::concerns`] says which changes count.
+    #[allow(dead_code, reason = "`hotbay dev` follows what changes")]
+    pub(crate) fn watched(&self) -> Vec<PathBuf> {
+        let mut watched = vec![self.dir.clone()];
+        watched.extend(self.watch.iter().filter(|path| !path.starts_with(&self.dir)).cloned());
+        watched
+    }
+
+    /// Whether a change of the file at `path` calls for a build.
+    #[allow(dead_code, reason = "`hotbay dev` follows what changes")]
+    pub(crate) fn concerns(&self, path: &Path) -> bool {
+        let inside = path.strip_prefix(&self.dir).ok();
+        if let Some(inside) = inside
+            && (inside == Path::new(recipe::FILE) || self.is_settings(inside) || inside == Path::new("Cargo.toml"))
+        {
+            return true;
+        }
+        let listed = self.watch.iter().find_map(|watched| path.strip_prefix(watched).ok());
+        let Some(seen) = (if self.watch.is_empty() { inside } else { listed }) else {
+            return false;
+        };
+        let made = matches!(&self.way, Way::Command { output, .. } if path == output);
+        !made && seen.components().all(|part| is_source(&part.as_os_str().to_string_lossy()))
+    }
+
+    #[allow(dead_code, reason = "`hotbay dev` follows what changes")]
+    fn is_settings(&self, inside: &Path) -> bool {
+        inside == Path::new(&format!("{}.toml", self.name))
+    }
+}
+
+/// Whether this file or folder can be somebody's source: not a tool's, nor what an editor keeps beside it.
+fn is_source(name: &str) -> bool {
+    !name.starts_with('.') && !name.ends_with('~') && !name.ends_with(".wasm") && !NOT_SOURCES.contains(&name)
+}
+
+fn search(dir: &Path, depth: usize, found: &mut Vec<Project>, faults: &mut Vec<ProjectError>) {
+    // A template is no service yet.
+    if depth > 0 && dir.join("{{name}}.toml").exists() {
+        return;
+    }
+    match Project::of(dir) {
+        Ok(None) => {}
+        Ok(Some(project)) => return found.push(project),
+        Err(fault) => return faults.push(fault),
+    }
+    // Below the first, a folder that cannot be read is none of ours.
+    let (true, Ok(entries)) = (depth < DEPTH_MAX, fs::read_dir(dir)) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        // Links are not followed: they could lead around in a circle.
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder && is_source(&entry.file_name().to_string_lossy()) {
+            search(&entry.path(), depth + 1, found, faults);
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The dashboard in a real browser: what a person does on it, what it shows while things happen, and that all can do so.
+
+mod everybody;
+mod pictures;
+
+use hotbay_tests::{Browser, Builder, Host, How, Key, guests};
+use serde_json::json;
+use std::fs;
+
+fn probe() -> Builder {
+    Host::builder().own_state().service("probe", &guests::revision("probe", 1))
+}
+
+fn revision(n: u32) -> String {
+    guests::digest(&guests::revision("probe", n))
+}
+
+/// The address that `hotbay dashboard` opens.
+fn address(host: &Host) -> String {
+    format!("http://{}/#token={}", host.admin().address(), host.admin().token())
+}
+
+/// A browser that shows the host's dashboard; none where there is no browser.
+pub(crate) async fn dashboard(host: &Host) -> Option<Browser> {
+    let browser = Browser::start().await?;
+    browser.show(1280, 900, "light").await;
+    browser.open(&address(host)).await;
+    browser.reads(&["live"]).await;
+    Some(browser)
+}
+
+/// Goes to a part of the page as a link does.
+pub(crate) async fn go(browser: &Browser, part: &str) {
+    browser.run("location.hash = arguments[0]", &[json!(part)]).await;
+}
+
+#[track_caller]
+pub(crate) fn content(browser: &Browser) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let complaints = browser.complaints().await;
+        assert!(complaints.is_empty(), "{caller}: the browser complains: {complaints:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_dropped_is_deployed_and_one_that_will_not_serve_is_refused_with_its_remedy() {
+    let host = Host::builder().own_state().start().await;
+    let Some(browser) = dashboard(&host).await else { return };
+    browser.reads(&["The bay is empty", "Drop a .wasm file"]).await;
+
+    browser.drop_file("My_Probe.wasm", &guests::revision("probe", 1)).await;
+    browser.reads(&["My_Probe.wasm", "It becomes the new service my-probe."]).await;
+    browser.write("dialog input[name=service]", "probe").await;
+    browser.reads(&["It becomes the new service probe."]).await;
+    browser.press("Deploy").await;
+    browser.reads(&["It serves", &revision(1), "compiling", &format!("http://{}/probe", host.address())]).await;
+    assert_eq!(host.get("/probe/marker").await.revision(), revision(1));
+    browser.press("Close").await;
+    browser.holds("document.querySelector('table.services tbody tr th').innerText === 'probe'").await;
+
+    // By the button, which anybody can reach.
+    let file = host.folder().join("probe.wasm");
+    fs::write(&file, guests::revision("probe", 2)).expect("a file");
+    browser.choose("input[type=file]", &file).await;
+    browser.reads(&[&format!("It takes the place of {}", revision(1))]).await;
+    browser.press("Deploy").await;
+    browser.reads(&["It serves", &revision(2)]).await;
+    browser.press("Close").await;
+
+    browser.drop_file("probe.wasm", b"\x7fELF and more").await;
+    browser.press("Deploy").await;
+    browser.reads(&["Rejected: what served goes on serving", "ELF", "What to do"]).await;
+    browser.press("Cancel").await;
+    browser.drop_file("probe.wasm", &guests::text("unknown-import")).await;
+    browser.press("Deploy").await;
+    browser.reads(&["Rejected: what served goes on serving", "What to do"]).await;
+    browser.write("dialog input[name=service]", "No Name").await;
+    browser.reads(&["A name is 1 to 63"]).await;
+    browser.key(Key::Escape).await;
+    browser.holds("!document.querySelector('dialog')").await;
+    assert_eq!(host.get("/probe/marker").await.revision(), revision(2));
+    browser.drop_file("notes.toml", b"[limits]\n").await;
+    browser.reads(&["Drop a .wasm file; settings (.toml) may come with it."]).await;
+    content(&browser).await;
+}
+
+#[tokio::test]
+async fn swaps_and_rejects_show_as_they_happen_and_a_revision_is_gone_back_to() {
+    let host = probe().start().await;
+    let Some(browser) = dashboard(&host).await else { return };
+    go(&browser, "#/swaps").await;
+    browser.reads(&["probe", "published", &revision(1), "compiling", "linking", "warming"]).await;
+
+    host.place("probe", &guests::revision("probe", 2), How::Rename);
+    browser.reads(&[&revision(2), &format!("{} retired after", revision(1))]).await;
+    host.place("probe", b"no wasm", How::Rename);
+    browser.reads(&["rejected", "What to do"]).await;
+
+    go(&browser, "#/services/probe").await;
+    browser.reads(&["The last files of probe were rejected; what served goes on", "Limits", "History", "v1", "v2"]).await;
+    browser.press("Roll back").await;
+    browser.reads(&["Roll probe back?", "To the good revision before the one that serves"]).await;
+    browser.press("Roll back").await;
+    browser.reads(&[&format!("probe runs on {} again.", revision(1))]).await;
+    assert_eq!(host.get("/probe/marker").await.revision(), revision(1));
+    browser.holds("!document.body.innerText.includes('were rejected')").await;
+
+    // To a certain one of the history.
+    browser.holds("[...document.querySelectorAll('td.acts button')].some((one) => one.innerText.includes('to v2'))").await;
+    browser.press("Go back to v2").await;
+    browser.press("Roll back").await;
+    browser.reads(&[&format!("probe runs on {} again.", revision(2))]).await;
+
+    browser.press("Remove").await;
+    browser.reads(&["Remove probe?"]).await;
+    browser.press("Cancel").await;
+    assert_eq!(host.get("/probe/marker").await.status, 200);
+    browser.press("Remove").await;
+    browser.press("Remove probe").await;
+    browser.reads(&["There is no service of this name in the bay.", "History"]).await;
+    assert_eq!(host.get("/probe/marker").await.status, 404);
+    browser.press("Roll back to what it was").await;
+    browser.press("Roll back").await;
+    browser.reads(&["serving", "Limits"]).await;
+    assert_eq!(host.get("/probe/marker").await.revision(), revision(2));
+    content(&browser).await;
+}
+
+#[tokio::test]
+async fn requests_are_shared_out_and_a_labelled_revision_is_promoted() {
+    let host = probe().service("probe@beta", &guests::revision("probe", 2)).settings("probe", "# mine\n").start().await;
+    let Some(browser) = dashboard(&host).await else { return };
+    browser.reads(&["probe@beta", "0 %"]).await;
+    go(&browser, "#/services/probe").await;
+    browser.reads(&["Revisions side by side", "100 %", "@beta"]).await;
+    browser.write(".percent input", "101").await;
+    browser.reads(&["Shares are whole percents, of 100 in all."]).await;
+    browser.write(".percent input", "100").await;
+    browser.press("Share out").await;
+    browser.reads(&["The requests of probe are shared out anew."]).await;
+    browser.holds("document.querySelector('output').innerText.startsWith('0')").await;
+    assert_eq!(host.get("/probe/marker").await.revision(), revision(2));
+    let settings = fs::read_to_string(host.bay().join("probe.toml")).expect("settings");
+    assert_eq!(settings, "# mine\n\n[traffic]\nbeta = 100\n");
+
+    browser.press("Promote").await;
+    browser.reads(&["Promote probe@beta?"]).await;
+    browser.press("Promote").await;
+    browser.reads(&[&format!("probe runs on {}.", revision(2))]).await;
+    browser.holds("!document.body.innerText.includes('Revisions side by side')").await;
+    content(&browser).await;
+}
+
+#[tokio::test]
+async fn settings_are_edited_as_text_and_a_slip_is_shown() {
+    let host = probe().settings("probe", "[limits]\nqueue = 7\n").start().await;
+    let Some(browser) = dashboard(&host).await else { return };
+    go(&browser, "#/services/probe").await;
+    browser.press("Settings").await;
+    browser.holds("document.querySelector('textarea').value === '[limits]\\nqueue = 7\\n'").await;
+    browser.write("textarea", "[limits]\nqueu = 8\n").await;
+    browser.press("Save").await;
+    browser.reads(&["Rejected: the settings that held go on", "queu", "What to do"]).await;
+    browser.write("textarea", "[limits]\nqueue = 8\n").await;
+    browser.press("Save").await;
+    browser.reads(&["The settings of probe hold."]).await;
+    browser.holds("!document.querySelector('dialog')").await;
+    assert_eq!(fs::read_to_string(host.bay().join("probe.toml")).expect("settings"), "[limits]\nqueue = 8\n");
+    content(&browser).await;
+}
+
+#[tokio::test]
+async fn lines_of_guests_are_followed_and_figures_and_calls_are_drawn() {
+    let grants = "[grants]\ncalls = [\"probe\", \"nobody\"]\n";
+    let talks = probe().service("talks", &guests::fixture("logging"));
+    let host = talks.service("caller", &guests::fixture("fetcher")).settings("caller", grants).start().await;
+    let Some(browser) = dashboard(&host).await else { return };
+    go(&browser, "#/services/talks").await;
+    browser.holds("document.querySelector('.bar .live')?.innerText === 'live'").await;
+    assert_eq!(host.get("/talks/levels").await.status, 200);
+    browser.reads(&["words of info", "words of error", "prices"]).await;
+    browser.write("input[placeholder='Filter lines']", "of error").await;
+    browser.holds("!document.body.innerText.includes('words of info')").await;
+
+    // What was asked for shows within the time of a sample.
+    browser.holds("/p50 \\/ p99\\n\\d/.test(document.body.innerText)").await;
+    browser.holds("document.querySelectorAll('.chart canvas').length === 2").await;
+    browser.holds("/requests: [\\d.]+ at last/.test(document.querySelector('.plot').ariaLabel)").await;
+    go(&browser, "#/").await;
+    browser.holds("[...document.querySelectorAll('tbody tr')].some((row) => row.innerText.includes('talks') && / µs| ms/.test(row.innerText))").await;
+
+    crate::outbound::asked(&host, "caller", "probe.internal").await;
+    go(&browser, "#/calls").await;
+    browser.reads(&["As a list", "caller", "nobody", "missing"]).await;
+    browser
+        .holds("document.querySelectorAll('svg .node').length === 3 && document.querySelectorAll('svg .edge').length === 2")
+        .await;
+    browser.holds("document.querySelector('svg .edge.used text')?.textContent === '1'").await;
+    go(&browser, "#/logs").await;
+    browser.holds("document.querySelector('.bar .live')?.innerText === 'live'").await;
+    assert_eq!(host.get("/talks/levels").await.status, 200);
+    browser.reads(&["talks", "words of critical"]).await;
+    content(&browser).await;
+}
+
+#[tokio::test]
+async fn a_wrong_token_and_a_host_that_is_gone_are_told_and_a_new_one_is_found() {
+    let host = probe().start().await;
+    let Some(browser) = Browser::start().await else { return };
+    let page = format!("http://{}/", host.admin().address());
+    browser.open(&page).await;
+    browser.reads(&["This page needs the admin token"]).await;
+    browser.write("input[name=token]", &"0".repeat(64)).await;
+    browser.press("Open").await;
+    browser.reads(&["The host refuses this token."]).await;
+    browser.write("input[name=token]", &host.admin().token()).await;
+    browser.key(Key::Enter).await;
+    browser.reads(&["live", "probe"]).await;
+    browser.reload().await;
+    browser.reads(&["live", "probe"]).await;
+    browser.press("Leave").await;
+    browser.reads(&["This page needs the admin token"]).await;
+    assert_eq!(browser.run("return sessionStorage.length + document.cookie.length", &[]).await, 0);
+
+    browser.open("about:blank").await;
+    browser.open(&address(&host)).await;
+    browser.reads(&["live", "probe"]).await;
+    assert_eq!(browser.address().await, page, "the token stays in the address");
+
+    let admin = host.admin().address();
+    let builder = host.stop().await;
+    browser.reads(&["The host does not answer. What is shown may be old.", "no answer"]).await;
+    browser.press("Try now").await;
+    let host = builder.service("later", &guests::revision("probe", 3)).admin_at(admin).start().await;
+    browser.reads(&["live", "later"]).await;
+    browser.holds("!document.body.innerText.includes('does not answer')").await;
+    assert_eq!(host.admin().address(), admin);
+    content(&browser).await;
+}
+
+/// What `hotbay dashboard` would open.
+#[tokio::test]
+async fn the_command_prints_an_address_that_lets_one_in() {
+    let host = probe().start().await;
+    let printed = hotbay_tests::host::ask(&host, ["dashboard", "--print"]).await;
+    assert_eq!((printed.code, printed.stdout.trim()), (Some(0), address(&host).as_str()), "{}", printed.stderr);
+    let Some(browser) = Browser::start().await else { return };
+    browser.open(printed.stdout.trim()).await;
+    browser.reads(&["live", "probe"]).await;
+    content(&browser).await;
+}

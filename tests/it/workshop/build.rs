@@ -1,0 +1,139 @@
+//! `hotbay build`: what it says of folders and sources that will not do, and what an interrupt leaves.
+
+use super::Bench;
+use hotbay_tests::{PATIENCE, Signal, host::assert_fails};
+use rustix::process::{Pid, kill_process};
+use std::{fs, os::unix::fs::PermissionsExt};
+use tokio::{io::AsyncReadExt, net::unix::pipe, time::timeout};
+
+/// A service whose build is `command`, which makes `made.wasm`.
+fn by_command(bench: &Bench, dir: &str, command: &str) {
+    bench.put(&format!("{dir}/hotbay-build.toml"), &format!("command = '''{command}'''\noutput = \"made.wasm\"\n"));
+}
+
+/// A component that a host could serve.
+const HELLO: &str = "hello.wasm";
+
+fn put_hello(bench: &Bench) {
+    fs::write(bench.path(HELLO), hotbay_tests::guests::fixture("probe")).expect("a file");
+}
+
+#[tokio::test]
+async fn a_folder_that_holds_no_service_is_told_with_the_remedy() {
+    let bench = Bench::new();
+    bench.put("docs/page.md", "words");
+    assert_fails(&bench.run(["build", "docs"]).await, &["docs holds no service", "hotbay new"]);
+    assert_fails(&bench.run(["build", "nowhere"]).await, &["nowhere", "name a folder"]);
+    // A web application in Python and a crate for something else are none.
+    bench.put("other/web/app.py", "print('hello')\n");
+    bench.put("other/tool/Cargo.toml", "[package]\nname = \"tool\"\n");
+    assert_fails(&bench.run(["build", "other"]).await, &["other holds no service"]);
+}
+
+#[tokio::test]
+async fn two_services_of_one_name_are_told_with_both_folders() {
+    let bench = Bench::new();
+    for dir in ["a/greet", "b/greet"] {
+        by_command(&bench, dir, "true");
+    }
+    assert_fails(&bench.run(["build"]).await, &["two services are called greet", "a/greet", "b/greet", "hotbay-build.toml"]);
+    put_hello(&bench);
+    for (dir, name) in [("a/greet", "first"), ("b/greet", "second")] {
+        by_command(&bench, dir, &format!("cp ../../{HELLO} made.wasm"));
+        let path = bench.path(&format!("{dir}/hotbay-build.toml"));
+        let text = fs::read_to_string(&path).expect("the recipe");
+        fs::write(path, format!("name = \"{name}\"\n{text}")).expect("the recipe");
+    }
+    let ended = bench.run(["build"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(bench.listed("bay"), ["first.wasm", "second.wasm"]);
+}
+
+#[tokio::test]
+async fn a_recipe_that_cannot_be_used_is_told_with_its_place() {
+    let bench = Bench::new();
+    for (text, named) in [
+        ("comand = \"make\"\n", "comand"),
+        ("command = \"make\"\n", "without `output`"),
+        ("output = \"x.wasm\"\n", "without `command`"),
+        ("language = \"cobol\"\n", "cobol"),
+    ] {
+        bench.put("greet/hotbay-build.toml", text);
+        assert_fails(&bench.run(["build", "greet"]).await, &["greet/hotbay-build.toml", named]);
+    }
+    by_command(&bench, "Greet", "true");
+    assert_fails(&bench.run(["build", "Greet"]).await, &["`Greet`", "name = \"…\"", "rename the folder"]);
+}
+
+#[tokio::test]
+async fn a_build_that_fails_leaves_what_is_in_the_bay() {
+    let bench = Bench::new();
+    put_hello(&bench);
+    by_command(&bench, "greet", &format!("cp ../{HELLO} made.wasm"));
+    assert_eq!(bench.build("greet").await["placed"], "changed");
+    let before = fs::read(bench.path("bay/greet.wasm")).expect("the build");
+
+    by_command(&bench, "greet", "echo the compiler speaks >&2; exit 3");
+    let ended = bench.run(["build", "greet", "--bay", "bay"]).await;
+    assert_fails(&ended, &["the compiler speaks", "greet", "exit status: 3"]);
+    by_command(&bench, "greet", "rm made.wasm");
+    assert_fails(&bench.run(["build", "greet", "--bay", "bay"]).await, &["made no", "made.wasm", "`output`"]);
+    by_command(&bench, "greet", "echo text > made.wasm");
+    assert_fails(&bench.run(["build", "greet", "--bay", "bay"]).await, &["made.wasm", "is text"]);
+    // A module that says nothing of what it serves is found by the look at what it is.
+    bench.put("greet/greet.toml", "[limts]\nmemory = \"1MiB\"\n");
+    by_command(&bench, "greet", &format!("cp ../{HELLO} made.wasm"));
+    assert_fails(&bench.run(["build", "greet", "--bay", "bay"]).await, &["greet.toml", "limts"]);
+
+    assert_eq!(fs::read(bench.path("bay/greet.wasm")).expect("the build"), before);
+    assert_eq!(bench.listed("bay"), ["greet.wasm"]);
+}
+
+#[tokio::test]
+async fn one_service_that_fails_does_not_keep_the_others_from_the_bay() {
+    let bench = Bench::new();
+    put_hello(&bench);
+    by_command(&bench, "shop/a-broken", "false");
+    by_command(&bench, "shop/b-sound", &format!("cp ../../{HELLO} made.wasm"));
+    let ended = bench.run(["build", "shop"]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("a-broken") && ended.stdout.contains("b-sound"), "{ended:?}");
+    assert_eq!(bench.listed("bay"), ["b-sound.wasm"]);
+}
+
+#[tokio::test]
+async fn without_a_toolchain_the_words_are_the_doctors() {
+    let bench = Bench::new();
+    bench.put("greet/Cargo.toml", "[package]\nname = \"greet\"\n[package.metadata.hotbay]\n");
+    fs::create_dir(bench.path("empty")).expect("a folder");
+    let mut command = bench.hotbay(["build", "greet"]);
+    command.env("PATH", bench.path("empty"));
+    assert_fails(&super::finish(command).await, &["cannot build Rust", "rustc is missing", "https://rustup.rs", "hotbay doctor"]);
+}
+
+/// SIGINT in the middle: the tool, and what the tool has started, are gone, and so are drafts.
+#[tokio::test]
+async fn an_interrupted_build_leaves_no_process_and_no_half_file() {
+    let bench = Bench::new();
+    // Every process of the build holds the pipe open; its end is the end of the last of them.
+    let script = bench.put("tool", "#!/bin/sh\nexec 3>pipe\nsleep 1000 &\n(sleep 1000; true) &\necho begun >&3\nsleep 1000\n");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("a script");
+    by_command(&bench, "greet", "cd .. && exec ./tool");
+    let fifo = tokio::process::Command::new("mkfifo").arg(bench.path("pipe")).status().await.expect("mkfifo");
+    assert!(fifo.success());
+    let mut alive = pipe::OpenOptions::new().open_receiver(bench.path("pipe")).expect("the pipe");
+
+    for signal in [Signal::INT, Signal::TERM] {
+        let child = bench.hotbay(["build", "greet", "--bay", "bay"]).spawn().expect("hotbay");
+        let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).expect("a process");
+        let mut begun = [0; 6];
+        timeout(PATIENCE, alive.read_exact(&mut begun)).await.expect("the tool begins").expect("the pipe");
+        kill_process(pid, signal).expect("a process");
+        let output = timeout(PATIENCE, child.wait_with_output()).await.expect("hotbay ends").expect("hotbay ends");
+        assert_eq!(output.status.code(), Some(130), "{output:?}");
+        let mut rest = Vec::new();
+        timeout(PATIENCE, alive.read_to_end(&mut rest)).await.expect("all processes of the build end").expect("the pipe");
+        assert!(rest.is_empty() && !bench.path("bay").exists(), "{:?}", bench.listed("bay"));
+        assert_eq!(bench.listed("greet"), ["hotbay-build.toml"]);
+    }
+}
