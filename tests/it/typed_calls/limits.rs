@@ -126,20 +126,6 @@ async fn the_deadline_of_the_provider_holds_for_calls() {
     assert!(reason(&answer).contains("did not return within 100ms (limits.deadline)"), "{}", answer.text());
 }
 
-/// Guards `Link::may_call` in host/src/capabilities/calls/errand.rs, for calls of functions.
-#[tokio::test]
-async fn a_circle_is_refused_and_named() {
-    let host = counting(&Text::adds("counter", 1), "[grants]\ncalls = [\"other\"]\n").await;
-    host.place_settings("other", CALLS_COUNTER);
-    host.swap("other", &Text::relays("other", "counter").wasm(), How::Rename).await;
-    host.swap("counter", &Text::relays("counter", "other").wasm(), How::Rename).await;
-    let answer = host.get("/counting/1").await;
-    assert_eq!((answer.status, answer.json()["chain"].as_str()), (508, Some("counting → counter → other → counter")));
-    assert!(reason(&answer).contains("would close a circle: counting → counter → other → counter"), "{}", answer.text());
-    host.swap("counter", &Text::adds("counter", 2).wasm(), How::Rename).await;
-    assert_eq!(counted(&host).await, "3");
-}
-
 /// `calls.depth` calls one behind the other are served, one more is not.
 #[tokio::test]
 async fn a_chain_has_a_limit() {
