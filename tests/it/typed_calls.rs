@@ -3,10 +3,10 @@
 use anyhow::{bail, ensure};
 use bytes::Bytes;
 use hotbay_tests::{
-    Event, Host, How, Response, guests,
+    Event, Host, How, PATIENCE, Response, guests,
     load::{self, Answer, Connections, Load, Until},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 mod agreement;
 mod asynchronous;
@@ -109,7 +109,7 @@ impl Text {
 async fn counting(counter: &Text, settings: &str) -> Host {
     Host::builder()
         .service("counting", &guests::fixture("counting"))
-        .settings("counting", CALLS_COUNTER)
+        .settings("counting", &format!("{CALLS_COUNTER}[limits]\ndeadline = \"60s\"\n"))
         .service("counter", &counter.wasm())
         .settings("counter", settings)
         .dev()
@@ -122,6 +122,14 @@ async fn counted(host: &Host) -> String {
     let answer = host.get("/counting/1").await;
     assert_eq!(answer.status, 200, "{}\n{}", answer.text(), host.told());
     answer.text()
+}
+
+/// Waits for what only counters tell.
+async fn eventually(host: &Host, is: impl AsyncFn() -> bool) {
+    let begun = Instant::now();
+    while !is().await {
+        assert!(begun.elapsed() < PATIENCE, "what is waited for does not come\n{}", host.told());
+    }
 }
 
 fn reason(answer: &Response) -> String {
@@ -295,7 +303,7 @@ async fn no_request_fails_while_the_dependent_is_swapped() {
         assert_eq!(published(&host, "kinds"), 1);
         host.wait_retired("dependent", &guests::digest(&guests::revision("dependent", MARKED_SWAPS - 1))).await;
         // No call is left behind.
-        while endings::in_flight(&host, "kinds").await > 0 {}
+        eventually(&host, async || endings::in_flight(&host, "kinds").await == 0).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! How a call ends: where its guest goes on after it has returned, where it hangs, and where its caller leaves before.
 
-use super::{CALLS_COUNTER, REUSE, Text, asynchronous::both, counting, interface};
+use super::{CALLS_COUNTER, REUSE, Text, asynchronous::both, counting, eventually, interface};
 use hotbay_tests::{Host, How, guests};
 use tokio::io::AsyncWriteExt;
 
@@ -73,10 +73,10 @@ async fn what_a_guest_does_after_it_has_returned_is_done_to_its_end_and_beside_n
             let host = both(&lingering(after), &format!("{policy}{STAYS}[limits]\ncpu = \"100ms\"\n")).await;
             let answer = host.get("/counting3/5").await;
             assert_eq!((answer.status, answer.text().as_str()), (200, "18 15"), "it had returned: {}", host.told());
-            while faults(&host, "later", fault).await < 3 {}
+            eventually(&host, async || faults(&host, "later", fault).await >= 3).await;
             let line = host.log().wait("a line on what failed later", |event| event.target == "hotbay::calls").await;
             assert_eq!((line.service.as_str(), line.request_id.as_str()), ("later", answer.request_id()));
-            while in_flight(&host, "later").await > 0 {}
+            eventually(&host, async || in_flight(&host, "later").await == 0).await;
         }
     }
 }
@@ -114,9 +114,9 @@ async fn a_provider_that_hangs_is_at_fault_and_its_caller_is_not() {
         assert!(answer.json()["dev"]["reason"].as_str().is_some_and(|reason| reason.contains("limits.deadline")));
         host.log().wait_request(answer.request_id()).await;
         assert_eq!((faults(&host, caller, "callee").await, faults(&host, caller, "deadline").await), (1, 0), "{caller}");
-        while faults(&host, callee, "deadline").await == 0 {}
+        eventually(&host, async || faults(&host, callee, "deadline").await > 0).await;
         // The room of the call is free again.
-        while in_flight(&host, callee).await > 0 {}
+        eventually(&host, async || in_flight(&host, callee).await == 0).await;
     }
 }
 
@@ -126,7 +126,7 @@ async fn a_callers_deadline_ends_its_call() {
     for (host, caller, callee) in hanging("deadline = \"200ms\"\n", "deadline = \"60s\"\n").await {
         let answer = host.get(&format!("/{caller}/1")).await;
         assert_eq!((answer.status, answer.json()["provider"].as_str()), (504, Some(callee)), "{}", answer.text());
-        while in_flight(&host, callee).await > 0 {}
+        eventually(&host, async || in_flight(&host, callee).await == 0).await;
         assert!(ended(&host, callee, "abandoned").await > 0, "{caller}");
         assert_eq!((faults(&host, caller, "callee").await, faults(&host, callee, "deadline").await), (1, 0), "{caller}");
     }
@@ -137,9 +137,9 @@ async fn a_client_that_leaves_ends_the_calls_made_for_it() {
     for (host, caller, callee) in hanging("deadline = \"60s\"\n", "deadline = \"60s\"\n").await {
         let mut client = host.socket().await;
         client.write_all(format!("GET /{caller}/1 HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.expect("a request");
-        while in_flight(&host, callee).await == 0 {}
+        eventually(&host, async || in_flight(&host, callee).await > 0).await;
         drop(client);
-        while in_flight(&host, callee).await > 0 {}
+        eventually(&host, async || in_flight(&host, callee).await == 0).await;
         assert!(ended(&host, callee, "abandoned").await > 0, "{caller}");
         assert_eq!((faults(&host, caller, "callee").await, faults(&host, callee, "deadline").await), (0, 0), "{caller}");
     }
@@ -154,6 +154,7 @@ async fn a_provider_is_not_narrowed_under_requests_of_a_replaced_dependent() {
     let slow = Text { body: slow.to_owned(), ..Text::relays("counter", "last") };
     let long = "[limits]\ncpu = \"120s\"\ndeadline = \"120s\"\n";
     let host = Host::builder()
+        .config("drain = \"120s\"\n")
         .service("counting", &guests::fixture("counting"))
         .settings("counting", &format!("{CALLS_COUNTER}{long}"))
         .service("counter", &slow.wasm())
@@ -164,7 +165,7 @@ async fn a_provider_is_not_narrowed_under_requests_of_a_replaced_dependent() {
         .await;
     let asking = host.get("/counting/1");
     let narrowing = async {
-        while in_flight(&host, "counter").await == 0 {}
+        eventually(&host, async || in_flight(&host, "counter").await > 0).await;
         host.swap("counter", &Text::adds("counter", 1).wasm(), How::Rename).await;
         let mark = host.mark();
         let narrow = Text { exports: vec![("shop:last/last@0.2.0".to_owned(), "u32")], ..Text::adds("last", 20) }.wasm();

@@ -1,6 +1,6 @@
 //! Who pays for a call: the limits of the provider hold for it, and what goes wrong there harms the one request.
 
-use super::{CALLS_COUNTER, REUSE, Text, counted, counting, published, reason};
+use super::{CALLS_COUNTER, REUSE, Text, counted, counting, eventually, published, reason};
 use crate::outbound::{asking, said};
 use hotbay_tests::{Host, How, guests, host::ask};
 
@@ -89,7 +89,7 @@ async fn a_call_in_flight_ends_on_its_revision_at_the_providers_cost() {
     let asking = async { host.get("/counting/1").await };
     let swapping = async {
         let in_flight = format!("hotbay_requests_in_flight{{revision=\"{old}\",service=\"counter\"}}");
-        while metric(&host, &in_flight).await == 0 {}
+        eventually(&host, async || metric(&host, &in_flight).await > 0).await;
         host.swap("counter", &Text::adds("counter", 100).wasm(), How::Rename).await;
         let other = counted(&host).await;
         (other, host.events().iter().any(|event| event.is("counter", "retired") && event.revision == old))

@@ -3,7 +3,7 @@
 use super::{
     CALLS_COUNTER,
     endings::{STAYS, faults, in_flight, metric},
-    interface, reason,
+    eventually, interface, reason,
 };
 use hotbay_tests::{Host, guests};
 
@@ -120,7 +120,7 @@ async fn values_on_their_way_are_counted() {
     assert!(reason.contains("`counter`, which calls, has its part of it (budgets.memory)"), "{reason}");
     assert_eq!(host.get("/counting/1").await.text(), "0", "{}", host.told());
     // It is given back.
-    while used(&host).await > before {}
+    eventually(&host, async || used(&host).await <= before).await;
 }
 
 /// Memory of all services.
@@ -139,16 +139,16 @@ async fn waiting(host: &Host, service: &str) -> u64 {
 /// caller's cost, and is answered; what finds the queue full is refused as docs/calling-services.md says.
 #[tokio::test]
 async fn a_call_waits_for_its_turn_with_its_parameters_and_is_answered() {
-    // Seconds, in which two more come.
+    // Long enough for two more to come.
     let work = "(loop (local.set $n (i64.add (local.get $n) (i64.const 1)))
-        (br_if 0 (i64.lt_u (local.get $n) (i64.const 5000000000))))";
+        (br_if 0 (i64.lt_u (local.get $n) (i64.const 2000000000))))";
     let limits = "[limits]\nconcurrency = 1\nqueue = 1\nqueue_wait = \"120s\"\ncpu = \"120s\"\ndeadline = \"120s\"\n";
     let host = weighing(Scale { pages: 5, work, settings: limits, ..SCALE }, "").await;
     let others = async {
-        while in_flight(&host, "scale").await == 0 {}
+        eventually(&host, async || in_flight(&host, "scale").await > 0).await;
         let before = used(&host).await;
         let third = async {
-            while waiting(&host, "scale").await == 0 {}
+            eventually(&host, async || waiting(&host, "scale").await > 0).await;
             (used(&host).await - before, host.get("/counting/1").await)
         };
         tokio::join!(host.get("/counting/1"), third)
