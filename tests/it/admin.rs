@@ -1,12 +1,11 @@
 //! The admin listener: who may call, what it tells of services and of the host, and that nothing else is held up by it.
 
-use hotbay_tests::{Admin, Builder, Host, How, PATIENCE, Response, Signal, Upstream, guests};
+use hotbay_tests::{Admin, Builder, Gate, Host, How, PATIENCE, Response, Signal, guests};
 use serde_json::Value;
 use std::{fs, os::unix::fs::PermissionsExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::watch,
 };
 
 pub(crate) fn builder() -> Builder {
@@ -131,21 +130,11 @@ async fn what_is_not_there_is_a_problem_that_names_what_is_near() {
 #[tokio::test]
 async fn the_host_is_ready_between_its_start_and_its_end() {
     // What its probe asks answers once the test has seen the host start.
-    let (seen, _) = watch::channel(false);
-    let asked = seen.clone();
-    let upstream = Upstream::serving(move |mut peer| {
-        let mut seen = asked.subscribe();
-        async move {
-            while peer.head().await.is_some() && seen.wait_for(|seen| *seen).await.is_ok() {
-                peer.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
-            }
-        }
-    })
-    .await;
+    let gate = Gate::shut().await;
     let settings = format!(
-        "{}[probe]\npath = \"/fetch?authority={}\"\ntimeout = \"60s\"\n[limits]\ndeadline = \"60s\"\n",
-        upstream.grant(),
-        upstream.address()
+        "[grants]\n{}[probe]\npath = \"/fetch?authority={}\"\ntimeout = \"60s\"\n[limits]\ndeadline = \"60s\"\n",
+        gate.grants(),
+        gate.address()
     );
     let builder = builder().settings("probe", &settings).service("broken", b"no wasm");
     let mut host = builder.own_state().start_listening().await;
@@ -153,7 +142,7 @@ async fn the_host_is_ready_between_its_start_and_its_end() {
     let admin = host.admin();
     let starting = ready(&admin).await;
     assert_eq!((starting.status, &starting.json()["status"]), (503, &"starting".into()), "{}", starting.text());
-    seen.send_replace(true);
+    gate.open();
     host.table().await;
     let started = ready(&admin).await;
     let body = started.json();

@@ -1,7 +1,7 @@
 //! How a call ends: where its guest goes on after it has returned, where it hangs, and where its caller leaves before.
 
 use super::{CALLS_COUNTER, REUSE, Text, asynchronous::both, counting, eventually, interface};
-use hotbay_tests::{Host, How, guests};
+use hotbay_tests::{Gate, Host, How, guests};
 use tokio::io::AsyncWriteExt;
 
 const LATER: &str = "shop:both/later@0.1.0";
@@ -148,35 +148,31 @@ async fn a_client_that_leaves_ends_the_calls_made_for_it() {
 /// Guards `Leaving` in host/src/registry/links.rs: requests of a revision that was replaced may still call.
 #[tokio::test]
 async fn a_provider_is_not_narrowed_under_requests_of_a_replaced_dependent() {
-    // Computes for seconds, and calls then.
-    let slow = "(loop (local.set $n (i64.add (local.get $n) (i64.const 1)))
-        (br_if 0 (i64.lt_u (local.get $n) (i64.const 6000000000)))) (i32.add (call $call (local.get 0)) (i32.const 1))";
-    let slow = Text { body: slow.to_owned(), ..Text::relays("counter", "last") };
-    let long = "[limits]\ncpu = \"120s\"\ndeadline = \"120s\"\n";
+    let gate = Gate::shut().await;
+    let settings = format!("[grants]\ncalls = [\"counter\"]\n{}[limits]\ndeadline = \"120s\"\n", gate.grants());
     let host = Host::builder()
         .config("drain = \"120s\"\n")
-        .service("counting", &guests::fixture("counting"))
-        .settings("counting", &format!("{CALLS_COUNTER}{long}"))
-        .service("counter", &slow.wasm())
-        .settings("counter", &format!("{long}[grants]\ncalls = [\"last\"]\n"))
-        .service("last", &Text::adds("last", 10).wasm())
+        .service("gated", &guests::fixture("gated"))
+        .settings("gated", &settings)
+        .service("counter", &Text::adds("counter", 10).wasm())
         .dev()
         .start()
         .await;
-    let asking = host.get("/counting/1");
     let narrowing = async {
-        eventually(&host, async || in_flight(&host, "counter").await > 0).await;
-        host.swap("counter", &Text::adds("counter", 1).wasm(), How::Rename).await;
+        gate.asked().await;
+        // One that calls nobody.
+        host.swap("gated", &guests::fixture("probe"), How::Rename).await;
         let mark = host.mark();
-        let narrow = Text { exports: vec![("shop:last/last@0.2.0".to_owned(), "u32")], ..Text::adds("last", 20) }.wasm();
-        host.place("last", &narrow, How::Rename);
-        let rejected = host.since(mark).wait_rejected("last").await;
-        let told = "a revision of `counter` that still drains calls `shop:last/last@0.1.0`";
+        let narrow = Text { exports: vec![("shop:counter/counter@0.2.0".to_owned(), "u32")], ..Text::adds("counter", 20) }.wasm();
+        host.place("counter", &narrow, How::Rename);
+        let rejected = host.since(mark).wait_rejected("counter").await;
+        let told = "a revision of `gated` that still drains calls `shop:counter/counter@0.1.0`";
         assert!(rejected.reason.contains(told), "{}", rejected.reason);
-        host.since(mark).wait_published("last", &guests::digest(&narrow)).await;
+        gate.open();
+        host.since(mark).wait_published("counter", &guests::digest(&narrow)).await;
     };
-    let (answer, ()) = tokio::join!(asking, narrowing);
-    assert_eq!((answer.status, answer.text().as_str()), (200, "12"), "{}", host.told());
+    let (answer, ()) = tokio::join!(host.get("/gated"), narrowing);
+    assert_eq!((answer.status, answer.text().as_str()), (200, "11"), "{}", host.told());
 }
 
 /// Guards the errand that an instance has before it starts, in `Revision::instance`.

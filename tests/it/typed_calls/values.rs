@@ -2,10 +2,10 @@
 
 use super::{
     CALLS_COUNTER,
-    endings::{STAYS, faults, in_flight, metric},
+    endings::{STAYS, faults, metric},
     eventually, interface, reason,
 };
-use hotbay_tests::{Host, guests};
+use hotbay_tests::{Gate, Host, guests};
 
 /// A service that is called with bytes, by one that the fixture `counting` calls.
 #[derive(Clone, Copy)]
@@ -14,26 +14,25 @@ struct Scale<'a> {
     pages: u32,
     /// How often what it gets it gives back.
     times: u32,
-    /// What it does first.
-    work: &'a str,
+    /// Another build, which gives back what it gets.
+    build: Option<&'a [u8]>,
     settings: &'a str,
 }
 
-const SCALE: Scale<'static> = Scale { pages: 1, times: 1, work: "", settings: STAYS };
+const SCALE: Scale<'static> = Scale { pages: 1, times: 1, build: None, settings: STAYS };
 
 /// Whoever calls waits for as long as it takes.
 const PATIENT: &str = "[limits]\ndeadline = \"120s\"\n";
 
 async fn weighing(scale: Scale<'_>, config: &str) -> Host {
-    let Scale { pages, times, work, settings } = scale;
+    let Scale { pages, times, build, settings } = scale;
     let grow = "(memory (export \"memory\") 64)
         (func (export \"realloc\") (param i32 i32 i32 i32) (result i32) (i32.const 65536))";
     let ty = "(func (param \"bytes\" (list u8)) (result (list u8)))";
     let scale = format!(
         "(component
             (core module $module {grow}
-                (func (export \"weigh\") (param i32 i32) (result i32) (local $n i64)
-                    {work}
+                (func (export \"weigh\") (param i32 i32) (result i32)
                     (i32.store (i32.const 0) (local.get 0))
                     (i32.store (i32.const 4) (i32.mul (local.get 1) (i32.const {times})))
                     (i32.const 0)))
@@ -74,7 +73,7 @@ async fn weighing(scale: Scale<'_>, config: &str) -> Host {
         .settings("counting", &format!("{CALLS_COUNTER}{STAYS}{PATIENT}"))
         .service("counter", &parsed(&counter))
         .settings("counter", &format!("[grants]\ncalls = [\"scale\"]\n{STAYS}{PATIENT}"))
-        .service("scale", &parsed(&scale))
+        .service("scale", &build.map_or_else(|| parsed(&scale), <[u8]>::to_vec))
         .settings("scale", settings)
         .dev()
         .start()
@@ -139,17 +138,20 @@ async fn waiting(host: &Host, service: &str) -> u64 {
 /// caller's cost, and is answered; what finds the queue full is refused as docs/calling-services.md says.
 #[tokio::test]
 async fn a_call_waits_for_its_turn_with_its_parameters_and_is_answered() {
-    // Long enough for two more to come.
-    let work = "(loop (local.set $n (i64.add (local.get $n) (i64.const 1)))
-        (br_if 0 (i64.lt_u (local.get $n) (i64.const 2000000000))))";
-    let limits = "[limits]\nconcurrency = 1\nqueue = 1\nqueue_wait = \"120s\"\ncpu = \"120s\"\ndeadline = \"120s\"\n";
-    let host = weighing(Scale { pages: 5, work, settings: limits, ..SCALE }, "").await;
+    let gate = Gate::shut().await;
+    let limits = "concurrency = 1\nqueue = 1\nqueue_wait = \"120s\"\ndeadline = \"120s\"\n";
+    let settings = format!("[grants]\n{}[limits]\n{limits}", gate.grants());
+    let build = guests::fixture("circling");
+    let host = weighing(Scale { pages: 5, build: Some(&build), settings: &settings, ..SCALE }, "").await;
     let others = async {
-        eventually(&host, async || in_flight(&host, "scale").await > 0).await;
+        gate.asked().await;
         let before = used(&host).await;
         let third = async {
             eventually(&host, async || waiting(&host, "scale").await > 0).await;
-            (used(&host).await - before, host.get("/counting/1").await)
+            let held = used(&host).await - before;
+            let third = host.get("/counting/1").await;
+            gate.open();
+            (held, third)
         };
         tokio::join!(host.get("/counting/1"), third)
     };
