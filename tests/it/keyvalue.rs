@@ -141,6 +141,20 @@ async fn a_bucket_that_is_not_granted_is_denied_and_counted() {
 }
 
 #[tokio::test]
+async fn what_handles_of_compare_and_swap_keep_counts_in_the_memory_of_the_instance() {
+    let settings = format!("[limits]\nmemory = '16MiB'\n[instances]\npolicy = 'reuse'\n{GRANTED}");
+    let host = keeper().settings("keeper", &settings).start().await;
+    assert_eq!(ask(&host, "/keeper/fill?default/a/1048576").await, "done");
+    // One after another they take no more than one.
+    for _ in 0..10 {
+        assert_eq!(ask(&host, "/keeper/hold?default/a/4").await, "done");
+    }
+    let refused = ask(&host, "/keeper/hold?default/a/40").await;
+    assert!(refused.starts_with("error Other") && refused.contains("(limits.memory)"), "{refused}");
+    assert_eq!(ask(&host, "/keeper/hold?default/a/4").await, "done", "they were given back");
+}
+
+#[tokio::test]
 async fn services_do_not_see_each_others_keys_and_a_restart_loses_none() {
     let build = guests::fixture("keeper");
     let host = keeper().service("keep", &build).settings("keep", GRANTED).start().await;

@@ -99,7 +99,12 @@ impl HostState {
 
     /// What `wasi:keyvalue` keeps for it.
     pub(super) fn keyvalue(&mut self) -> KeyValueView<'_> {
-        KeyValueView { access: &mut self.keyvalue, table: &mut self.table, request_id: self.outbound.request_id() }
+        KeyValueView {
+            access: &mut self.keyvalue,
+            table: &mut self.table,
+            memory: &mut self.memory,
+            request_id: self.outbound.request_id(),
+        }
     }
 
     /// What `wasi:sockets` has for the guest.

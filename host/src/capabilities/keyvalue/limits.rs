@@ -54,6 +54,14 @@ pub(super) fn call(bytes: usize) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A handle would keep so many bytes, and there is no room for them in the memory of the instance.
+pub(super) fn handle(bytes: usize) -> Failure {
+    Failure::limit(format!(
+        "a handle of compare-and-swap keeps the value, {bytes} bytes with its key, and the instance has no room for them \
+         (limits.memory); drop other handles first"
+    ))
+}
+
 /// The service would use so many bytes.
 pub(super) fn quota(now: u64, quota: u64) -> Failure {
     Failure::limit(format!("the service would use {now} bytes, and {quota} are the most (keyvalue.size); delete keys first"))

@@ -13,5 +13,5 @@ mod writer;
 
 pub(crate) use access::{KeyValueAccess, Space};
 pub use failure::Failure as KeyValueFailure;
-pub(crate) use interface::{KeyValueView, VERSION, add_keyvalue};
+pub(crate) use interface::{HandleMemory, KeyValueView, VERSION, add_keyvalue};
 pub use store::KeyValue;
