@@ -155,7 +155,8 @@ impl store::HostBucket for KeyValueView<'_> {
     }
 
     async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> Result<Result<bool, Error>> {
-        Ok(self.one(&bucket, key).await?.map(|value| value.is_some()))
+        let bucket = self.name(&bucket)?;
+        Ok(self.access.space.exists(&bucket, key).await.map_err(Error::from))
     }
 
     async fn list_keys(&mut self, bucket: Resource<Bucket>, cursor: Option<String>) -> Result<Result<store::KeyResponse, Error>> {

@@ -8,7 +8,10 @@ mod failure;
 mod interface;
 mod limits;
 mod redis;
+mod report;
 mod store;
+mod tables;
+mod turns;
 mod writer;
 
 pub(crate) use access::{KeyValueAccess, Space};
