@@ -14,8 +14,8 @@
 //! ```
 //!
 //! What [`Bucket::set`] and its like have returned is on the host's disk. Natively each thread, and so each test, has buckets of its
-//! own, in memory and empty at first, with the same bounds of keys, values and batches; any name opens one. [`fail_for_tests`] shows what
-//! a service does where the store fails.
+//! own, in memory and empty at first, with the same bounds of keys, values, calls and quota; any name opens one. [`fail_for_tests`] and
+//! [`quota_for_tests`] show what a service does where the store fails, and where it is full.
 
 #[cfg(not(target_family = "wasm"))]
 mod memory;
@@ -58,6 +58,13 @@ pub fn fail_for_tests(error: Option<Error>) {
 
 /// What a key becomes, from what it is; none where it stays.
 pub(crate) type Change<'a> = dyn FnMut(Option<Vec<u8>>) -> Option<Vec<u8>> + 'a;
+
+/// Natively: from here on the buckets of this thread, and so of this test, take so many bytes together, each key counted with its value
+/// and 64 bytes. At first it is 64 MiB, as `keyvalue.size` of a host.
+#[cfg(not(target_family = "wasm"))]
+pub fn quota_for_tests(bytes: u64) {
+    backend::quota(bytes);
+}
 
 /// Keys, each with its value; none where there is none.
 pub type Values = Vec<(String, Option<Vec<u8>>)>;
@@ -234,6 +241,48 @@ mod tests {
         assert_eq!((bucket.get("a"), bucket.increment("n", 1)), (Err(gone.clone()), Err(gone)));
         fail_for_tests(None);
         assert_eq!(bucket.increment("n", 1), Ok(1));
+    }
+
+    #[test]
+    fn calls_deletions_and_the_quota_are_bounded_as_by_the_host() {
+        let bucket = Bucket::open("default").unwrap();
+        let refused =
+            |outcome: Result<(), Error>, word: &str| matches!(outcome, Err(Error::Other(words)) if words.contains(word));
+        let numbered = |count: u8| (0..count).map(|key| (key.to_string(), vec![0; 1 << 20])).collect::<Vec<_>>();
+        assert!(refused(bucket.set_many(&numbered(8)), "8388608 bytes"), "with their keys they are more than 8 MiB");
+        bucket.set_many(&numbered(7)).unwrap();
+        bucket.set("7", vec![0; 1 << 20]).unwrap();
+        let keys: Vec<_> = numbered(8).into_iter().map(|(key, _)| key).collect();
+        assert!(refused(bucket.get_many(&keys).map(drop), "8388608 bytes"));
+        let long = "k".repeat(1025);
+        assert!(refused(bucket.delete(&long), "1024") && refused(bucket.delete_many(&[long]), "1024"));
+        bucket.delete_many(&keys).unwrap();
+
+        quota_for_tests(200);
+        bucket.set("a", "1").unwrap();
+        Bucket::open("other").unwrap().set("b", "2").unwrap();
+        assert!(refused(bucket.set("c", vec![0; 100]), "would use 297 bytes, and 200 are the most (keyvalue.size)"));
+        quota_for_tests(100);
+        assert!(refused(bucket.set("a", "12"), "(keyvalue.size)"));
+        bucket.set("a", "").unwrap();
+        bucket.delete("a").unwrap();
+        assert_eq!(
+            bucket.increment("n", 1),
+            Err(Error::Other(
+                "the service would use 132 bytes, and 100 are the most (keyvalue.size); delete keys first".to_owned(),
+            ))
+        );
+    }
+
+    #[test]
+    fn a_number_is_written_in_one_way() {
+        let bucket = Bucket::open("default").unwrap();
+        for text in ["+5", "007", "-0", " 5", "5 ", "", "5.0"] {
+            bucket.set("n", text).unwrap();
+            assert!(matches!(bucket.increment("n", 1), Err(Error::Other(_))), "{text:?}");
+        }
+        bucket.set("n", "-9223372036854775808").unwrap();
+        assert_eq!(bucket.increment("n", 1), Ok(i64::MIN + 1));
     }
 
     #[test]

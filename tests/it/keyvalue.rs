@@ -2,12 +2,13 @@
 
 mod redis;
 
-use hotbay_tests::{Builder, Host, How, PATIENCE, Signal, client, guests, host::ask as command};
+use hotbay_tests::{Builder, Event, Host, How, PATIENCE, Signal, client, guests, host::ask as command};
 use std::{
     fs,
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::PathBuf,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -64,6 +65,8 @@ async fn keeps(host: &Host) {
         ("add?default/n/-7", "-2"),
         ("get?default/n", "-2"),
         ("add-by-cas?default/n", "-1"),
+        ("set?default/n/7", "done"),
+        ("add?default/n/-8", "-1"),
         ("conflict?default/c", "none,of another"),
         ("get?default/c", "mine"),
         ("batch?other/k/1000", "done"),
@@ -78,6 +81,12 @@ async fn keeps(host: &Host) {
     }
     let refused = ask(host, "/keeper/add?default/c").await;
     assert!(refused.contains("`c` is no whole number"), "{refused}");
+    for text in ["+5", "007", "-0", "5.0", "9223372036854775808"] {
+        assert_eq!(ask(host, &format!("/keeper/set?default/odd/{text}")).await, "done");
+        let refused = ask(host, "/keeper/add?default/odd").await;
+        assert!(refused.contains("`odd` is no whole number"), "{text}: {refused}");
+        assert_eq!(ask(host, "/keeper/get?default/odd").await, text);
+    }
     let refused = ask(host, &format!("/keeper/add?default/n/{}", i64::MIN)).await;
     assert!(refused.contains("64 bits") && refused.contains("-1 and"), "{refused}");
     assert_eq!(ask(host, &format!("/keeper/add?default/large/{}", i64::MAX)).await, i64::MAX.to_string(), "every digit");
@@ -123,6 +132,20 @@ async fn limits_hold(config: &str) {
     let host = builder.start().await;
     assert!(ask(&host, "/keeper/set?default/new/x").await.contains("(keyvalue.size)"));
     assert_eq!(ask(&host, "/keeper/fill?other/b/10").await, "done");
+}
+
+#[tokio::test]
+async fn what_handles_of_compare_and_swap_keep_counts_in_the_memory_of_the_instance() {
+    let settings = format!("[limits]\nmemory = '16MiB'\n[instances]\npolicy = 'reuse'\n{GRANTED}");
+    let host = keeper().settings("keeper", &settings).start().await;
+    assert_eq!(ask(&host, "/keeper/fill?default/a/1048576").await, "done");
+    // One after another they take no more than one.
+    for _ in 0..10 {
+        assert_eq!(ask(&host, "/keeper/hold?default/a/4").await, "done");
+    }
+    let refused = ask(&host, "/keeper/hold?default/a/40").await;
+    assert!(refused.starts_with("error Other") && refused.contains("(limits.memory)"), "{refused}");
+    assert_eq!(ask(&host, "/keeper/hold?default/a/4").await, "done", "they were given back");
 }
 
 #[tokio::test]
@@ -321,6 +344,77 @@ async fn a_broken_database_harms_nobody_else_and_can_be_mended() {
     host.log().wait("a line that it is mended", |event| event.target == "hotbay::keyvalue" && event.level == "INFO").await;
     let told = host.events().into_iter().filter(|event| event.target == "hotbay::keyvalue").map(|event| event.level);
     assert_eq!(told.collect::<Vec<_>>(), ["ERROR", "INFO"], "{}", host.told());
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_or_removed_takes_no_more_writes() {
+    let host = keeper().start().await;
+    assert_eq!(ask(&host, "/keeper/set?default/a/of-the-copy").await, "done");
+    let copy = host.folder().join("copy.redb");
+    let ended = command(&host, ["backup", copy.to_str().expect("a path in UTF-8")]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ask(&host, "/keeper/set?default/a/since").await, "done");
+    for (what, then) in [("replaced", "of-the-copy"), ("removed", "none")] {
+        match what {
+            "replaced" => fs::rename(&copy, database(&host)).expect("the copy in its place"),
+            _ => fs::remove_file(database(&host)).expect("it is removed"),
+        }
+        let answer = ask(&host, "/keeper/set?default/b/lost").await;
+        assert!(answer.starts_with("error Other") && answer.contains("cannot be used now"), "{what}: {answer}");
+        // What is acknowledged from then on is in the file that is there.
+        assert_eq!(ask(&host, "/keeper/set?default/c/kept").await, "done");
+        assert_eq!(ask(&host, "/keeper/get?default/a").await, then, "{what}");
+        assert_eq!(ask(&host, "/keeper/get?default/b").await, "none", "{what}");
+    }
+    let of_it = |event: &Event| event.target == "hotbay::keyvalue" && event.level == "ERROR";
+    let line = host.log().wait("a line on the file", of_it).await;
+    assert!(line.message.contains("removed or replaced") && line.remedy.contains("backup"), "{line:?}");
+    let host = host.stop().await.start().await;
+    assert_eq!(ask(&host, "/keeper/get?default/c").await, "kept");
+}
+
+/// What was acknowledged is lost with any name above it that a loss of power takes away.
+#[tokio::test]
+async fn the_folders_of_the_first_write_are_on_the_disk_too() {
+    if !Command::new("strace").args(["-D", "true"]).output().is_ok_and(|ended| ended.status.success()) {
+        println!("skipped: there is no strace, or this machine lets nobody trace");
+        return;
+    }
+    let builder = keeper();
+    let trace = builder.folder().join("trace");
+    let file = trace.to_str().expect("a path in UTF-8");
+    let host = builder.wrapped(["strace", "-D", "-f", "-y", "-e", "trace=fsync,fdatasync", "-o", file]).start().await;
+    assert_eq!(ask(&host, "/keeper/set?default/a/1").await, "done");
+    let synced = fs::read_to_string(&trace).expect("the trace");
+    let folder = database(&host).parent().expect("its folder").canonicalize().expect("it is there");
+    let before: String = synced.lines().take_while(|line| !line.contains("keyvalue.redb>")).collect();
+    for folder in folder.ancestors().take(3) {
+        assert!(before.contains(&format!("<{}>", folder.display())), "{}: {synced}", folder.display());
+    }
+}
+
+/// Bytes that a process has read, from wherever.
+fn bytes_read(pid: u32) -> u64 {
+    let counts = fs::read_to_string(format!("/proc/{pid}/io")).expect("the counts of a process of this user");
+    let read = counts.lines().find_map(|line| line.strip_prefix("rchar: "));
+    read.and_then(|read| read.parse().ok()).expect("a number")
+}
+
+#[tokio::test]
+async fn who_asks_for_keys_alone_has_no_values_read() {
+    let host = keeper().start().await;
+    for hundred in 0..5 {
+        assert_eq!(ask(&host, &format!("/keeper/fill-batch?default/{hundred}-/100")).await, "done");
+    }
+    assert_eq!(ask(&host, "/keeper/fill?default/large/1048576").await, "done");
+    // Nothing of it is in the memory of the next one.
+    let host = host.stop().await.start().await;
+    assert_eq!(ask(&host, "/keeper/get?default/none").await, "none");
+    let before = bytes_read(host.pid());
+    assert_eq!(ask(&host, "/keeper/count?default").await, "501");
+    assert_eq!(ask(&host, "/keeper/exists?default/large").await, "true");
+    let read = bytes_read(host.pid()) - before;
+    assert!(read < 1 << 20, "{read} bytes were read of 33 MiB");
 }
 
 #[tokio::test]

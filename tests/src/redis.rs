@@ -9,7 +9,8 @@ use std::{
 };
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
     process::{Child, Command},
 };
 
@@ -72,6 +73,15 @@ impl Redis {
     /// Starts it again at the same port, with what it kept.
     pub async fn again(&mut self) {
         self.child = spawn(self.port, &self.args, self.folder.path()).await.expect("it starts again");
+    }
+
+    /// Has it do this, which it acknowledges.
+    pub async fn order(&self, command: &str) {
+        let mut stream = BufReader::new(TcpStream::connect(self.address()).await.expect("it listens"));
+        stream.write_all(format!("{command}\r\n").as_bytes()).await.expect("it listens");
+        let mut answer = String::new();
+        stream.read_line(&mut answer).await.expect("it answers");
+        assert_eq!(answer, "+OK\r\n", "{command}");
     }
 
     /// Sends it a signal.

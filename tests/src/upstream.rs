@@ -7,6 +7,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
@@ -141,6 +142,30 @@ impl Upstream {
             let mut beyond = TcpStream::connect(target).await.expect("the target listens");
             // Either side may end it in whatever way.
             let _ = tokio::io::copy_bidirectional(&mut peer.stream, &mut beyond).await;
+        })
+        .await
+    }
+
+    /// Each connection goes on to `target`, whose answers come by pieces of so many bytes, with a pause after each.
+    pub async fn relaying_slowly(target: SocketAddr, piece: usize, pause: Duration) -> Self {
+        Self::serving(move |peer| async move {
+            let beyond = TcpStream::connect(target).await.expect("the target listens");
+            let (mut from_peer, mut to_peer) = tokio::io::split(peer.stream);
+            let (mut from_beyond, mut to_beyond) = beyond.into_split();
+            let asked = tokio::io::copy(&mut from_peer, &mut to_beyond);
+            let answered = async {
+                let mut bytes = vec![0; piece];
+                while let Ok(read @ 1..) = from_beyond.read(&mut bytes).await {
+                    if to_peer.write_all(&bytes[..read]).await.is_err() || to_peer.flush().await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+            };
+            tokio::select! {
+                _ = asked => {}
+                () = answered => {}
+            }
         })
         .await
     }

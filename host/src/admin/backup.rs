@@ -23,7 +23,7 @@ pub(super) async fn backup(State(admin): State<Arc<Admin>>) -> Result<Response, 
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "another copy is being made".to_owned()).remedy("wait for its end")
     })?;
     let failed = |detail: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-    let copy = admin.keyvalue.backup().await.map_err(|failure| failed(failure.to_string()))?;
+    let (copy, place) = admin.keyvalue.backup(place).await.map_err(|failure| failed(failure.to_string()))?;
     let mut copy = tokio::fs::File::from_std(copy);
     let rewound = tokio::io::AsyncSeekExt::rewind(&mut copy).await;
     let size = match rewound {

@@ -12,8 +12,8 @@ mod settings;
 
 pub use calls::{Called, Due, Errand, Link, NoService, ServiceCall, ServiceCaller, Tangle, Trace};
 pub use denials::{Denial, Denials};
+pub(crate) use keyvalue::{HandleMemory, KeyValueAccess, KeyValueView, Space, VERSION as KEYVALUE_VERSION, add_keyvalue};
 pub use keyvalue::{KeyValue, KeyValueFailure};
-pub(crate) use keyvalue::{KeyValueAccess, KeyValueView, Space, VERSION as KEYVALUE_VERSION, add_keyvalue};
 pub(crate) use logging::{add_logging, knows_logging};
 pub use outbound::{Network, NetworkError, Reach};
 pub(crate) use outbound::{OutboundClient, OutboundHttp, Sockets, SocketsView, add_sockets, add_sockets_of_async};

@@ -21,7 +21,7 @@ pub(super) struct Args {
 /// Exit code 0 where the copy is whole and on the disk.
 pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let client = args.which.client()?;
-    let mut copy = client.open("/v1/keyvalue/backup")?;
+    let mut copy = client.open_once_made("/v1/keyvalue/backup")?;
     let bytes = write(&args.file, &mut copy).map_err(|error| format!("{} cannot be written: {error}", args.file.display()))?;
     print(&format!("{bytes} bytes in {}\n", args.file.display()))?;
     Ok(ExitCode::SUCCESS)

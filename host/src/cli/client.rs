@@ -20,6 +20,8 @@ const TOKEN_VARIABLE: &str = "HOTBAY_ADMIN_TOKEN";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest silence of a host that answers: streams say something every 15 seconds.
 const SILENCE: Duration = Duration::from_secs(60);
+/// The same of one that makes a copy before it says anything.
+const COPYING: Duration = Duration::from_hours(1);
 
 /// Which host; found through its state folder.
 #[derive(Clone, clap::Args)]
@@ -142,7 +144,7 @@ impl Client {
 
     /// Asks, and returns the answer as it came beside what it means.
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<(String, T), String> {
-        let mut response = self.ask(path)?;
+        let mut response = self.ask(&self.agent, path)?;
         let text = response.body_mut().read_to_string().map_err(|error| self.unreachable(&error))?;
         let value = serde_json::from_str(&text).map_err(|error| self.not_understood(&error.to_string()))?;
         Ok((text, value))
@@ -150,7 +152,12 @@ impl Client {
 
     /// Asks, and returns the answer while it still comes.
     pub(super) fn open(&self, path: &str) -> Result<Stream, String> {
-        Ok(io::BufReader::new(self.ask(path)?.into_body().into_reader()))
+        Ok(io::BufReader::new(self.ask(&self.agent, path)?.into_body().into_reader()))
+    }
+
+    /// As [`Self::open`], of what the host makes whole before it sends it.
+    pub(super) fn open_once_made(&self, path: &str) -> Result<Stream, String> {
+        Ok(io::BufReader::new(self.ask(&agent(COPYING), path)?.into_body().into_reader()))
     }
 
     /// Orders a change, waits for its end, and returns the answer as it came beside what it means. A change that the host refuses
@@ -192,9 +199,9 @@ impl Client {
         Request::builder().method(method).uri(url).header("authorization", format!("Bearer {}", self.token))
     }
 
-    fn ask(&self, path: &str) -> Result<Response<Body>, String> {
+    fn ask(&self, agent: &Agent, path: &str) -> Result<Response<Body>, String> {
         let request = self.request("GET", path).body(()).map_err(|error| error.to_string())?;
-        let mut response = self.agent.run(request).map_err(|error| self.unreachable(&error))?;
+        let mut response = agent.run(request).map_err(|error| self.unreachable(&error))?;
         if response.status().is_success() {
             return Ok(response);
         }

@@ -288,6 +288,13 @@ impl InstanceClaim {
         Ok(())
     }
 
+    /// So many bytes less, of those that it has.
+    pub(super) fn shrink(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.memory);
+        self.account.shared.memory.give(&self.account.memory, bytes);
+        self.memory -= bytes;
+    }
+
     /// Whose it is.
     pub(super) fn account(&self) -> &Arc<Account> {
         &self.account

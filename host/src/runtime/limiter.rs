@@ -1,7 +1,11 @@
-//! The memory budget of one instance: all of its linear memories and tables together, within what the host has for all.
+//! The memory budget of one instance: all of its linear memories and tables together with what the host keeps for its handles, within
+//! what the host has for all.
 
 use super::budget::InstanceClaim;
-use crate::telemetry::{InstanceMetrics, Limit};
+use crate::{
+    capabilities::HandleMemory,
+    telemetry::{InstanceMetrics, Limit},
+};
 use std::sync::Arc;
 use wasmtime::ResourceLimiter;
 
@@ -78,6 +82,19 @@ impl MemoryBudget {
     }
 }
 
+impl HandleMemory for MemoryBudget {
+    fn take(&mut self, bytes: usize) -> bool {
+        self.grow(0, bytes, None)
+    }
+
+    fn give(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.used);
+        self.used -= bytes;
+        self.claim.shrink(u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.metrics.shrank(bytes);
+    }
+}
+
 impl ResourceLimiter for MemoryBudget {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         Ok(self.grow(current, desired, maximum))
@@ -120,6 +137,19 @@ mod tests {
         assert_eq!((host.1.instances(), host.1.memory()), (1, (1 << 19) + 80), "what was refused is not held");
         drop(budget);
         assert_eq!((host.1.instances(), host.1.memory()), (0, 0));
+    }
+
+    #[test]
+    fn what_the_host_keeps_for_handles_is_counted_and_given_back() {
+        let host = host(ByteSize::mib(1));
+        let (mut budget, mut other) = (budget(1 << 20, &host), budget(1 << 20, &host));
+        assert!(budget.memory_growing(0, 1 << 19, None).unwrap() && budget.take(1 << 19));
+        assert!(!budget.take(1) && !other.take(1), "neither its own limit nor the host has more");
+        budget.give(1 << 19);
+        assert_eq!((budget.used(), host.1.memory()), (1 << 19, 1 << 19));
+        assert!(other.take(1 << 19));
+        drop((budget, other));
+        assert_eq!(host.1.memory(), 0);
     }
 
     #[test]

@@ -108,8 +108,8 @@ impl HostState {
 
     /// What `wasi:keyvalue` keeps for it.
     pub(super) fn keyvalue(&mut self) -> KeyValueView<'_> {
-        let Self { keyvalue: access, table, outbound, .. } = self;
-        KeyValueView { access, table, request_id: outbound.request_id(), denials: outbound.denials() }
+        let Self { keyvalue: access, table, memory, outbound, .. } = self;
+        KeyValueView { access, table, memory, request_id: outbound.request_id(), denials: outbound.denials() }
     }
 
     /// What `wasi:sockets` has for the guest.

@@ -358,6 +358,13 @@ impl InstanceMetrics {
         self.memory = self.memory.saturating_add(bytes);
         self.revision.memory.fetch_add(bytes, Relaxed);
     }
+
+    /// The instance holds so many bytes less.
+    pub fn shrank(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.memory);
+        self.memory -= bytes;
+        self.revision.memory.fetch_sub(bytes, Relaxed);
+    }
 }
 
 impl Drop for InstanceMetrics {

@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::task::JoinSet;
 
@@ -212,6 +212,55 @@ async fn what_redis_refuses_is_told_with_its_words() {
     is_unusable(&host, "/keeper/set?default/a/1").await;
     told(&host, "ERROR", "maxmemory").await;
     assert_eq!(ask(&host, "/keeper/get?default/a").await, "none", "what needs no memory goes on");
+}
+
+#[tokio::test]
+async fn one_that_is_full_is_told_once_though_it_is_read() {
+    let Some(redis) = Redis::start(["--maxmemory-policy", "noeviction"]).await else { return };
+    let host = keeper().config(&redis.config()).start().await;
+    assert_eq!(ask(&host, "/keeper/set?default/a/1").await, "done");
+    redis.order("CONFIG SET maxmemory 1").await;
+    for _ in 0..20 {
+        is_unusable(&host, "/keeper/set?default/b/2").await;
+        assert_eq!(ask(&host, "/keeper/get?default/a").await, "1");
+        assert_eq!(ask(&host, "/keeper/delete?default/none").await, "done", "what makes room is taken");
+    }
+    redis.order("CONFIG SET maxmemory 0").await;
+    assert_eq!(ask(&host, "/keeper/set?default/b/2").await, "done");
+    told(&host, "INFO", "takes changes again").await;
+    let lines = host.events().into_iter().filter(|event| event.target == "hotbay::keyvalue");
+    let lines: Vec<_> = lines.map(|event| (event.level, event.message)).collect();
+    let [(error, full), (info, _)] = lines.as_slice() else { panic!("{lines:?}") };
+    assert_eq!((error.as_str(), info.as_str()), ("ERROR", "INFO"));
+    assert!(full.contains("takes no changes") && full.contains("maxmemory"), "{full}");
+}
+
+#[tokio::test]
+async fn a_large_value_on_a_slow_line_is_waited_for_and_holds_nobody_up() {
+    let Some(redis) = Redis::start([]).await else { return };
+    // 1 MiB takes more than twice as long as an answer may be waited for, which comes all the time.
+    let relay = Upstream::relaying_slowly(redis.address(), 16 << 10, Duration::from_millis(35)).await;
+    let host = keeper().config(&format!("[keyvalue]\nredis = 'redis://{}'\n", relay.address())).start().await;
+    assert_eq!(ask(&host, "/keeper/fill?default/large/1048576").await, "done");
+    assert_eq!(ask(&host, "/keeper/set?default/small/1").await, "done");
+    let address = host.address();
+    let large = tokio::spawn(async move { client::get(address, "/keeper/size?default/large").await.text() });
+    relay.wait_connections(2).await;
+    for _ in 0..5 {
+        assert_eq!(ask(&host, "/keeper/get?default/small").await, "1");
+    }
+    assert!(!large.is_finished(), "they came before it");
+    assert_eq!(large.await.expect("it does not panic"), "1048576");
+    let lines = host.events().into_iter().filter(|event| event.target == "hotbay::keyvalue").count();
+    assert_eq!(lines, 0, "{}", host.told());
+}
+
+#[tokio::test]
+async fn a_swap_that_finds_a_large_value_where_it_expected_a_small_one_sees_it() {
+    let Some(redis) = Redis::start([]).await else { return };
+    let host = keeper().config(&redis.config()).start().await;
+    assert_eq!(ask(&host, "/keeper/conflict-large?default/a").await, "none,100000 bytes");
+    assert_eq!(ask(&host, "/keeper/get?default/a").await, "mine");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -53,6 +53,11 @@ impl Space {
         self.counted(self.store.get(&self.service, bucket, keys).await)
     }
 
+    pub(super) async fn exists(&self, bucket: &Arc<str>, key: String) -> Result<bool, Failure> {
+        let _turn = self.turn().await?;
+        self.counted(self.store.exists(&self.service, bucket, key).await)
+    }
+
     pub(super) async fn page(&self, bucket: &Arc<str>, after: Option<String>) -> Result<Page, Failure> {
         let _turn = self.turn().await?;
         self.counted(self.store.page(&self.service, bucket, after).await)

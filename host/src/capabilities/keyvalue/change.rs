@@ -3,16 +3,11 @@
 use super::{
     failure::Failure,
     limits::{self, ENTRY_COST},
+    report::Use,
+    tables::{Spot, size},
 };
-use redb::{ReadableTable, StorageError, Table, TableDefinition};
+use redb::{ReadableTable, StorageError, Table};
 use std::collections::BTreeMap;
-
-/// Service, bucket and key.
-type Place = (&'static str, &'static str, &'static str);
-/// Every value.
-pub(super) const ENTRIES: TableDefinition<'_, Place, &[u8]> = TableDefinition::new("entries");
-/// Bytes that each service uses of its quota.
-pub(super) const USAGE: TableDefinition<'_, &str, u64> = TableDefinition::new("usage");
 
 /// What is to be done in one bucket.
 #[derive(Debug)]
@@ -54,6 +49,14 @@ impl Change {
         }
     }
 
+    /// Whether it takes room, or only makes some.
+    pub(super) fn how(&self) -> Use {
+        match self {
+            Self::Put(entries) if entries.values().all(Option::is_none) => Use::Freeing,
+            _ => Use::Writing,
+        }
+    }
+
     /// About how many bytes it carries.
     pub(super) fn bytes(&self) -> usize {
         match self {
@@ -66,7 +69,8 @@ impl Change {
 
 /// The tables of one transaction, as one service sees them.
 pub(super) struct Tables<'txn> {
-    pub(super) entries: Table<'txn, Place, &'static [u8]>,
+    pub(super) entries: Table<'txn, Spot, &'static [u8]>,
+    pub(super) keys: Table<'txn, Spot, u64>,
     pub(super) usage: Table<'txn, &'static str, u64>,
     /// Bytes that each service may use.
     pub(super) quota: u64,
@@ -101,10 +105,11 @@ impl Tables<'_> {
                 return Ok(self.put(service, bucket, &change_of)?.map(|()| Changed::Sum(sum)));
             }
             Change::Swap { key, expected, value } => {
-                let found = self.entries.get((service, bucket, key.as_str()))?.map(|found| found.value().to_vec());
-                if found != *expected {
-                    return Ok(Ok(Changed::Differs(found)));
+                let found = self.entries.get((service, bucket, key.as_str()))?;
+                if found.as_ref().map(|found| found.value()) != expected.as_deref() {
+                    return Ok(Ok(Changed::Differs(found.map(|found| found.value().to_vec()))));
                 }
+                drop(found);
                 change_of.insert(key.as_str(), Some(value.as_slice()));
                 Changed::Done
             }
@@ -117,7 +122,7 @@ impl Tables<'_> {
         let found = self.entries.get((service, bucket, key))?;
         let number = match &found {
             None => Some(0),
-            Some(found) => std::str::from_utf8(found.value()).ok().and_then(|text| text.parse::<i64>().ok()),
+            Some(found) => limits::number(found.value()),
         };
         let Some(number) = number else {
             return Ok(Err(limits::no_number(key)));
@@ -134,10 +139,10 @@ impl Tables<'_> {
         let used = self.usage.get(service)?.map_or(0, |used| used.value());
         let (mut freed, mut taken) = (0, 0);
         for (key, value) in change {
-            if let Some(found) = self.entries.get((service, bucket, *key))? {
+            if let Some(found) = self.keys.get((service, bucket, *key))? {
                 freed += cost(key, found.value());
             }
-            taken += value.map_or(0, |value| cost(key, value));
+            taken += value.map_or(0, |value| cost(key, size(value)));
         }
         let now = (used + taken).saturating_sub(freed);
         // What makes room is allowed where the quota was lowered below what there is.
@@ -145,10 +150,16 @@ impl Tables<'_> {
             return Ok(Err(limits::quota(now, self.quota)));
         }
         for (key, value) in change {
-            let place = (service, bucket, *key);
+            let spot = (service, bucket, *key);
             match value {
-                Some(value) => drop(self.entries.insert(place, *value)?),
-                None => drop(self.entries.remove(place)?),
+                Some(value) => {
+                    self.entries.insert(spot, *value)?;
+                    self.keys.insert(spot, size(value))?;
+                }
+                None => {
+                    self.entries.remove(spot)?;
+                    self.keys.remove(spot)?;
+                }
             }
         }
         self.usage.insert(service, now)?;
@@ -157,7 +168,6 @@ impl Tables<'_> {
     }
 }
 
-fn cost(key: &str, value: &[u8]) -> u64 {
-    let bytes = key.len().saturating_add(value.len());
-    u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(ENTRY_COST)
+fn cost(key: &str, value: u64) -> u64 {
+    size(key.as_bytes()).saturating_add(value).saturating_add(ENTRY_COST)
 }

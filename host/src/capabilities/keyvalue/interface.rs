@@ -4,6 +4,7 @@ use super::{
     access::{Closed, KeyValueAccess},
     change::{Change, Changed},
     failure::Failure,
+    limits,
 };
 use crate::capabilities::Denials;
 use bindings::wasi::keyvalue::{atomics, batch, store};
@@ -41,7 +42,7 @@ pub(crate) const VERSION: &str = "0.2.0-draft2";
 #[allow(unreachable_pub, reason = "the generated bindings name it as theirs, which are public within this file")]
 pub struct Bucket(Arc<str>);
 
-/// The value of a key at one moment.
+/// The value of a key at one moment. It is in the memory of the host and counted in that of the instance.
 #[allow(unreachable_pub, reason = "the generated bindings name it as theirs, which are public within this file")]
 pub struct Look {
     bucket: Arc<str>,
@@ -49,10 +50,25 @@ pub struct Look {
     value: Option<Vec<u8>>,
 }
 
+impl Look {
+    fn bytes(&self) -> usize {
+        self.key.len().saturating_add(self.value.as_ref().map_or(0, Vec::len))
+    }
+}
+
+/// The memory of an instance, in which what the host keeps for its handles counts.
+pub(crate) trait HandleMemory: Send {
+    /// Counts so many bytes more; not where the instance or the host has no room for them.
+    fn take(&mut self, bytes: usize) -> bool;
+    /// So many bytes less.
+    fn give(&mut self, bytes: usize);
+}
+
 /// One instance's side of the interfaces, for one call.
 pub(crate) struct KeyValueView<'a> {
     pub(crate) access: &'a mut KeyValueAccess,
     pub(crate) table: &'a mut ResourceTable,
+    pub(crate) memory: &'a mut dyn HandleMemory,
     /// The request that the instance works for.
     pub(crate) request_id: &'a str,
     /// Who is told of what is denied to it.
@@ -96,6 +112,21 @@ impl KeyValueView<'_> {
         Ok(self.change(bucket, Change::Put(entries.collect())).await?.map(drop))
     }
 
+    /// A handle on what a key had at this moment.
+    fn look(&mut self, look: Look) -> Result<Result<Resource<Look>, Error>> {
+        let bytes = look.bytes();
+        if !self.memory.take(bytes) {
+            return Ok(Err(limits::handle(bytes).into()));
+        }
+        Ok(Ok(self.table.push(look)?))
+    }
+
+    fn let_go(&mut self, cas: Resource<Look>) -> Result<Look> {
+        let look = self.table.delete(cas)?;
+        self.memory.give(look.bytes());
+        Ok(look)
+    }
+
     async fn one(&mut self, bucket: &Resource<Bucket>, key: String) -> Result<Result<Option<Vec<u8>>, Error>> {
         let bucket = self.name(bucket)?;
         let found = self.access.space.get(&bucket, vec![key]).await;
@@ -127,7 +158,8 @@ impl store::HostBucket for KeyValueView<'_> {
     }
 
     async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> Result<Result<bool, Error>> {
-        Ok(self.one(&bucket, key).await?.map(|value| value.is_some()))
+        let bucket = self.name(&bucket)?;
+        Ok(self.access.space.exists(&bucket, key).await.map_err(Error::from))
     }
 
     async fn list_keys(&mut self, bucket: Resource<Bucket>, cursor: Option<String>) -> Result<Result<store::KeyResponse, Error>> {
@@ -152,10 +184,13 @@ impl atomics::Host for KeyValueView<'_> {
     }
 
     async fn swap(&mut self, cas: Resource<Look>, value: Vec<u8>) -> Result<Result<(), atomics::CasError>> {
-        let Look { bucket, key, value: expected } = self.table.delete(cas)?;
+        let Look { bucket, key, value: expected } = self.let_go(cas)?;
         let change = Change::Swap { key: key.clone(), expected, value };
         Ok(match self.access.space.change(&bucket, change).await {
-            Ok(Changed::Differs(value)) => Err(atomics::CasError::CasFailed(self.table.push(Look { bucket, key, value })?)),
+            Ok(Changed::Differs(value)) => Err(match self.look(Look { bucket, key, value })? {
+                Ok(now) => atomics::CasError::CasFailed(now),
+                Err(error) => atomics::CasError::StoreError(error),
+            }),
             Ok(_) => Ok(()),
             Err(failure) => Err(atomics::CasError::StoreError(failure.into())),
         })
@@ -169,7 +204,7 @@ impl atomics::HostCas for KeyValueView<'_> {
             Err(error) => return Ok(Err(error)),
         };
         let bucket = self.name(&bucket)?;
-        Ok(Ok(self.table.push(Look { bucket, key, value })?))
+        self.look(Look { bucket, key, value })
     }
 
     async fn current(&mut self, cas: Resource<Look>) -> Result<Result<Option<Vec<u8>>, Error>> {
@@ -177,7 +212,7 @@ impl atomics::HostCas for KeyValueView<'_> {
     }
 
     async fn drop(&mut self, cas: Resource<Look>) -> Result<()> {
-        self.table.delete(cas)?;
+        self.let_go(cas)?;
         Ok(())
     }
 }

@@ -16,6 +16,8 @@ pub(super) const PAGE_MAX: usize = 1000;
 /// Calls of one revision that read or write at once; more wait. With those that are written together they bound what the host holds
 /// of values.
 pub(super) const CALLS_MAX: usize = 8;
+/// Reads of the database at once, of all services. Each holds up to `CALL_MAX` bytes, and a thread beside those that serve.
+pub(super) const READS_MAX: usize = 4;
 /// What a key counts against the quota beside its own bytes and those of its value, so that empty ones cost something too.
 pub(super) const ENTRY_COST: u64 = 64;
 
@@ -54,9 +56,23 @@ pub(super) fn call(bytes: usize) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A handle would keep so many bytes, and there is no room for them in the memory of the instance.
+pub(super) fn handle(bytes: usize) -> Failure {
+    Failure::limit(format!(
+        "a handle of compare-and-swap keeps the value, {bytes} bytes with its key, and the instance has no room for them \
+         (limits.memory); drop other handles first"
+    ))
+}
+
 /// The service would use so many bytes.
 pub(super) fn quota(now: u64, quota: u64) -> Failure {
     Failure::limit(format!("the service would use {now} bytes, and {quota} are the most (keyvalue.size); delete keys first"))
+}
+
+/// The number that a value is. There is one way to write it: neither `+5` nor `007`, which Redis takes for none either.
+pub(super) fn number(value: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(value).ok()?;
+    text.parse::<i64>().ok().filter(|number| number.to_string() == text)
 }
 
 /// The value of this key cannot be added to.

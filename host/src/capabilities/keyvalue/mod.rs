@@ -8,10 +8,13 @@ mod failure;
 mod interface;
 mod limits;
 mod redis;
+mod report;
 mod store;
+mod tables;
+mod turns;
 mod writer;
 
 pub(crate) use access::{KeyValueAccess, Space};
 pub use failure::Failure as KeyValueFailure;
-pub(crate) use interface::{KeyValueView, VERSION, add_keyvalue};
+pub(crate) use interface::{HandleMemory, KeyValueView, VERSION, add_keyvalue};
 pub use store::KeyValue;

@@ -1,11 +1,13 @@
 //! The key-value store of a host: a Redis, or a database with reads beside each other and writes through one writer.
 
 use super::{
-    change::{Change, Changed, ENTRIES},
+    change::{Change, Changed},
     database::{Broken, Place, broken},
     failure::Failure,
-    limits::{self, PAGE_MAX},
+    limits::{self, PAGE_MAX, READS_MAX},
     redis::Redis,
+    tables::{ENTRIES, KEYS},
+    turns::Turns,
     writer::Writer,
 };
 use crate::{
@@ -32,6 +34,7 @@ enum Backend {
 struct Embedded {
     place: Arc<Place>,
     quota: u64,
+    reads: Turns,
     /// Begun with the first change: most hosts have no service that makes one.
     writer: OnceLock<Writer>,
 }
@@ -88,10 +91,22 @@ impl KeyValue {
         keys.iter().try_for_each(|key| limits::key(key))?;
         match &self.0 {
             Backend::Database(embedded) => {
-                let (service, bucket) = (service.clone(), bucket.clone());
-                embedded.read(move |database| get(database, &service, &bucket, keys)).await?
+                let (of, bucket) = (service.clone(), bucket.clone());
+                embedded.read(service, move |database| get(database, &of, &bucket, &keys)).await?
             }
             Backend::Redis(redis) => redis.get(service, bucket, keys).await,
+        }
+    }
+
+    /// Whether there is such a key.
+    pub(super) async fn exists(&self, service: &Arc<str>, bucket: &Arc<str>, key: String) -> Result<bool, Failure> {
+        limits::key(&key)?;
+        match &self.0 {
+            Backend::Database(embedded) => {
+                let (of, bucket) = (service.clone(), bucket.clone());
+                embedded.read(service, move |database| exists(database, &of, &bucket, &key)).await
+            }
+            Backend::Redis(redis) => redis.exists(service, bucket, &key).await,
         }
     }
 
@@ -100,8 +115,8 @@ impl KeyValue {
         after.as_deref().map_or(Ok(()), limits::key)?;
         match &self.0 {
             Backend::Database(embedded) => {
-                let (service, bucket) = (service.clone(), bucket.clone());
-                embedded.read(move |database| page(database, &service, &bucket, after.as_deref())).await
+                let (of, bucket) = (service.clone(), bucket.clone());
+                embedded.read(service, move |database| page(database, &of, &bucket, after.as_deref())).await
             }
             Backend::Redis(redis) => redis.page(service, bucket, after.as_deref()).await,
         }
@@ -122,17 +137,24 @@ impl KeyValue {
 
 impl Backend {
     fn database(state: Option<&Path>, config: &KeyValueConfig) -> Self {
-        Self::Database(Embedded { place: Arc::new(Place::new(state)), quota: config.size.0, writer: OnceLock::new() })
+        let (place, reads) = (Arc::new(Place::new(state)), Turns::new(READS_MAX));
+        Self::Database(Embedded { place, quota: config.size.0, reads, writer: OnceLock::new() })
     }
 }
 
 impl Embedded {
     async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Database) -> Result<T, Broken> + Send + 'static,
+        service: &Arc<str>,
+        work: impl Fn(&Database) -> Result<T, Broken> + Send + 'static,
     ) -> Result<T, Failure> {
-        let place = self.place.clone();
-        match tokio::task::spawn_blocking(move || place.with(work)).await {
+        let (place, turn) = (self.place.clone(), self.reads.take(service).await);
+        let reading = move || {
+            // Held until it has ended, also where nobody waits for it any more.
+            let _turn = turn;
+            place.read(work)
+        };
+        match tokio::task::spawn_blocking(reading).await {
             Ok(done) => done.ok_or(Failure::Unusable),
             Err(panic) => {
                 error!(target: "hotbay::keyvalue", %panic, "a read of the key-value store failed");
@@ -143,7 +165,7 @@ impl Embedded {
 }
 
 /// All from one snapshot.
-fn get(database: &Database, service: &str, bucket: &str, keys: Vec<String>) -> Result<Result<Values, Failure>, Broken> {
+fn get(database: &Database, service: &str, bucket: &str, keys: &[String]) -> Result<Result<Values, Failure>, Broken> {
     let reading = database.begin_read().map_err(broken)?;
     let entries = reading.open_table(ENTRIES).map_err(broken)?;
     let (mut values, mut bytes) = (Vec::with_capacity(keys.len()), 0_usize);
@@ -154,22 +176,28 @@ fn get(database: &Database, service: &str, bucket: &str, keys: Vec<String>) -> R
         if let Err(refused) = limits::call(bytes) {
             return Ok(Err(refused));
         }
-        values.push((key, value));
+        values.push((key.clone(), value));
     }
     Ok(Ok(values))
 }
 
+fn exists(database: &Database, service: &str, bucket: &str, key: &str) -> Result<bool, Broken> {
+    let reading = database.begin_read().map_err(broken)?;
+    let all = reading.open_table(KEYS).map_err(broken)?;
+    Ok(all.get((service, bucket, key)).map_err(broken)?.is_some())
+}
+
 fn page(database: &Database, service: &str, bucket: &str, after: Option<&str>) -> Result<Page, Broken> {
     let reading = database.begin_read().map_err(broken)?;
-    let entries = reading.open_table(ENTRIES).map_err(broken)?;
+    let all = reading.open_table(KEYS).map_err(broken)?;
     let from = match after {
         Some(after) => Bound::Excluded((service, bucket, after)),
         None => Bound::Included((service, bucket, "")),
     };
     let mut keys = Vec::new();
-    for entry in entries.range::<(&str, &str, &str)>((from, Bound::Unbounded)).map_err(broken)? {
-        let (place, _) = entry.map_err(broken)?;
-        let (of_service, of_bucket, key) = place.value();
+    for entry in all.range::<(&str, &str, &str)>((from, Bound::Unbounded)).map_err(broken)? {
+        let (spot, _) = entry.map_err(broken)?;
+        let (of_service, of_bucket, key) = spot.value();
         if (of_service, of_bucket) != (service, bucket) {
             break;
         }

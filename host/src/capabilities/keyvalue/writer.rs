@@ -1,10 +1,12 @@
 //! The writes of all services, one after another, off the async threads: those that wait are committed together.
 
 use super::{
-    change::{Change, Changed, ENTRIES, Tables, USAGE},
+    change::{Change, Changed, Tables},
     database::{Broken, Place, broken},
     failure::Failure,
     limits::CALL_MAX,
+    report::Use,
+    tables::{ENTRIES, KEYS, USAGE, complete},
 };
 use redb::Database;
 use std::sync::Arc;
@@ -81,7 +83,9 @@ async fn write(place: Arc<Place>, quota: u64, mut jobs: mpsc::Receiver<Job>) {
 fn commit(place: &Place, quota: u64, jobs: Vec<Job>) {
     // Nobody waits for those any more, and nobody has been told anything: they are left out.
     let jobs: Vec<Job> = jobs.into_iter().filter(|job| !job.done.is_closed()).collect();
-    let outcomes = place.with(|database| transact(database, quota, &jobs));
+    let takes_room = jobs.iter().any(|job| job.change.how() == Use::Writing);
+    let how = if takes_room { Use::Writing } else { Use::Freeing };
+    let outcomes = place.write(how, |database| transact(database, quota, &jobs));
     match outcomes {
         Some(outcomes) => {
             for (job, outcome) in jobs.into_iter().zip(outcomes) {
@@ -97,10 +101,13 @@ fn transact(database: &Database, quota: u64, jobs: &[Job]) -> Result<Vec<Result<
     let transaction = database.begin_write().map_err(broken)?;
     let mut tables = Tables {
         entries: transaction.open_table(ENTRIES).map_err(broken)?,
+        keys: transaction.open_table(KEYS).map_err(broken)?,
         usage: transaction.open_table(USAGE).map_err(broken)?,
         quota,
         dirty: false,
     };
+    // The host that is taken over from may be of a version without that table.
+    tables.dirty = complete(&tables.entries, &mut tables.keys).map_err(broken)?;
     let applied = jobs.iter().map(|job| tables.apply(&job.service, &job.bucket, &job.change));
     let outcomes = applied.collect::<Result<Vec<_>, _>>().map_err(broken)?;
     let dirty = tables.dirty;

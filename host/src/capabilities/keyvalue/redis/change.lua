@@ -4,7 +4,7 @@
 -- ARGV: bytes that the service may use; what a key costs beside its bytes; what to do, and with what:
 --   put   KEY HAS VALUE …   gives keys values, or takes out those where HAS is 0
 --   add   KEY DELTA         adds to a number
---   swap  KEY HAS EXPECTED VALUE
+--   swap  KEY HAS EXPECTED VALUE MOST   tells what else is there, where that has not more than MOST bytes
 -- Answers with a word, and text beside it: numbers of Lua would lose digits.
 local used_key, values, names = KEYS[1], KEYS[2], KEYS[3]
 local quota, entry_cost = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -66,6 +66,9 @@ elseif word == 'add' then
 elseif word == 'swap' then
   local found = redis.call('HGET', values, key)
   if found ~= (ARGV[5] == '1' and ARGV[6]) then
+    if found and #found > tonumber(ARGV[8]) then
+      return {'differs-much'}
+    end
     return found and {'differs', found} or {'differs'}
   end
   return put({{key = key, value = ARGV[7]}})

@@ -1,7 +1,14 @@
-//! The connection to a Redis: made at the first use and shared by all calls. While Redis is gone calls fail at once, and connecting is
+//! A connection to a Redis: made at the first use and shared by all calls. While Redis is gone calls fail at once, and connecting is
 //! tried in the background.
 
-use super::Failure;
+use super::super::{
+    report::{Reports, Trouble, Use},
+    turns::Turn,
+};
+use super::{
+    Failure,
+    heard::{Heard, Listened},
+};
 use crate::{
     capabilities::{Network, SecretFolder},
     config::{KeyValueConfig, RedisAddress, SecretName},
@@ -10,11 +17,8 @@ use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, RedisResult,
 use rustls::pki_types::ServerName;
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -29,9 +33,13 @@ use tracing::{error, info};
 /// Between two attempts to reach a Redis that is gone, at first and at most.
 const AGAIN_FIRST: Duration = Duration::from_millis(20);
 const AGAIN_LAST: Duration = Duration::from_millis(500);
+/// How often the timeout an answer may take that waits for others, which still come.
+const ANSWER_MAX: u32 = 10;
 
-/// The way to one Redis.
+/// One way to one Redis.
 pub(super) struct Link {
+    /// Whether it is the one for what is large.
+    is_large: bool,
     address: RedisAddress,
     password: Option<SecretName>,
     secrets: SecretFolder,
@@ -40,8 +48,7 @@ pub(super) struct Link {
     state: Mutex<State>,
     /// Held by the one that connects.
     connecting: tokio::sync::Mutex<()>,
-    /// Whether the log has said that Redis cannot be used.
-    told: AtomicBool,
+    reports: Reports,
 }
 
 enum State {
@@ -56,8 +63,18 @@ enum State {
 #[derive(Clone)]
 struct Open {
     connection: MultiplexedConnection,
+    heard: Heard,
     /// Cancelled when it has ended.
     ended: CancellationToken,
+}
+
+/// Why there is no answer.
+enum Unanswered {
+    /// Nothing at all has come meanwhile.
+    Silent,
+    /// Answers to others have.
+    Slow,
+    Error(RedisError),
 }
 
 /// Why there is no connection, and what to do.
@@ -70,8 +87,15 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Link {
-    pub(super) fn new(address: RedisAddress, config: &KeyValueConfig, network: &Network, secrets: SecretFolder) -> Arc<Self> {
+    pub(super) fn new(
+        is_large: bool,
+        address: RedisAddress,
+        config: &KeyValueConfig,
+        network: &Network,
+        secrets: SecretFolder,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            is_large,
             address,
             password: config.password.clone(),
             secrets,
@@ -79,7 +103,7 @@ impl Link {
             timeout: config.timeout.0,
             state: Mutex::new(State::Idle),
             connecting: tokio::sync::Mutex::default(),
-            told: AtomicBool::new(false),
+            reports: Reports::default(),
         })
     }
 
@@ -91,11 +115,17 @@ impl Link {
         *self.state() = State::Idle;
     }
 
-    /// Does something with the connection. It ends within twice the timeout: once to connect, once for the answer.
+    /// Does something with the connection. It ends within the timeout to connect, and the timeout for the answer; where answers to
+    /// others still come, which may be large, within ten times that. `turn` is held until then, whoever waits.
     ///
     /// # Errors
     /// Redis cannot be used, and the log says why. What was to be changed may be changed or not.
-    pub(super) async fn ask<T, F>(self: &Arc<Self>, work: impl FnOnce(MultiplexedConnection) -> F) -> Result<T, Failure>
+    pub(super) async fn ask<T, F>(
+        self: &Arc<Self>,
+        how: Use,
+        turn: Turn,
+        work: impl FnOnce(MultiplexedConnection) -> F,
+    ) -> Result<T, Failure>
     where
         T: Send + 'static,
         F: Future<Output = RedisResult<T>> + Send + 'static,
@@ -104,14 +134,33 @@ impl Link {
         let (link, asked) = (self.clone(), work(open.connection.clone()));
         // A task of its own: that Redis is silent is seen also where each of those who ask has less time than the timeout.
         let answered = tokio::spawn(async move {
-            let answer = asked.await;
+            let _turn = turn;
+            let answer = link.patiently(&open.heard, asked).await;
             match &answer {
-                Ok(_) => link.mended(),
-                Err(error) => link.failed(&open, error),
+                Ok(_) => link.reports.works(how).for_each(|trouble| link.mended(trouble)),
+                Err(unanswered) => link.failed(&open, how, unanswered),
             }
             answer.ok()
         });
         answered.await.ok().flatten().ok_or(Failure::Unusable)
+    }
+
+    async fn patiently<T>(&self, heard: &Heard, asked: impl Future<Output = RedisResult<T>>) -> Result<T, Unanswered> {
+        let (begun, most) = (Instant::now(), self.timeout.saturating_mul(ANSWER_MAX));
+        let mut asked = std::pin::pin!(asked);
+        loop {
+            let took = begun.elapsed();
+            let patience = self.timeout.saturating_sub(heard.quiet().min(took));
+            match patience.min(most.saturating_sub(took)) {
+                _ if patience.is_zero() => return Err(Unanswered::Silent),
+                Duration::ZERO => return Err(Unanswered::Slow),
+                left => {
+                    if let Ok(answer) = timeout(left, asked.as_mut()).await {
+                        return answer.map_err(Unanswered::Error);
+                    }
+                }
+            }
+        }
     }
 
     /// The connection that there is, or a new one.
@@ -139,7 +188,7 @@ impl Link {
                 Some(open)
             }
             Err(unreached) => {
-                self.tell(&unreached.reason, &unreached.remedy);
+                self.tell(Trouble::All, &unreached.reason, &unreached.remedy);
                 self.gone();
                 None
             }
@@ -161,22 +210,40 @@ impl Link {
         }
     }
 
-    fn failed(self: &Arc<Self>, open: &Open, error: &RedisError) {
-        let remedy = match error.kind() {
-            redis::ErrorKind::Server(ServerErrorKind::ReadOnly) => "name the one that may be written; hotbay connects anew",
-            redis::ErrorKind::Server(_) | redis::ErrorKind::Extension => "see to the settings, the memory and the disk of Redis",
-            _ => "see to Redis and the network; hotbay connects anew by itself",
-        };
-        self.tell(&error.to_string(), remedy);
-        let is_current = matches!(&*self.state(), State::Open(now) if now.ended == open.ended);
-        if !is_current {
-            return;
-        }
-        // One that is silent would be waited for by each call; one that has closed the connection may be there again.
-        if error.is_timeout() {
-            self.gone();
-        } else if error.is_unrecoverable_error() || error.kind() == redis::ErrorKind::Server(ServerErrorKind::ReadOnly) {
-            self.close();
+    fn failed(self: &Arc<Self>, open: &Open, how: Use, unanswered: &Unanswered) {
+        let network = "see to Redis and the network; hotbay connects anew by itself";
+        let is_current = || matches!(&*self.state(), State::Open(now) if now.ended == open.ended);
+        match unanswered {
+            Unanswered::Silent => {
+                self.tell(Trouble::All, &format!("there was no answer within {:?}", self.timeout), network);
+                // It would be waited for by each call.
+                if is_current() {
+                    self.gone();
+                }
+            }
+            Unanswered::Slow => {
+                let remedy = "see to the network, or let services read and write less at once";
+                self.tell(
+                    how.trouble(),
+                    &format!("answers take longer than {:?}", self.timeout.saturating_mul(ANSWER_MAX)),
+                    remedy,
+                );
+            }
+            Unanswered::Error(error) => {
+                let is_read_only = error.kind() == redis::ErrorKind::Server(ServerErrorKind::ReadOnly);
+                let (trouble, remedy) = match error.kind() {
+                    _ if is_read_only => (how.trouble(), "name the one that may be written; hotbay connects anew"),
+                    redis::ErrorKind::Server(_) | redis::ErrorKind::Extension => {
+                        (how.trouble(), "see to the settings, the memory and the disk of Redis")
+                    }
+                    _ => (Trouble::All, network),
+                };
+                self.tell(trouble, &error.to_string(), remedy);
+                // One that has closed the connection may be there again.
+                if (is_read_only || error.is_unrecoverable_error()) && is_current() {
+                    self.close();
+                }
+            }
         }
     }
 
@@ -197,7 +264,10 @@ impl Link {
         if let Some(password) = password {
             login = login.set_password(password);
         }
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(self.timeout));
+        let heard = Heard::nothing();
+        let stream = Listened { stream, heard: heard.clone(), sends_much: self.is_large };
+        // Who asks looks to the time, and at what comes meanwhile.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let connected = MultiplexedConnection::new_with_config(&login, stream, config).await;
         let (mut connection, driver) = connected.map_err(|error| error.to_string())?;
         let ended = CancellationToken::new();
@@ -209,7 +279,7 @@ impl Link {
         // Without a password and with database 0 nothing has been said to it so far.
         let greeted: RedisResult<()> = redis::cmd("PING").query_async(&mut connection).await;
         greeted.map_err(|error| error.to_string())?;
-        Ok(Open { connection, ended })
+        Ok(Open { connection, heard, ended })
     }
 
     async fn stream(&self) -> std::io::Result<Box<dyn Io>> {
@@ -233,21 +303,34 @@ impl Link {
         }
     }
 
-    /// Once, until it can be used again: every call of every service meets the same.
-    pub(super) fn tell(&self, reason: &str, remedy: &str) {
-        if !self.told.swap(true, Relaxed) {
-            error!(
-                target: "hotbay::keyvalue", address = %self.address, reason, remedy,
-                "Redis cannot be used, and services that ask for their keys get an error: {reason}; {remedy}"
-            );
-        }
+    fn name(&self) -> &'static str {
+        if self.is_large { "Redis, asked for much at once," } else { "Redis" }
     }
 
-    fn mended(&self) {
-        // Looked at first: a store would be one for every call.
-        if self.told.load(Relaxed) && self.told.swap(false, Relaxed) {
-            info!(target: "hotbay::keyvalue", address = %self.address, "Redis can be used again");
+    pub(super) fn tell(&self, trouble: Trouble, reason: &str, remedy: &str) {
+        if !self.reports.fails(trouble) {
+            return;
         }
+        let name = self.name();
+        let what = match trouble {
+            Trouble::All => "cannot be used, and services that ask for their keys",
+            Trouble::Reading => "cannot be read, and services that read their keys",
+            Trouble::Writing => "takes no changes, and services that change their keys",
+        };
+        error!(
+            target: "hotbay::keyvalue", address = %self.address, reason, remedy,
+            "{name} {what} get an error: {reason}; {remedy}"
+        );
+    }
+
+    fn mended(&self, trouble: Trouble) {
+        let name = self.name();
+        let what = match trouble {
+            Trouble::All => "can be used again",
+            Trouble::Reading => "can be read again",
+            Trouble::Writing => "takes changes again",
+        };
+        info!(target: "hotbay::keyvalue", address = %self.address, "{name} {what}");
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -270,10 +353,12 @@ async fn again(link: Weak<Link>) {
         match link.dial().await {
             Ok(open) => {
                 *link.state() = State::Open(open);
-                link.mended();
+                if link.reports.reached() {
+                    link.mended(Trouble::All);
+                }
                 return;
             }
-            Err(unreached) => link.tell(&unreached.reason, &unreached.remedy),
+            Err(unreached) => link.tell(Trouble::All, &unreached.reason, &unreached.remedy),
         }
         pause = (pause * 2).min(AGAIN_LAST);
     }
