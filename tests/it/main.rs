@@ -20,6 +20,7 @@ mod clocks;
 mod commands;
 mod config_and_secrets;
 mod cron;
+mod debugging;
 mod deploy_commands;
 mod errors;
 mod going_back;

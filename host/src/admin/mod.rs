@@ -14,6 +14,7 @@ mod logs;
 mod metrics;
 mod order;
 mod problem;
+mod profile;
 mod router;
 mod services;
 mod stream;
@@ -36,6 +37,7 @@ use crate::{
     config::HostName,
     cron::Cron,
     deploy::{Board, Events, Orders, history::History},
+    registry::Registry,
     runtime::KeyValue,
     shutdown::Shutdown,
     state,
@@ -85,6 +87,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Parts {
     /// How the services stand.
     pub board: Arc<Board>,
+    /// The revisions that serve.
+    pub registry: Arc<Registry>,
     /// What is asked of them by the clock.
     pub cron: Arc<Cron>,
     /// What happens to them.
@@ -114,6 +118,7 @@ pub struct Parts {
 /// What the routes share.
 struct Admin {
     board: Arc<Board>,
+    registry: Arc<Registry>,
     cron: Arc<Cron>,
     events: Arc<Events>,
     metrics: Arc<Metrics>,
@@ -154,7 +159,8 @@ pub struct Running {
 /// Makes or reads the token, says in the state folder where the listener is, and answers from then on. A state folder that cannot
 /// be used takes the token away and nothing else. Where another host serves the bay, commands go on to find that one.
 pub async fn start(listener: TcpListener, parts: Parts, is_alone: bool) -> io::Result<Running> {
-    let Parts { board, cron, events, metrics, lines, orders, history, keyvalue, public, shutdown, hosts, state, bay } = parts;
+    let Parts { board, registry, cron, events, metrics, lines, orders, history, keyvalue, public, shutdown, hosts, state, bay } =
+        parts;
     let mine = listener.local_addr()?;
     let entered = tokio::task::spawn_blocking(move || {
         let mine = Address::of(mine, &bay);
@@ -184,6 +190,7 @@ pub async fn start(listener: TcpListener, parts: Parts, is_alone: bool) -> io::R
     let backups = Arc::new(Semaphore::new(1));
     let admin = Admin {
         board,
+        registry,
         cron,
         events,
         metrics,

@@ -1,6 +1,6 @@
 //! The routes of the API, and the page that describes them: one list for both, so that they cannot part.
 
-use super::{Admin, backup, changes, events, gate, graph, health, history, logs, metrics, problem::Problem, services};
+use super::{Admin, backup, changes, events, gate, graph, health, history, logs, metrics, problem::Problem, profile, services};
 use axum::{
     Router,
     body::Bytes,
@@ -53,6 +53,7 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .routes(routes!(changes::rollback))
         .routes(routes!(changes::promote))
         .routes(routes!(history::history))
+        .routes(routes!(profile::profile))
         .routes(routes!(events::events))
         .routes(routes!(logs::logs))
         .routes(routes!(backup::backup))

@@ -63,7 +63,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
         // In memory: a start that keeps something keeps nothing.
         let sources = Sources { reach: Reach { network, services: None }, keyvalue: KeyValue::in_memory() };
         let pools = (&BudgetConfig::default(), &pool);
-        let loader = Loader::new(None, pools, (CompileConfig::default(), Backtraces::Lines), observers, sources, nobody())
+        let loader = Loader::new(None, pools, (CompileConfig::default(), Backtraces::Lines), observers, sources, nobody(), None)
             .map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
         let loader = Arc::new(loader);
         let mut reports = Vec::new();

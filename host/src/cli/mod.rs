@@ -9,11 +9,13 @@ mod deploy;
 mod events;
 mod history;
 mod host_config;
+mod hottest;
 mod logs;
 mod messages;
 mod outcome;
 mod output;
 mod pages;
+mod profile;
 mod progress;
 mod promote;
 mod ps;
@@ -56,6 +58,8 @@ enum Command {
     Logs(logs::Args),
     /// Show what has happened to the services of a running host
     Events(events::Args),
+    /// Look at where the guests of a service compute, for a while
+    Profile(profile::Args),
     /// Write a copy of what services keep (wasi:keyvalue) while they serve
     Backup(backup::Args),
     /// Print a script that completes commands in a shell
@@ -85,6 +89,7 @@ pub(crate) fn main() -> ExitCode {
         Command::History(args) => history::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Events(args) => events::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::manual(&args),

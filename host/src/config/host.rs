@@ -28,6 +28,8 @@ pub struct HostConfig {
     pub secrets: Option<PathBuf>,
     /// Errors tell the client what the log tells.
     pub dev: bool,
+    /// With `dev`, a trap leaves a core dump in the state folder.
+    pub coredump: bool,
     /// How long running requests may take to finish at a swap or at the end.
     pub drain: Span,
     /// How often the bay is read again although nothing was reported.
@@ -61,6 +63,7 @@ impl Default for HostConfig {
             state: None,
             secrets: None,
             dev: false,
+            coredump: false,
             drain: Span(Duration::from_secs(30)),
             rescan: Span(Duration::from_secs(2)),
             http: HttpConfig::default(),
@@ -89,6 +92,11 @@ impl HostConfig {
     /// The folder of what services keep, in a state folder.
     pub fn keyvalue_of(state: &Path) -> PathBuf {
         state.join("keyvalue")
+    }
+
+    /// The folder of core dumps, where traps leave any.
+    pub fn coredumps_dir(&self) -> Option<PathBuf> {
+        (self.dev && self.coredump).then(|| self.state_dir().join("coredumps"))
     }
 
     /// The folder of secrets in a state folder.

@@ -10,7 +10,7 @@ use table::Named;
 pub use table::{Found, RouteTable, Target};
 
 use crate::{
-    config::{CronEntry, Label, RouteSpec, ServiceName, Traffic},
+    config::{BuildName, CronEntry, Label, RouteSpec, ServiceName, Traffic},
     runtime::{Kind, Reject, Revision},
 };
 use arc_swap::{ArcSwap, Guard};
@@ -181,6 +181,14 @@ impl Registry {
         match &self.services().get(name)?.main {
             Main::Up(revision) => Some(revision.clone()),
             Main::Down | Main::Absent => None,
+        }
+    }
+
+    /// The main or the labelled revision of this name, for a moment: whoever keeps it keeps its code.
+    pub fn named(&self, name: &BuildName) -> Option<Arc<Revision>> {
+        match &name.label {
+            None => self.main(&name.service),
+            Some(label) => self.services().get(&name.service)?.labelled.get(label).cloned(),
         }
     }
 
