@@ -33,7 +33,7 @@ use dispatch::Rejected;
 use futures::FutureExt;
 use handover::{Offered, Post, Predecessor, TakeOverError};
 use registry::Registry;
-use runtime::{Backtraces, KeyValue, Loader, Network, NetworkError, Observers, Reach, SecretFolder, Sources};
+use runtime::{Backtraces, CoreDumps, KeyValue, Loader, Network, NetworkError, Observers, Reach, SecretFolder, Sources};
 use shutdown::Shutdown;
 use std::{
     fs, io,
@@ -169,7 +169,8 @@ impl Host {
             (config.state_dir(), (&config.budgets, &config.pool), (config.compile.clone(), Backtraces::of(config.dev.on)));
         let keyvalue = KeyValue::new(&state, &config.keyvalue, &network, SecretFolder::new(config.secrets_dir()));
         let sources = Sources { reach: Reach { network, services: Some(calls) }, keyvalue: keyvalue.clone() };
-        let loader = Loader::new(Some(&state), pools, compile, observers.clone(), sources, providers);
+        let coredumps = config.coredumps_dir().map(CoreDumps::at);
+        let loader = Loader::new(Some(&state), pools, compile, observers.clone(), sources, providers, coredumps);
         let loader = loader.map_err(|error| RunError::Engine(format!("{error:#}")))?;
         Ok(Self { config, registry, loader: Arc::new(loader), keyvalue, observers, events, board })
     }
@@ -219,6 +220,7 @@ impl Host {
         let cron_lock = config.state_dir().join(format!("cron-{}.lock", handover::bay_id(&config.bay)));
         let admin_parts = admin::Parts {
             board: board.clone(),
+            registry: registry.clone(),
             cron: cron.clone(),
             events,
             metrics: metrics.clone(),

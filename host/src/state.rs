@@ -108,7 +108,7 @@ fn about(path: &Path, error: &io::Error) -> io::Error {
 }
 
 fn folder_of(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("."))
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Keeps other hosts from changing what they share with this one, until it is dropped.

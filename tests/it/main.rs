@@ -22,6 +22,7 @@ mod commands;
 mod config_and_secrets;
 mod cron;
 mod dashboard;
+mod debugging;
 mod deploy_commands;
 mod dev;
 mod dev_errors;

@@ -16,6 +16,7 @@ mod logs;
 mod metrics;
 mod order;
 mod problem;
+mod profile;
 mod router;
 mod services;
 mod settings;
@@ -40,6 +41,7 @@ use crate::{
     config::HostName,
     cron::Cron,
     deploy::{Board, Events, Orders, history::History},
+    registry::Registry,
     runtime::KeyValue,
     shutdown::Shutdown,
     state,
@@ -89,6 +91,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Parts {
     /// How the services stand.
     pub board: Arc<Board>,
+    /// The revisions that serve.
+    pub registry: Arc<Registry>,
     /// What is asked of them by the clock.
     pub cron: Arc<Cron>,
     /// What happens to them.
@@ -118,6 +122,7 @@ pub struct Parts {
 /// What the routes share.
 struct Admin {
     board: Arc<Board>,
+    registry: Arc<Registry>,
     cron: Arc<Cron>,
     events: Arc<Events>,
     metrics: Arc<Metrics>,
@@ -160,7 +165,8 @@ pub struct Running {
 /// Makes or reads the token, says in the state folder where the listener is, and answers from then on. A state folder that cannot
 /// be used takes the token away and nothing else. Where another host serves the bay, commands go on to find that one.
 pub async fn start(listener: TcpListener, parts: Parts, is_alone: bool) -> io::Result<Running> {
-    let Parts { board, cron, events, metrics, lines, orders, history, keyvalue, public, shutdown, hosts, state, bay } = parts;
+    let Parts { board, registry, cron, events, metrics, lines, orders, history, keyvalue, public, shutdown, hosts, state, bay } =
+        parts;
     let mine = listener.local_addr()?;
     let folder = bay.clone();
     let entered = tokio::task::spawn_blocking(move || {
@@ -192,6 +198,7 @@ pub async fn start(listener: TcpListener, parts: Parts, is_alone: bool) -> io::R
     let recent = Arc::new(Recent::new(metrics.clone()));
     let admin = Admin {
         board,
+        registry,
         cron,
         events,
         metrics,

@@ -1,7 +1,7 @@
 //! The routes of the API, and the page that describes them: one list for both, so that they cannot part.
 
 use super::{
-    Admin, backup, changes, dashboard, events, figures, gate, graph, health, history, logs, metrics, problem::Problem, services,
+    Admin, backup, changes, dashboard, events, figures, gate, graph, health, history, logs, metrics, problem::Problem, profile, services,
     settings,
 };
 use axum::{
@@ -61,6 +61,7 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .routes(routes!(changes::rollback))
         .routes(routes!(changes::promote))
         .routes(routes!(history::history))
+        .routes(routes!(profile::profile))
         .routes(routes!(events::events))
         .routes(routes!(logs::logs))
         .routes(routes!(backup::backup))

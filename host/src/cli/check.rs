@@ -96,7 +96,7 @@ pub(super) fn loader() -> Result<Arc<Loader>, String> {
     // In memory: a start that keeps something keeps nothing.
     let sources = Sources { reach: Reach { network, services: None }, keyvalue: KeyValue::in_memory() };
     let pools = (&BudgetConfig::default(), &pool);
-    let loader = Loader::new(None, pools, (CompileConfig::default(), Backtraces::Lines), observers, sources, nobody())
+    let loader = Loader::new(None, pools, (CompileConfig::default(), Backtraces::Lines), observers, sources, nobody(), None)
         .map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
     Ok(Arc::new(loader))
 }

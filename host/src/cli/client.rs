@@ -43,6 +43,19 @@ pub(super) struct Which {
 /// The longest wait for the end of a swap, with those before it.
 const SWAP: Duration = Duration::from_secs(600);
 
+/// Bytes of a profile at most, with room for what the host may send one day.
+const PROFILE_MAX: u64 = 256 << 20;
+
+/// A profile as it was taken.
+pub(super) struct Profiled {
+    /// The API's JSON.
+    pub(super) json: String,
+    /// How often a guest was seen.
+    pub(super) samples: String,
+    /// Of which revision.
+    pub(super) revision: String,
+}
+
 /// An answer that still comes.
 pub(super) type Stream = io::BufReader<BodyReader<'static>>;
 
@@ -160,6 +173,17 @@ impl Client {
         Ok(io::BufReader::new(self.ask(&agent(COPYING), path)?.into_body().into_reader()))
     }
 
+    /// Has a profile taken, and waits for so many seconds and for what follows.
+    pub(super) fn profile(&self, path: &str, seconds: u64) -> Result<Profiled, String> {
+        let request = self.request("POST", path).body(()).map_err(|error| error.to_string())?;
+        let agent = agent(SILENCE + Duration::from_secs(seconds));
+        let mut response = self.answered(agent.run(request))?;
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("?").to_owned();
+        let (samples, revision) = (header("x-hotbay-samples"), header("x-hotbay-revision"));
+        let json = response.body_mut().with_config().limit(PROFILE_MAX).read_to_string();
+        Ok(Profiled { json: json.map_err(|error| self.unreachable(&error))?, samples, revision })
+    }
+
     /// Orders a change, waits for its end, and returns the answer as it came beside what it means. A change that the host refuses
     /// is such an answer.
     pub(super) fn order(
@@ -201,7 +225,11 @@ impl Client {
 
     fn ask(&self, agent: &Agent, path: &str) -> Result<Response<Body>, String> {
         let request = self.request("GET", path).body(()).map_err(|error| error.to_string())?;
-        let mut response = agent.run(request).map_err(|error| self.unreachable(&error))?;
+        self.answered(agent.run(request))
+    }
+
+    fn answered(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, String> {
+        let mut response = answer.map_err(|error| self.unreachable(&error))?;
         if response.status().is_success() {
             return Ok(response);
         }

@@ -70,8 +70,9 @@ async fn develop(args: Args, log: mpsc::Receiver<LogLine>) -> Result<(), String>
     // Before anything is made: a folder without a service is none to make a bay in.
     let found = Found::below(&folders)?;
     let bay = bay(args.bay.as_deref(), &folders)?;
-    let mut config = HostConfig { bay: bay.path().to_owned(), dev: true, ..host_config::read(args.config.as_deref())? };
-    config.coredump |= args.coredump;
+    let mut config = HostConfig { bay: bay.path().to_owned(), ..host_config::read(args.config.as_deref())? };
+    config.dev.on = true;
+    config.dev.coredump |= args.coredump;
     let usual = HostConfig::default();
     let (public, bound) = listen(args.listen, (config.listen, usual.listen), "--listen").await?;
     let (admin, admin_bound) = listen(args.admin, (config.admin, usual.admin), "--admin").await?;

@@ -14,12 +14,14 @@ mod events;
 mod history;
 mod host_config;
 mod listener;
+mod hottest;
 mod logs;
 mod messages;
 mod new;
 mod outcome;
 mod output;
 mod pages;
+mod profile;
 mod progress;
 mod promote;
 mod ps;
@@ -72,6 +74,8 @@ enum Command {
     Events(events::Args),
     /// Open the dashboard of a running host in the browser
     Dashboard(dashboard::Args),
+    /// Look at where the guests of a service compute, for a while
+    Profile(profile::Args),
     /// Write a copy of what services keep (wasi:keyvalue) while they serve
     Backup(backup::Args),
     /// Print a script that completes commands in a shell
@@ -108,6 +112,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Logs(args) => logs::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Dashboard(args) => dashboard::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::manual(&args),

@@ -18,6 +18,9 @@ use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 use tokio::net::TcpListener;
 use tracing::info;
 
+/// The exit code of arguments that do not go together.
+const WRONG_USAGE: u8 = 2;
+
 /// Flags win over the configuration file, which wins over the defaults.
 #[derive(Parser)]
 pub(super) struct Args {
@@ -41,6 +44,9 @@ pub(super) struct Args {
     /// Tell clients what the log tells: traps, backtraces, remedies
     #[arg(long)]
     dev: bool,
+    /// With --dev: a trap leaves a core dump, with the guest's data, in the state folder
+    #[arg(long)]
+    coredump: bool,
     /// How the log on stderr looks
     #[arg(long, value_enum, default_value = "text")]
     log: LogFormat,
@@ -54,6 +60,7 @@ impl Args {
         config.admin = self.admin.unwrap_or(config.admin);
         config.state = self.state.or(config.state);
         config.dev.on |= self.dev;
+        config.dev.coredump |= self.coredump;
         Ok(config)
     }
 }
@@ -64,6 +71,12 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let _log = telemetry::start(args.log).map_err(|error| format!("the log does not start: {error}"))?;
     let take_over = args.take_over;
     let config = args.config()?;
+    if config.dev.coredump && !config.dev.on {
+        eprintln!(
+            "hotbay: core dumps hold the data of guests, so --coredump (`dev.coredump`) is for --dev alone: add --dev or leave it out"
+        );
+        return Ok(ExitCode::from(WRONG_USAGE));
+    }
     raise_descriptor_limit();
     let runtime = runtime()?;
     let outcome = runtime.block_on(serve(config, activated, take_over));

@@ -13,11 +13,13 @@ pub struct DevConfig {
     pub on: bool,
     /// With `on`, pages in the browser load themselves again when their service is swapped.
     pub reload: bool,
+    /// With `on`, a trap leaves a core dump in the state folder; `--coredump`.
+    pub coredump: bool,
 }
 
 impl Default for DevConfig {
     fn default() -> Self {
-        Self { on: false, reload: true }
+        Self { on: false, reload: true, coredump: false }
     }
 }
 
@@ -32,12 +34,13 @@ impl<'de> Deserialize<'de> for DevConfig {
 struct Table {
     on: bool,
     reload: bool,
+    coredump: bool,
 }
 
 impl Default for Table {
     fn default() -> Self {
-        let DevConfig { on, reload } = DevConfig::default();
-        Self { on, reload }
+        let DevConfig { on, reload, coredump } = DevConfig::default();
+        Self { on, reload, coredump }
     }
 }
 
@@ -55,8 +58,8 @@ impl<'de> Visitor<'de> for Either {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DevConfig, A::Error> {
-        let Table { on, reload } = Table::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(DevConfig { on, reload })
+        let Table { on, reload, coredump } = Table::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(DevConfig { on, reload, coredump })
     }
 }
 
@@ -66,7 +69,7 @@ mod tests {
     use crate::config::HostConfig;
 
     fn dev(text: &str) -> (bool, bool) {
-        let DevConfig { on, reload } = HostConfig::parse(text).unwrap().dev;
+        let DevConfig { on, reload, .. } = HostConfig::parse(text).unwrap().dev;
         (on, reload)
     }
 

@@ -27,15 +27,8 @@ pub struct HostConfig {
     pub state: Option<PathBuf>,
     /// A file for each secret that services may be granted; `STATE/secrets` unless set.
     pub secrets: Option<PathBuf>,
-<<<<<<< HEAD
-    /// Errors tell the client what the log tells.
-    pub dev: bool,
-    /// With `dev`, a trap leaves a core dump in the state folder.
-    pub coredump: bool,
-=======
     /// For whoever writes the services.
     pub dev: DevConfig,
->>>>>>> errors
     /// How long running requests may take to finish at a swap or at the end.
     pub drain: Span,
     /// How often the bay is read again although nothing was reported.
@@ -68,12 +61,7 @@ impl Default for HostConfig {
             admin_hosts: Vec::new(),
             state: None,
             secrets: None,
-<<<<<<< HEAD
-            dev: false,
-            coredump: false,
-=======
             dev: DevConfig::default(),
->>>>>>> errors
             drain: Span(Duration::from_secs(30)),
             rescan: Span(Duration::from_secs(2)),
             http: HttpConfig::default(),
@@ -102,6 +90,11 @@ impl HostConfig {
     /// The folder of what services keep, in a state folder.
     pub fn keyvalue_of(state: &Path) -> PathBuf {
         state.join("keyvalue")
+    }
+
+    /// The folder of core dumps, where traps leave any.
+    pub fn coredumps_dir(&self) -> Option<PathBuf> {
+        (self.dev.on && self.dev.coredump).then(|| self.state_dir().join("coredumps"))
     }
 
     /// The folder of secrets in a state folder.

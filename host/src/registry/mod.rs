@@ -196,6 +196,14 @@ impl Registry {
         }
     }
 
+    /// The main or the labelled revision of this name, for a moment: whoever keeps it keeps its code.
+    pub fn named(&self, name: &BuildName) -> Option<Arc<Revision>> {
+        match &name.label {
+            None => self.main(&name.service),
+            Some(label) => self.services().get(&name.service)?.labelled.get(label).cloned(),
+        }
+    }
+
     /// The `[[cron]]` entries of all main revisions that have any.
     pub fn crons(&self) -> Vec<(ServiceName, Arc<[CronEntry]>)> {
         let services = self.services();

@@ -1,5 +1,5 @@
 //! What all services of the host share, and what each of them has of it: memory, instances, requests, turns on the
-//! lane, and the log.
+//! lane, and the log; and where it is looked at for a profile.
 //!
 //! Half of a budget is split evenly between the services that there are: within its part a service is never refused. The other
 //! half, and what is its own part anyway, is for whoever comes first, so that one that needs more gets more as long as others do
@@ -9,6 +9,8 @@
 use super::{
     lane::{Lane, Line},
     log_share::LogShare,
+    profile::Sampler,
+    ticks::Ticks,
 };
 use crate::{
     config::{BudgetConfig, PoolConfig},
@@ -66,6 +68,8 @@ pub(crate) struct Account {
     metrics: Arc<ServiceMetrics>,
     line: Arc<Line>,
     log: Arc<LogShare>,
+    ticks: Arc<Ticks>,
+    sampler: Sampler,
     memory: AtomicU64,
     instances: AtomicU64,
     requests: AtomicU64,
@@ -107,6 +111,8 @@ impl Budgets {
             metrics: self.metrics.service(service),
             line: self.lane.line(),
             log: Arc::new(LogShare::new()),
+            ticks: self.lane.ticks().clone(),
+            sampler: Sampler::default(),
             memory: AtomicU64::new(0),
             instances: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -184,6 +190,16 @@ impl Account {
     /// Its share of the log.
     pub(super) fn log(&self) -> &Arc<LogShare> {
         &self.log
+    }
+
+    /// The clock that interrupts its guests.
+    pub(super) fn ticks(&self) -> &Arc<Ticks> {
+        &self.ticks
+    }
+
+    /// Where its guests are looked at for a profile.
+    pub(super) fn sampler(&self) -> &Sampler {
+        &self.sampler
     }
 
     /// A request from its admission on, with the time in which it waits for a permit.

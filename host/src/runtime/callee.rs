@@ -229,7 +229,9 @@ async fn call_concurrent(
 
 /// An instance that failed is not used again: it ends here.
 fn ended(revision: &Arc<Revision>, instance: Instance, outcome: wasmtime::Result<()>) -> Result<(), Fault> {
-    outcome.map_err(|error| revision.fault(&error, &instance.store))?;
+    if let Err(error) = outcome {
+        return Err(revision.failed(error, instance.store));
+    }
     instance.store.data().log.flush();
     revision.give_back(instance);
     Ok(())

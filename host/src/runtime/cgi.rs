@@ -84,23 +84,19 @@ pub(super) async fn drive(
     });
     let mut store = store?;
     store.data_mut().begin(&call);
-    // The store, and with it the write end of stdout, goes before the reader is waited for.
-    let run = async {
-        let outcome = run(&revision, &mut store).await;
-        drop(store);
-        outcome
-    };
+    let run = run(&revision, store);
     let (ran, ()) = tokio::join!(run, answer(output, sender));
     ran
 }
 
-async fn run(revision: &Revision, store: &mut Store<HostState>) -> Result<(), Fault> {
+/// The store, and with it the write end of stdout, goes before the reader is waited for.
+async fn run(revision: &Revision, mut store: Store<HostState>) -> Result<(), Fault> {
     let outcome = match &revision.code.linked {
-        Linked::Command2(pre) => match pre.instantiate_async(&mut *store).await {
-            Ok(command) => command.wasi_cli_run().call_run(&mut *store).await,
+        Linked::Command2(pre) => match pre.instantiate_async(&mut store).await {
+            Ok(command) => command.wasi_cli_run().call_run(&mut store).await,
             Err(error) => Err(error),
         },
-        Linked::Command3(pre) => match pre.instantiate_async(&mut *store).await {
+        Linked::Command3(pre) => match pre.instantiate_async(&mut store).await {
             Ok(command) => store.run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await).await.flatten(),
             Err(error) => Err(error),
         },
@@ -111,7 +107,7 @@ async fn run(revision: &Revision, store: &mut Store<HostState>) -> Result<(), Fa
         Ok(_) => Ok(()),
         // A command that exits has answered, whatever its exit code; CGI gives the code no meaning.
         Err(error) if error.is::<I32Exit>() => Ok(()),
-        Err(error) => Err(revision.fault(&error, store)),
+        Err(error) => Err(revision.failed(error, store)),
     }
 }
 

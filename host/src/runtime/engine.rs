@@ -1,16 +1,13 @@
 //! The two engines of the host and the clock that interrupts guests.
 
-use super::lane::Lane;
+use super::{lane::Lane, ticks::Hand};
 use crate::config::PoolConfig;
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    num::NonZeroUsize,
     sync::Arc,
-    time::Duration,
 };
 use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures, component::Component};
-
-/// How often a guest that computes gives way: the grain of `limits.cpu` and of the deadline.
-pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// Native stack of one guest call. The guest itself may use half of it, host functions the rest.
 const ASYNC_STACK: usize = 1 << 20;
@@ -30,6 +27,9 @@ const TABLE_ELEMENTS: usize = 64 << 10;
 /// Free slots that keep the memory of the revision they last served. Each swap leaves some behind, so this bounds what many
 /// swaps cost; a revision whose slot was taken by another maps its memory anew at its next start.
 const WARM_SLOTS: u32 = 32;
+
+/// Frames of the stack in a core dump.
+const DUMPED_FRAMES: usize = 256;
 
 /// Which engine a component needs. Code compiled for one is refused by the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -83,12 +83,20 @@ pub struct Engines {
 }
 
 impl Engines {
-    /// Reserves the pools and starts the clock, which is the lane's too.
+    /// Reserves the pools and starts the clock, which is the lane's too. With `dumps`, a trap holds a core dump.
     ///
     /// # Errors
     /// Where the address space or a setting does not allow the pool.
-    pub(crate) fn new(pool: &PoolConfig, lane: Arc<Lane>, backtraces: Backtraces) -> wasmtime::Result<Self> {
-        let engine = |flavour| Engine::new(config(flavour, backtraces).allocation_strategy(pooling(pool, flavour)));
+    pub(crate) fn new(pool: &PoolConfig, lane: Arc<Lane>, backtraces: Backtraces, dumps: bool) -> wasmtime::Result<Self> {
+        let engine = |flavour| {
+            let mut config = config(flavour, backtraces);
+            config.allocation_strategy(pooling(pool, flavour));
+            if dumps {
+                // What is compiled is the same with it.
+                config.coredump_on_trap(true).wasm_backtrace_max_frames(NonZeroUsize::new(DUMPED_FRAMES));
+            }
+            Engine::new(&config)
+        };
         let engines = Self { sync: engine(Flavour::Sync)?, r#async: engine(Flavour::Async)? };
         engines.start_clock(lane)?;
         Ok(engines)
@@ -105,15 +113,17 @@ impl Engines {
     /// One thread for both engines; it ends with them, since it holds them weakly.
     fn start_clock(&self, lane: Arc<Lane>) -> wasmtime::Result<()> {
         let (first, second) = (self.sync.weak(), self.r#async.weak());
-        let mut ticks = 0_u32;
         let tick = move || {
+            let mut hand = Hand::new(lane.ticks());
             while let (Some(first), Some(second)) = (first.upgrade(), second.upgrade()) {
+                let tick = hand.step();
                 first.increment_epoch();
                 second.increment_epoch();
                 drop((first, second));
-                ticks = ticks.wrapping_add(1);
-                lane.tick(ticks);
-                std::thread::sleep(TICK);
+                if let Some(ticks) = tick {
+                    lane.tick(ticks);
+                }
+                hand.rest();
             }
         };
         std::thread::Builder::new().name("hotbay-epoch".to_owned()).spawn(tick)?;
@@ -204,6 +214,16 @@ fn pooling(pool: &PoolConfig, flavour: Flavour) -> PoolingAllocationConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// So a cache serves hosts with and without.
+    #[test]
+    fn core_dumps_are_no_part_of_the_artifact() {
+        for flavour in Flavour::ALL {
+            let (without, mut with) = (config(flavour, Backtraces::Lines), config(flavour, Backtraces::Lines));
+            with.coredump_on_trap(true).wasm_backtrace_max_frames(NonZeroUsize::new(DUMPED_FRAMES));
+            assert_eq!(compatibility(&Engine::new(&without).unwrap()), compatibility(&Engine::new(&with).unwrap()));
+        }
+    }
 
     /// An artifact with debug information is not loaded by an engine that must not look into it.
     #[test]

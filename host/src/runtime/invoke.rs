@@ -8,13 +8,13 @@ use super::{
     body::{GuestBody, Stream, wrong_length},
     call::Call,
     cgi,
-    engine::TICK,
     fault::Fault,
     linker::Linked,
     proxy,
     request::Inbound,
     revision::Revision,
     running::{GuestCall, Head, Running},
+    ticks::TICK,
 };
 use crate::{capabilities::Due, config::ByteSize};
 use bytes::{Bytes, BytesMut};

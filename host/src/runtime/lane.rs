@@ -6,7 +6,7 @@
 //! system prefers them to the lane's, and of the services on the lane the one has the next turn that has had the least time there,
 //! however many guests it has and however long its turns are: a host call is not interrupted.
 
-use super::engine::TICK;
+use super::ticks::{TICK, Ticks};
 use async_task::{FallibleTask, Runnable};
 use rustix::process::setpriority_process;
 use std::{
@@ -39,6 +39,8 @@ pub(crate) struct Lane {
     lines: Mutex<Vec<Weak<Line>>>,
     /// Computing time within a page that is a lot, in nanoseconds.
     much: u64,
+    /// The clock's, which is the engines' too.
+    ticks: Arc<Ticks>,
 }
 
 /// Whose turn it is.
@@ -100,7 +102,12 @@ impl Lane {
 
     pub(super) fn without_threads(cores: usize) -> Self {
         let much = PAGE.as_nanos() * u128::try_from(cores).unwrap_or(1) / u128::from(MUCH);
-        Self { turns: Arc::default(), lines: Mutex::default(), much: u64::try_from(much).unwrap_or(u64::MAX) }
+        Self {
+            turns: Arc::default(),
+            lines: Mutex::default(),
+            much: u64::try_from(much).unwrap_or(u64::MAX),
+            ticks: Arc::default(),
+        }
     }
 
     /// A line for one service.
@@ -116,6 +123,11 @@ impl Lane {
         lines.retain(|line| line.strong_count() > 0);
         lines.push(Arc::downgrade(&line));
         line
+    }
+
+    /// The clock.
+    pub(super) fn ticks(&self) -> &Arc<Ticks> {
+        &self.ticks
     }
 
     /// To be called at each tick: judges what was computed once a page is over.

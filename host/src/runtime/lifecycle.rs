@@ -1,6 +1,6 @@
 //! The optional export `hotbay:service/lifecycle`: what a guest does when an instance of it begins and ends.
 
-use super::store::HostState;
+use super::{fault::shown, store::HostState};
 use std::time::Duration;
 use tracing::warn;
 use wasmtime::{
@@ -10,6 +10,9 @@ use wasmtime::{
 
 /// Longest time that `stop` gets.
 pub(super) const STOP_MAX: Duration = Duration::from_secs(1);
+
+/// Bytes of a reason in the log.
+const WORDS_MAX: usize = 1 << 10;
 
 /// The interface.
 const INTERFACE: &str = "hotbay:service/lifecycle@0.1.0";
@@ -88,7 +91,11 @@ impl Lifecycle {
         let service = store.data().service.clone();
         match tokio::time::timeout(STOP_MAX, self.stop.call_async(store, ())).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%service, %error, "a guest failed in lifecycle.stop"),
+            // The words of the trap: those around them are a backtrace, whose names are the guest's and without end.
+            Ok(Err(error)) => {
+                let error = shown(&error.root_cause().to_string(), WORDS_MAX);
+                warn!(%service, error, "a guest failed in lifecycle.stop");
+            }
             Err(_) => warn!(%service, limit = ?STOP_MAX, "a guest took too long in lifecycle.stop and was ended"),
         }
     }

@@ -7,6 +7,7 @@ use super::{
     cache::{self, Cache},
     cgi,
     compile::{CompileError, Compiler},
+    coredump::CoreDumps,
     digest::Digest,
     engine::{Backtraces, Engines, Flavour, compatibility},
     fault::Fault,
@@ -123,7 +124,8 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Sets the engines up and opens the cache in the state folder; without one, everything is compiled each time.
+    /// Sets the engines up and opens the cache in the state folder; without one, everything is compiled each time. Traps are written
+    /// down where there is a place for `coredumps`.
     ///
     /// # Errors
     /// Where the engines cannot be set up with these settings on this machine.
@@ -134,9 +136,10 @@ impl Loader {
         observers: Observers,
         sources: Sources,
         providers: Weak<dyn Providers>,
+        coredumps: Option<Arc<CoreDumps>>,
     ) -> wasmtime::Result<Self> {
         let budgets = Budgets::new(budgets, pool, &observers.metrics)?;
-        let engines = Engines::new(pool, budgets.lane().clone(), backtraces)?;
+        let engines = Engines::new(pool, budgets.lane().clone(), backtraces, coredumps.is_some())?;
         Ok(Self {
             compatibility: Flavour::ALL.map(|flavour| (flavour, compatibility(engines.get(flavour)))),
             linkers: Linkers::new(&engines)?,
@@ -145,7 +148,7 @@ impl Loader {
             mapped: Mutex::default(),
             compiler: Compiler::new(compile, backtraces),
             budgets,
-            surroundings: Surroundings { observers, sources, providers },
+            surroundings: Surroundings { observers, sources, providers, coredumps },
         })
     }
 

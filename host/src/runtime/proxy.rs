@@ -21,7 +21,7 @@ pub(super) async fn drive(
         None => return Err(Fault::Library),
     };
     if let Err(error) = outcome {
-        return Err(revision.fault(&error, &instance.store));
+        return Err(revision.failed(error, instance.store));
     }
     instance.store.data().log.flush();
     revision.give_back(instance);

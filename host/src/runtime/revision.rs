@@ -3,6 +3,7 @@
 use super::{
     budget::Account,
     callee::Callable,
+    coredump::CoreDumps,
     digest::Digest,
     engine::{Flavour, slots},
     fault::{Fault, quoted, shown},
@@ -59,6 +60,8 @@ pub struct Revision {
     account: Arc<Account>,
     links: Arc<Links>,
     peers: Arc<Peers>,
+    /// Where traps are written down.
+    coredumps: Option<Arc<CoreDumps>>,
     expired: CancellationToken,
     /// Cancels [`Drain::idle`] when the revision is dropped.
     _gone: DropGuard,
@@ -78,13 +81,14 @@ pub(crate) struct Surroundings {
     pub(super) observers: Observers,
     pub(super) sources: Sources,
     pub(super) providers: Weak<dyn Providers>,
+    pub(super) coredumps: Option<Arc<CoreDumps>>,
 }
 
 /// The part of a revision whose end costs time: machine code and idle instances.
 pub(super) struct Code {
     pub(super) engine: Engine,
-    /// Held so that the next revision of the same build finds it.
-    _component: Arc<Component>,
+    /// Held so that the next revision of the same build finds it, too.
+    pub(super) component: Arc<Component>,
     pub(super) linked: Linked,
     pub(super) lifecycle: Option<LifecycleIndex>,
     /// Whether its guests have an event loop of their own.
@@ -115,7 +119,7 @@ impl Revision {
         surroundings: &Surroundings,
         account: Arc<Account>,
     ) -> (Arc<Self>, Drain) {
-        let Surroundings { observers, sources, providers } = surroundings;
+        let Surroundings { observers, sources, providers, coredumps } = surroundings;
         let kept = Arc::new(AtomicUsize::new(0));
         let idle = match settings.instances {
             InstancePolicy::Reuse(bounds) => Some(IdleInstances::new(bounds, kept.clone())),
@@ -123,7 +127,7 @@ impl Revision {
         };
         let code = Arc::new(Code {
             engine: component.engine().clone(),
-            _component: component.clone(),
+            component: component.clone(),
             linked,
             lifecycle: LifecycleIndex::of(component),
             is_async: flavour == Flavour::Async,
@@ -150,6 +154,7 @@ impl Revision {
             granted,
             links,
             peers,
+            coredumps: coredumps.clone(),
             sink: Arc::new(GuestSink { metrics, lines: observers.lines.clone(), share: account.log().clone() }),
             // Hex digits are always a header value.
             header: HeaderValue::from_str(&short).unwrap_or(HeaderValue::from_static("")),
@@ -190,6 +195,11 @@ impl Revision {
     /// Its settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What its instances have in common, and those of no other revision.
+    pub(super) fn granted(&self) -> &Arc<Granted> {
+        &self.granted
     }
 
     /// The secrets that it was granted, as they were then.
@@ -273,7 +283,7 @@ impl Revision {
         };
         match instantiate(&mut store).await {
             Ok((guest, proxy, lifecycle)) => Ok(Instance::new(store, guest, proxy, lifecycle)),
-            Err(error) => Err(self.fault(&error, &store)),
+            Err(error) => Err(self.failed(error, store)),
         }
     }
 
@@ -286,11 +296,8 @@ impl Revision {
         }
         let mut store = self.store()?;
         begin(store.data_mut());
-        let mut instance = self.instantiate(store).await?;
-        if self.code.idle.is_some() {
-            self.start(&mut instance).await?;
-        }
-        Ok(instance)
+        let instance = self.instantiate(store).await?;
+        if self.code.idle.is_some() { self.start(instance).await } else { Ok(instance) }
     }
 
     /// Keeps an instance that served well, where the settings say so; else it ends here.
@@ -308,19 +315,24 @@ impl Revision {
         }
     }
 
-    async fn start(&self, instance: &mut Instance) -> Result<(), Fault> {
+    async fn start(&self, mut instance: Instance) -> Result<Instance, Fault> {
         let Some(lifecycle) = &instance.lifecycle else {
-            return Ok(());
+            return Ok(instance);
         };
         match lifecycle.start(&mut instance.store).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => Ok(instance),
             Ok(Err(words)) => Err(Fault::Refused(format!("from lifecycle.start: {words}"))),
-            Err(error) => Err(self.fault(&error, &instance.store)),
+            Err(error) => Err(self.failed(error, instance.store)),
         }
     }
 
-    pub(super) fn fault(&self, error: &wasmtime::Error, store: &Store<HostState>) -> Fault {
-        Fault::of(error, store, &self.settings.limits)
+    /// How a guest's call ended that failed. Its instance is not used again; it is written down, where that is asked for.
+    pub(super) fn failed(&self, error: wasmtime::Error, store: Store<HostState>) -> Fault {
+        let fault = Fault::of(&error, &store, &self.settings.limits);
+        if let (Some(dumps), Fault::Trap(_) | Fault::Memory { .. }) = (&self.coredumps, &fault) {
+            dumps.write(error, store, self.digest.short(), self.settings.limits.memory.as_usize());
+        }
+        fault
     }
 
     /// Instantiates once, as a request would, and starts what has a lifecycle: what fails here is never published.
@@ -359,8 +371,8 @@ impl Revision {
     }
 
     async fn warm_kept(&self, store: Store<HostState>, place: oneshot::Sender<Instance>) -> Result<(), Fault> {
-        let mut instance = self.instantiate(store).await?;
-        self.start(&mut instance).await?;
+        let instance = self.instantiate(store).await?;
+        let instance = self.start(instance).await?;
         // Nobody waits for it any more where the deadline was faster.
         let _ = place.send(instance);
         Ok(())
@@ -369,7 +381,7 @@ impl Revision {
     async fn warm_bare(&self, mut store: Store<HostState>, pre: &InstancePre<HostState>) -> Result<(), Fault> {
         match pre.instantiate_async(&mut store).await {
             Ok(_) => Ok(()),
-            Err(error) => Err(self.fault(&error, &store)),
+            Err(error) => Err(self.failed(error, store)),
         }
     }
 }
@@ -470,6 +482,7 @@ impl Revision {
             observers: Observers { metrics: Arc::new(Metrics::new().unwrap()), lines: GuestLines::new() },
             sources: Sources { reach, keyvalue: crate::capabilities::KeyValue::in_memory() },
             providers: super::loader::nobody(),
+            coredumps: None,
         };
         let pools = (BudgetConfig::default(), PoolConfig::default());
         let account = Budgets::without_threads(&pools.0, &pools.1, &surroundings.observers.metrics).account(service.as_str());

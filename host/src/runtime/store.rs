@@ -8,6 +8,7 @@ use super::{
     granted::Granted,
     limiter::MemoryBudget,
     stdio::{GuestLog, GuestSink},
+    ticks,
     typed_call::{Peers, TypedCalls},
 };
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     config::{Limits, ServiceName},
 };
 use std::sync::Arc;
-use wasmtime::{Engine, Store, UpdateDeadline, component::ResourceTable};
+use wasmtime::{Engine, Store, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, sockets::WasiSocketsCtxView};
 use wasmtime_wasi_config::WasiConfig;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
@@ -51,6 +52,8 @@ pub(crate) struct HostState {
     pub(super) memory: MemoryBudget,
     pub(super) log: GuestLog,
     pub(super) calls: TypedCalls,
+    /// The tick at which it gave way last, where there are steps between ticks.
+    pub(super) tick: u32,
 }
 
 impl HostState {
@@ -92,6 +95,16 @@ impl HostState {
 }
 
 impl HostState {
+    /// Whether it is an instance of the revision that was granted this.
+    pub(super) fn is_of(&self, granted: &Arc<Granted>) -> bool {
+        Arc::ptr_eq(&self.granted, granted)
+    }
+
+    /// The request that it works for.
+    pub(super) fn request_id(&self) -> &str {
+        self.outbound.request_id()
+    }
+
     /// What `wasi:config` tells the guest.
     pub(super) fn config(&mut self) -> WasiConfig<'_> {
         WasiConfig::from(&self.granted.config)
@@ -187,6 +200,7 @@ pub(crate) fn new_store(
         memory: MemoryBudget::new(limits.memory.as_usize(), claim, sink.metrics.instance()),
         log,
         calls: TypedCalls::new(peers.clone()),
+        tick: 0,
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.memory);
@@ -199,8 +213,7 @@ pub(crate) fn new_store(
         // An engine without concurrency has WASI 0.2 only.
         None => store.data_mut().outbound.is_apart(),
     }
-    // A guest that computes gives way at every tick; whoever polls it counts its time and enforces the deadline.
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+    store.epoch_deadline_callback(ticks::interrupted);
     Ok(store)
 }

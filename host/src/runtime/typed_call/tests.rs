@@ -228,7 +228,7 @@ impl Host {
         let metrics = Arc::new(Metrics::new().unwrap());
         let pool = PoolConfig::default();
         let budgets = Budgets::new(&BudgetConfig::default(), &pool, &metrics).unwrap();
-        let engines = Engines::new(&pool, budgets.lane().clone(), Backtraces::Names).unwrap();
+        let engines = Engines::new(&pool, budgets.lane().clone(), Backtraces::Names, false).unwrap();
         let bay = Arc::new(One::default());
         let providers: Weak<One> = Arc::downgrade(&bay);
         let surroundings = Surroundings {
@@ -238,6 +238,7 @@ impl Host {
                 keyvalue: KeyValue::in_memory(),
             },
             providers,
+            coredumps: None,
         };
         Self { linkers: Linkers::new(&engines).unwrap(), engines, budgets, surroundings, bay }
     }
