@@ -22,6 +22,8 @@ pub(super) struct Past {
     pub(super) gone_back_from: Option<(Reject, SystemTime)>,
     /// It has not yet served for as long as it is watched, and there is an earlier good revision to go back to.
     pub(super) is_young: bool,
+    /// It is what the host would go back to.
+    pub(super) is_last_good: bool,
 }
 
 /// A revision of the history that can be loaded.
@@ -42,8 +44,10 @@ impl Swaps {
         let window = candidate.settings.as_ref().map(|settings| settings.rollback.window.0).unwrap_or_default();
         let is_proven = last.is_some_and(|last| last.served() >= window);
         let mine = Identity::of(&self.name, &candidate.files());
+        let good = self.good(&entries);
         let is_another = |entry: &&Entry| Identity::of(&self.name, &entry.files()) != mine;
-        Past { gone_back_from, is_young: !is_proven && self.good(&entries).iter().any(is_another) }
+        let is_last_good = good.first().is_some_and(|last| !is_another(last));
+        Past { gone_back_from, is_young: !is_proven && good.iter().any(is_another), is_last_good }
     }
 
     /// The revisions of these that nobody has seen fault with, the latest first.

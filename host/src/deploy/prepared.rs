@@ -36,8 +36,8 @@ impl Swaps {
         self.context.events.state(&self.name, Some(&revision), State::Reading, detected.elapsed());
         let (settings, secrets) = (settings.clone()?, secrets.clone()?);
         let mut steps = Steps { swaps: self, revision: &revision, now: None, ended: Vec::new() };
-        let (revision, drain) =
-            self.context.loader.load(&self.name.service, build, (settings, secrets), |stage| steps.enter(Some(stage))).await?;
+        let loaded = self.context.loader.load(&self.name.service, build, (settings, secrets), |stage| steps.enter(Some(stage)));
+        let (revision, drain) = loaded.await.map_err(|reject| self.context.or_circle(&self.name, reject))?;
         steps.enter(None);
         Ok(Prepared { revision, drain, steps: steps.ended })
     }

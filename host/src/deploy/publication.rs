@@ -128,7 +128,8 @@ impl Swaps {
     /// measured by where nothing serves before it.
     ///
     /// # Errors
-    /// Another service owns one of its routes, or they do not agree on an interface; nothing has changed.
+    /// Another service owns one of its routes, or they do not agree on an interface or would call each other in a circle; nothing has
+    /// changed.
     pub(super) fn publish(
         &mut self,
         prepared: Prepared,
@@ -153,9 +154,11 @@ impl Swaps {
             }
         };
         fault_point::reached("published");
-        self.waits_no_longer();
         let short = revision.digest().short();
         let of_the_bay = !matches!(came, Came::AutomaticRollback | Came::LastGood);
+        if of_the_bay {
+            self.lacks_nothing();
+        }
         self.context.board.published(&self.name.to_string(), &revision, came, reason, of_the_bay);
         self.context.events.published(&self.name, &short, candidate.detected.elapsed(), came, reason);
         let instead_of = match came {
@@ -228,6 +231,7 @@ impl Swaps {
     /// What lies in the bay makes the revision that serves, whatever was said before; its shares and comments may be others.
     pub(super) async fn is_in_the_bay(&mut self, candidate: &Candidate) {
         self.share_anew(candidate);
+        self.lacks_nothing();
         self.rejected = None;
         self.context.board.mended(&self.name.to_string());
         let Some(current) = &mut self.current else { return };
@@ -269,7 +273,7 @@ impl Swaps {
         contested: bool,
         detected: Instant,
     ) {
-        self.waits_no_longer();
+        self.lacks(reject.links.as_ref());
         let same = self.rejected.as_ref().filter(|last| last.sighting == sighting && last.reject.reason == reject.reason);
         if same.is_none() {
             let revision = candidate.map(|candidate| candidate.build.digest().short());
@@ -312,8 +316,8 @@ impl Swaps {
 
     /// Whether the other services would agree to these interfaces at this moment.
     pub(super) fn check_links(&self, links: &Arc<Links>) -> Result<(), Reject> {
-        let main = self.name.label.is_none().then_some(&self.name.service);
-        self.context.registry.check_links(main, links)
+        let checked = self.context.registry.check_links(&self.name, links);
+        checked.map_err(|reject| self.context.or_circle(&self.name, reject))
     }
 
     /// Publishes its shares; the revisions stay as they are.
@@ -345,6 +349,7 @@ impl Swaps {
 
     /// The files stayed away, or were taken out by an order.
     pub(super) async fn removed(&mut self) {
+        self.lacks_nothing();
         self.rejected = None;
         self.context.board.removed(&self.name.to_string());
         let changed = match &self.name.label {
@@ -402,7 +407,7 @@ impl Swaps {
 
     pub(super) fn report(&mut self, standing: impl FnOnce() -> Standing) {
         if let Some(report) = self.report.take() {
-            self.waits_no_longer();
+            self.is_decided();
             // Whoever waited for the start may have gone.
             let _ = report.send(standing());
             // Whoever waits at the start for what it calls may hope for one less.

@@ -308,10 +308,10 @@ impl Swaps {
                 if let Some(wait) = stamp.until_aged(settled) {
                     return Attempt::Again(wait);
                 }
-                if self.may_still_come(&reject) {
-                    return Attempt::Awaiting;
+                match self.wait_or(reject, past.is_last_good) {
+                    Ok(()) => return Attempt::Awaiting,
+                    Err(reject) => (Err(reject), false),
                 }
-                (Err(reject), false)
             }
         };
         if let Err(reject) = loaded {
@@ -330,6 +330,7 @@ impl Swaps {
         contested: bool,
         detected: Instant,
     ) -> Attempt {
+        self.goes_back();
         self.reject_in_turn(reject, sighting, candidate, contested, detected).await;
         self.fall_back().await;
         Attempt::Settled

@@ -1,19 +1,14 @@
 //! Whether the services agree on the interfaces that they call each other by.
 
-use super::{
-    Registry,
-    entry::{Entry, Main},
-};
+use super::{Registry, Services, circle::circle, entry::Main};
 use crate::{
-    config::ServiceName,
+    config::{BuildName, ServiceName},
     runtime::{Interface, Links, Reject, Revision, brief, difference},
 };
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
-
-type Services = BTreeMap<ServiceName, Entry>;
 
 /// Revisions that were replaced or taken out, and whose requests may go on to call other services until they end.
 #[derive(Default)]
@@ -36,7 +31,7 @@ impl Leaving {
     }
 
     /// Those that still have requests.
-    fn there(&self) -> Vec<(String, Arc<Revision>)> {
+    pub(super) fn there(&self) -> Vec<(String, Arc<Revision>)> {
         let told = |one: &Left| Some((format!("a revision of `{}` that still drains", one.name), one.revision.upgrade()?));
         self.all().iter().filter_map(told).collect()
     }
@@ -56,15 +51,13 @@ impl Registry {
         imports(&self.services(), links)
     }
 
-    /// Whether `links` could be published at this moment: what it imports, and, as the main revision of `main`, what others import
-    /// of it.
+    /// Whether `links` could be published as those of `name` at this moment: what it imports, what others import of it, and whether
+    /// they would call each other in a circle.
     ///
     /// # Errors
-    /// What is missing or differs, and what to do.
-    pub fn check_links(&self, main: Option<&ServiceName>, links: &Arc<Links>) -> Result<(), Reject> {
-        let services = self.services();
-        imports(&services, links)?;
-        main.map_or(Ok(()), |name| dependents(&services, &self.leaving, name, links))
+    /// What is missing, differs or closes a circle, and what to do.
+    pub fn check_links(&self, name: &BuildName, links: &Arc<Links>) -> Result<(), Reject> {
+        agree(&self.services(), &self.leaving, name, links)
     }
 }
 
@@ -76,7 +69,24 @@ fn exports<'a>(services: &'a Services, service: &ServiceName) -> Option<&'a BTre
     }
 }
 
-pub(super) fn imports(services: &Services, links: &Arc<Links>) -> Result<(), Reject> {
+/// Whether all services agree to `links` as those of `name`.
+pub(super) fn agree(services: &Services, leaving: &Leaving, name: &BuildName, links: &Arc<Links>) -> Result<(), Reject> {
+    imports(services, links)?;
+    if name.label.is_none() {
+        dependents(services, leaving, &name.service, links)?;
+    }
+    circle(services, leaving, name, links)
+}
+
+/// Whether `links` import something that no service exports to them.
+pub(super) fn is_missing(services: &Services, links: &Links) -> bool {
+    let offers = |interface: &String| {
+        links.granted.iter().any(|service| exports(services, service).is_some_and(|all| all.contains_key(interface)))
+    };
+    !links.imports.keys().all(offers)
+}
+
+fn imports(services: &Services, links: &Arc<Links>) -> Result<(), Reject> {
     for (interface, wanted) in &links.imports {
         let offers = links.granted.iter().filter_map(|service| Some((service, exports(services, service)?.get(interface)?)));
         let offers: Vec<_> = offers.collect();
@@ -124,7 +134,7 @@ fn missing(services: &Services, links: &Arc<Links>, interface: &str) -> Reject {
 }
 
 /// Whether what serves now, or still ends requests, could go on to call `name` if it exported what `links` does.
-pub(super) fn dependents(services: &Services, leaving: &Leaving, name: &ServiceName, links: &Arc<Links>) -> Result<(), Reject> {
+fn dependents(services: &Services, leaving: &Leaving, name: &ServiceName, links: &Arc<Links>) -> Result<(), Reject> {
     let before = exports(services, name);
     let serving = revisions(services).map(|(dependent, revision)| (format!("`{dependent}`"), revision.clone()));
     let mut told = Vec::new();
@@ -157,14 +167,17 @@ pub(super) fn dependents(services: &Services, leaving: &Leaving, name: &ServiceN
     ))
 }
 
-/// All that serves, as NAME or NAME@LABEL.
-fn revisions(services: &Services) -> impl Iterator<Item = (String, &Arc<Revision>)> {
+/// All that serves.
+pub(super) fn revisions(services: &Services) -> impl Iterator<Item = (BuildName, &Arc<Revision>)> {
     services.iter().flat_map(|(name, entry)| {
         let main = match &entry.main {
-            Main::Up(revision) => Some((name.to_string(), revision)),
+            Main::Up(revision) => Some((name.clone().into(), revision)),
             Main::Down | Main::Absent => None,
         };
-        let labelled = entry.labelled.iter().map(move |(label, revision)| (format!("{name}@{label}"), revision));
+        let labelled = entry
+            .labelled
+            .iter()
+            .map(move |(label, revision)| (BuildName { service: name.clone(), label: Some(label.clone()) }, revision));
         main.into_iter().chain(labelled)
     })
 }

@@ -1,5 +1,6 @@
 //! The services and the route table: the only writer of routes.
 
+mod circle;
 mod entry;
 mod links;
 mod split;
@@ -10,7 +11,7 @@ use table::Named;
 pub use table::{Found, RouteTable, Target};
 
 use crate::{
-    config::{CronEntry, Label, RouteSpec, ServiceName, Traffic},
+    config::{BuildName, CronEntry, Label, RouteSpec, ServiceName, Traffic},
     runtime::{Kind, Reject, Revision},
 };
 use arc_swap::{ArcSwap, Guard};
@@ -94,7 +95,7 @@ impl Registry {
     /// interfaces of services are others.
     ///
     /// # Errors
-    /// A route is another's, or the services would not agree on an interface: nothing has changed.
+    /// A route is another's, or the services would not agree on an interface or call each other in a circle: nothing has changed.
     pub fn publish(&self, revision: Arc<Revision>) -> Result<bool, Reject> {
         let mut services = self.services();
         let routes: Arc<[RouteSpec]> = match revision.kind() {
@@ -103,8 +104,7 @@ impl Registry {
         };
         let name = revision.service().clone();
         collision(&services, &name, &routes)?;
-        links::imports(&services, revision.links())?;
-        links::dependents(&services, &self.leaving, &name, revision.links())?;
+        links::agree(&services, &self.leaving, &name.clone().into(), revision.links())?;
         let entry = services.entry(name.clone()).or_insert_with(|| Entry::absent(&name));
         let links_before = match &entry.main {
             Main::Up(before) => before.links().clone(),
@@ -125,7 +125,7 @@ impl Registry {
     /// label, and what asks for it, on the routes of the main revision. Without a main revision it waits for one.
     ///
     /// # Errors
-    /// A library has no requests of which it could have a share, and a service that it calls may be missing.
+    /// A library has no requests of which it could have a share; a service that it calls may be missing, or call it in turn.
     pub fn publish_labelled(&self, label: &Label, revision: Arc<Revision>) -> Result<(), Reject> {
         if revision.kind() == Kind::Library {
             let reason = format!("`{}@{label}` is a library, which has no requests to share", revision.service());
@@ -133,7 +133,8 @@ impl Registry {
         }
         let name = revision.service().clone();
         let mut services = self.services();
-        links::imports(&services, revision.links())?;
+        let build = BuildName { service: name.clone(), label: Some(label.clone()) };
+        links::agree(&services, &self.leaving, &build, revision.links())?;
         let before = self.change(&mut services, &name, |entry| entry.labelled.insert(label.clone(), revision));
         if let Some(before) = before {
             self.leaving.add(format!("{name}@{label}"), &before);
