@@ -121,6 +121,38 @@ async fn settings_beside_the_file_are_checked_too() {
     assert_eq!(report(&labelled).await["serves"], false, "a labelled build has the settings of its service");
 }
 
+/// Entries that are as they should be are told with the time at which they would come.
+#[tokio::test]
+async fn what_would_be_asked_by_the_clock_is_told() {
+    let files = Files::new();
+    let file = files.put("probe.wasm", &guests::fixture("probe"));
+    files.put(
+        "probe.toml",
+        b"[[cron]]\nschedule = \"30 4 * * *\"\npath = \"/tick?deep=1\"\ntimezone = \"Asia/Kolkata\"\n\
+            [[cron]]\nschedule = \"@yearly\"\npath = \"/\"\nmethod = \"GET\"\n",
+    );
+    let cron = report(&file).await["cron"].clone();
+    let [daily, yearly] = [0, 1].map(|n| cron[n].clone());
+    assert_eq!(cron.as_array().map(Vec::len), Some(2), "{cron}");
+    assert_eq!(
+        [&daily["schedule"], &daily["timezone"], &daily["method"], &daily["path"]],
+        ["30 4 * * *", "Asia/Kolkata", "POST", "/tick?deep=1"],
+        "{cron}"
+    );
+    assert!(daily["next"].as_str().is_some_and(|next| next.ends_with("T23:00:00Z")), "04:30 in India, in UTC: {cron}");
+    assert_eq!([&yearly["timezone"], &yearly["method"]], ["UTC", "GET"]);
+    let yearly = yearly["next"].as_str().expect("a time").to_owned();
+    assert!(yearly.ends_with("-01-01T00:00:00Z"), "{cron}");
+
+    let text = check([file]).await.stdout;
+    for line in ["cron     30 4 * * * (Asia/Kolkata), POST /tick?deep=1, next 2", &format!("@yearly (UTC), GET /, next {yearly}")]
+    {
+        assert!(text.contains(line), "{line:?} in\n{text}");
+    }
+    let labelled = files.put("probe@beta.wasm", &guests::fixture("probe"));
+    assert_eq!(report(&labelled).await["cron"], serde_json::json!([]), "the clock asks the main revision alone");
+}
+
 #[tokio::test]
 async fn the_text_says_the_same() {
     let files = Files::new();

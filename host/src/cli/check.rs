@@ -4,7 +4,9 @@ use super::output::print;
 use clap::Parser;
 use hotbay::{
     RunError,
-    config::{BayFile, BudgetConfig, CompileConfig, Count, HostConfig, OutboundConfig, PoolConfig, ServiceName, Settings},
+    config::{
+        BayFile, BudgetConfig, CompileConfig, Count, CronEntry, HostConfig, OutboundConfig, PoolConfig, ServiceName, Settings,
+    },
     deploy::{UNREADABLE_REMEDY, read_build, read_settings_at},
     runtime::{
         Backtraces, Binary, Build, Inspection, KeyValue, Kind, Loader, Network, Observers, Reach, Reject, SecretFolder, Secrets,
@@ -17,6 +19,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::SystemTime,
 };
 
 #[derive(Parser)]
@@ -46,9 +49,21 @@ struct Report {
     grants: Vec<String>,
     /// Services that it may call and that do not lie beside it.
     missing: Vec<String>,
+    cron: Vec<ByTheClock>,
     serves: bool,
     reason: Option<String>,
     remedy: Option<String>,
+}
+
+/// A `[[cron]]` entry of the settings; the keys are those of the admin API.
+#[derive(Serialize)]
+struct ByTheClock {
+    schedule: String,
+    timezone: String,
+    method: String,
+    path: String,
+    /// RFC 3339 in UTC.
+    next: Option<String>,
 }
 
 /// Exit code 0 where every file would serve, 1 where one would not.
@@ -86,9 +101,10 @@ async fn check(loader: &Arc<Loader>, file: PathBuf, secrets: Option<&Path>) -> R
         Ok((build, _)) => build,
         Err(error) => return Report::unread(file, Reject::new(error.to_string(), UNREADABLE_REMEDY)),
     };
-    let (seen, grants, missing) = match settings(&file) {
+    let (seen, grants, missing, cron) = match settings(&file) {
         Ok((name, settings)) => {
             let grants = settings.grants.listed();
+            let cron = if is_main(&file) { settings.crons.iter().map(ByTheClock::from).collect() } else { Vec::new() };
             let not_beside = |callee: &&ServiceName| !file.with_file_name(format!("{callee}.wasm")).exists();
             let missing = settings.grants.calls().iter().filter(not_beside).map(ToString::to_string).collect();
             let (secrets, unread) = match read_secrets(&file, secrets, &settings) {
@@ -97,7 +113,7 @@ async fn check(loader: &Arc<Loader>, file: PathBuf, secrets: Option<&Path>) -> R
             };
             let mut seen = loader.inspect(&name, &build, (settings, secrets)).await;
             seen.reject = unread.or(seen.reject);
-            (seen, grants, missing)
+            (seen, grants, missing, cron)
         }
         // The name or the settings will not do; what is in the file can be told all the same.
         Err(reject) => {
@@ -105,10 +121,15 @@ async fn check(loader: &Arc<Loader>, file: PathBuf, secrets: Option<&Path>) -> R
             let settings = Settings::defaults(&name);
             let mut seen = loader.inspect(&name, &build, (settings, Secrets::default())).await;
             seen.reject.get_or_insert(reject);
-            (seen, Vec::new(), Vec::new())
+            (seen, Vec::new(), Vec::new(), Vec::new())
         }
     };
-    Report { grants, missing, ..Report::read(file, &build, seen) }
+    Report { grants, missing, cron, ..Report::read(file, &build, seen) }
+}
+
+/// Whether it is the build that gets the requests by the clock: no labelled one does.
+fn is_main(file: &Path) -> bool {
+    matches!(BayFile::of(&file.file_name().unwrap_or_default().to_string_lossy()), BayFile::Build(_))
 }
 
 /// The service that the file would be, and its settings.
@@ -139,6 +160,25 @@ fn read_secrets(file: &Path, folder: Option<&Path>, settings: &Settings) -> Resu
     Ok(folder.read(settings.grants.secrets())?.0)
 }
 
+impl From<&CronEntry> for ByTheClock {
+    fn from(entry: &CronEntry) -> Self {
+        Self {
+            schedule: entry.schedule().to_owned(),
+            timezone: entry.timezone().to_owned(),
+            method: entry.method().to_string(),
+            path: entry.target().to_string(),
+            next: entry.next(SystemTime::now()).map(|next| humantime::format_rfc3339_seconds(next).to_string()),
+        }
+    }
+}
+
+impl ByTheClock {
+    fn text(&self) -> String {
+        let Self { schedule, timezone, method, path, next } = self;
+        format!("{schedule} ({timezone}), {method} {path}, next {}", next.as_deref().unwrap_or("-"))
+    }
+}
+
 impl Report {
     fn unread(file: PathBuf, reject: Reject) -> Self {
         Self {
@@ -152,6 +192,7 @@ impl Report {
             exports: Vec::new(),
             grants: Vec::new(),
             missing: Vec::new(),
+            cron: Vec::new(),
             serves: false,
             reason: Some(reject.reason),
             remedy: Some(reject.remedy),
@@ -171,6 +212,7 @@ impl Report {
             exports: seen.surface.exports,
             grants: Vec::new(),
             missing: Vec::new(),
+            cron: Vec::new(),
             serves: reason.is_none(),
             reason,
             remedy,
@@ -192,6 +234,7 @@ impl Report {
         let missing: Vec<_> =
             self.missing.iter().map(|name| format!("{name}.wasm: it may be called, and is not beside it")).collect();
         line("missing", list(&missing));
+        line("cron", list(&self.cron.iter().map(ByTheClock::text).collect::<Vec<_>>()));
         line("serves", Some(if self.serves { "yes" } else { "no" }.to_owned()));
         line("reason", self.reason.clone());
         line("remedy", self.remedy.clone());
