@@ -1,6 +1,6 @@
 //! The admin listener: who may call, what it tells of services and of the host, and that nothing else is held up by it.
 
-use hotbay_tests::{Admin, Builder, Host, How, PATIENCE, Response, Signal, guests};
+use hotbay_tests::{Admin, Builder, Gate, Host, How, PATIENCE, Response, Signal, guests};
 use serde_json::Value;
 use std::{fs, os::unix::fs::PermissionsExt};
 use tokio::{
@@ -129,12 +129,20 @@ async fn what_is_not_there_is_a_problem_that_names_what_is_near() {
 /// Guards `readyz` in host/src/admin/health.rs, and that the listener answers until the host has drained.
 #[tokio::test]
 async fn the_host_is_ready_between_its_start_and_its_end() {
-    // Compiled anew, so that the start takes its time.
-    let mut host = builder().own_state().service("broken", b"no wasm").start_listening().await;
+    // What its probe asks answers once the test has seen the host start.
+    let gate = Gate::shut().await;
+    let settings = format!(
+        "[grants]\n{}[probe]\npath = \"/fetch?authority={}\"\ntimeout = \"60s\"\n[limits]\ndeadline = \"60s\"\n",
+        gate.grants(),
+        gate.address()
+    );
+    let builder = builder().settings("probe", &settings).service("broken", b"no wasm");
+    let mut host = builder.own_state().start_listening().await;
     let ready = async |admin: &Admin| admin.stranger("GET", "/readyz").send().await;
     let admin = host.admin();
     let starting = ready(&admin).await;
     assert_eq!((starting.status, &starting.json()["status"]), (503, &"starting".into()), "{}", starting.text());
+    gate.open();
     host.table().await;
     let started = ready(&admin).await;
     let body = started.json();

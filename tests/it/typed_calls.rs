@@ -1,17 +1,19 @@
 //! Functions of one service that another one calls by WIT: values, types, grants, limits, and both sides swapped meanwhile.
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use bytes::Bytes;
 use hotbay_tests::{
-    Event, Host, How, Response, guests,
+    Event, Host, How, PATIENCE, Response, guests,
     load::{self, Answer, Connections, Load, Until},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 mod agreement;
 mod asynchronous;
+mod circles;
 mod endings;
 mod limits;
+mod values;
 
 /// The grant of the fixture `counting`, and of the relays that the tests make.
 const CALLS_COUNTER: &str = "[grants]\ncalls = [\"counter\"]\n";
@@ -107,7 +109,7 @@ impl Text {
 async fn counting(counter: &Text, settings: &str) -> Host {
     Host::builder()
         .service("counting", &guests::fixture("counting"))
-        .settings("counting", CALLS_COUNTER)
+        .settings("counting", &format!("{CALLS_COUNTER}[limits]\ndeadline = \"60s\"\n"))
         .service("counter", &counter.wasm())
         .settings("counter", settings)
         .dev()
@@ -120,6 +122,14 @@ async fn counted(host: &Host) -> String {
     let answer = host.get("/counting/1").await;
     assert_eq!(answer.status, 200, "{}\n{}", answer.text(), host.told());
     answer.text()
+}
+
+/// Waits for what only counters tell.
+async fn eventually(host: &Host, is: impl AsyncFn() -> bool) {
+    let begun = Instant::now();
+    while !is().await {
+        assert!(begun.elapsed() < PATIENCE, "what is waited for does not come\n{}", host.told());
+    }
 }
 
 fn reason(answer: &Response) -> String {
@@ -151,7 +161,7 @@ async fn every_kind_of_value_crosses_unchanged() {
     }
 }
 
-/// Guards `Swaps::may_still_come` in host/src/deploy/awaited.rs: at the start nobody is told off for what is on its way.
+/// Guards `Swaps::wait_or` in host/src/deploy/awaited.rs: at the start nobody is told off for what is on its way.
 #[tokio::test]
 async fn in_whatever_order_the_files_come_the_end_is_the_same() {
     let together = counting(&Text::adds("counter", 1), "").await;
@@ -191,9 +201,9 @@ async fn at_the_start_those_who_wait_for_each_other_do_not_wait_for_ever() {
         .start()
         .await;
     assert_eq!(counted(&host).await, "3");
-    let rejected: Vec<_> = host.events().into_iter().filter(|event| event.state == "rejected").map(|one| one.service).collect();
-    assert_eq!(rejected.len(), 2, "{}", host.told());
-    assert!(rejected.iter().all(|service| ["one", "other"].contains(&service.as_str())), "{rejected:?}");
+    let rejected: Vec<_> = host.events().into_iter().filter(|event| event.state == "rejected").collect();
+    let chains: Vec<_> = rejected.iter().map(|one| (one.service.as_str(), one.reason.contains("close a circle"))).collect();
+    assert!(chains.len() == 2 && [("one", true), ("other", true)].iter().all(|one| chains.contains(one)), "{rejected:?}");
 }
 
 /// Guards the look into the table at each call: a dependent that was linked is not linked again.
@@ -249,6 +259,61 @@ fn of_some_revision(answer: &Answer<'_>) -> anyhow::Result<()> {
     let text = String::from_utf8_lossy(answer.body);
     ensure!(answer.status == 200, "{}: {text}", answer.status);
     ensure!((1..=SWAPS + 1).contains(&text.parse()?), "{text}");
+    Ok(())
+}
+
+/// Promises 1 and 2 for the side that calls: a request is answered by one revision of the dependent, which goes on with its call while
+/// it is replaced, and the provider stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_fails_while_the_dependent_is_swapped() {
+    for settings in ["", REUSE] {
+        let provider = guests::revision("provider", 0);
+        let host = Host::builder()
+            .service("kinds", &provider)
+            .settings("kinds", settings)
+            .service("dependent", &guests::revision("dependent", 0))
+            .settings("dependent", &format!("{CALLS_KINDS}{settings}"))
+            .log("warn,hotbay::swap=info")
+            .start()
+            .await;
+        let until = Until::stopped();
+        let load =
+            Load { address: host.address(), path: "/dependent/both".to_owned(), clients: 8, connections: Connections::Kept };
+        let asking = tokio::spawn({
+            let until = Arc::clone(&until);
+            let digests =
+                (0..=MARKED_SWAPS).map(|n| (guests::digest(&guests::revision("dependent", n)), guests::marker(n))).collect();
+            let digests: Arc<BTreeMap<String, String>> = Arc::new(digests);
+            async move { load::run(&load, &until, move |answer| of_one_revision(answer, &digests)).await }
+        });
+        for n in 1..=MARKED_SWAPS {
+            host.swap("dependent", &guests::revision("dependent", n), How::Rename).await;
+            let newest = host.get("/dependent/both").await.text();
+            assert_eq!(
+                newest,
+                format!("{0} {0} {1} {1}", guests::marker(n), guests::marker(0)),
+                "the next one is on the new one"
+            );
+        }
+        until.stop();
+        let tally = asking.await.expect("the load");
+        println!("{MARKED_SWAPS} swaps of the dependent, {} requests, {} failed", tally.requests, tally.failed);
+        assert_eq!(tally.failed, 0, "{:#?}", tally.failures);
+        assert!(tally.requests > u64::from(MARKED_SWAPS), "{}", tally.requests);
+        assert_eq!(published(&host, "kinds"), 1);
+        host.wait_retired("dependent", &guests::digest(&guests::revision("dependent", MARKED_SWAPS - 1))).await;
+        // No call is left behind.
+        eventually(&host, async || endings::in_flight(&host, "kinds").await == 0).await;
+    }
+}
+
+/// The guest said before and after its call which revision it is, and the host says the same; so did the provider.
+fn of_one_revision(answer: &Answer<'_>, markers: &BTreeMap<String, String>) -> anyhow::Result<()> {
+    let text = String::from_utf8_lossy(answer.body);
+    ensure!(answer.status == 200, "{}: {text}", answer.status);
+    let [before, after, begin, end] = text.split(' ').collect::<Vec<_>>()[..] else { bail!("{text}") };
+    ensure!(before == after && begin == end && begin == guests::marker(0), "{text}");
+    ensure!(markers.get(answer.revision).is_some_and(|marker| marker == before), "{}: {text}", answer.revision);
     Ok(())
 }
 

@@ -39,7 +39,7 @@ pub use name_server::NameServer;
 pub use redis::Redis;
 pub use resources::Resources;
 pub use rustix::process::Signal;
-pub use upstream::{Authority, Peer, Upstream};
+pub use upstream::{Authority, Gate, Peer, Upstream};
 
 use std::time::Duration;
 

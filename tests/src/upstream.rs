@@ -30,6 +30,49 @@ struct Seen {
     heads: Mutex<Vec<String>>,
 }
 
+/// Another host that keeps guests waiting until a test lets them go on.
+pub struct Gate {
+    upstream: Upstream,
+    open: watch::Sender<bool>,
+}
+
+impl Gate {
+    /// One that is shut.
+    pub async fn shut() -> Self {
+        let open = watch::Sender::new(false);
+        let opens = open.clone();
+        let serve = move |mut peer: Peer| {
+            let mut opens = opens.subscribe();
+            async move {
+                while peer.head().await.is_some() && opens.wait_for(|is_open| *is_open).await.is_ok() {
+                    peer.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                }
+            }
+        };
+        Self { upstream: Upstream::serving(serve).await, open }
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.upstream.address()
+    }
+
+    /// The lines of `[grants]` for a guest that finds it by the variable `GATE`.
+    pub fn grants(&self) -> String {
+        format!("http = [\"http://{0}\"]\nenv = {{ GATE = \"{0}\" }}\n", self.address())
+    }
+
+    /// Waits until a guest waits here.
+    pub async fn asked(&self) {
+        self.upstream.wait_connections(1).await;
+    }
+
+    /// Lets those that wait go on, and all that come later.
+    pub fn open(&self) {
+        self.open.send_replace(true);
+    }
+}
+
 /// One connection of a client, from the server's side.
 pub struct Peer {
     stream: BufReader<Box<dyn Bytes>>,

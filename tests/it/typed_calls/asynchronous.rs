@@ -75,3 +75,17 @@ async fn an_async_function_that_fails_ends_the_request() {
     assert_eq!(answer.status, 500, "{}", answer.text());
     assert!(reason(&answer).contains("100ms (limits.cpu)"), "{}", answer.text());
 }
+
+/// Guards the bound in `Caller::hold`, host/src/runtime/typed_call.rs.
+#[tokio::test]
+async fn an_instance_has_32_calls_under_way_and_not_one_more() {
+    let host = both(&adds(LATER, "async", 1).wasm(), "").await;
+    for _ in 0..2 {
+        let most = host.get("/counting3/many/32").await;
+        assert_eq!((most.status, most.text()), (200, (32 * 33).to_string()), "{}", host.told());
+        let more = host.get("/counting3/many/33").await;
+        assert_eq!((more.status, more.json()["provider"].as_str()), (503, Some("later")), "{}", more.text());
+        let told = "`counting3` that calls has 32 calls of functions under way, which is the most";
+        assert!(reason(&more).contains(told), "{}", more.text());
+    }
+}

@@ -1,12 +1,12 @@
 //! How a call ends: where its guest goes on after it has returned, where it hangs, and where its caller leaves before.
 
-use super::{CALLS_COUNTER, REUSE, Text, asynchronous::both, counting, interface};
-use hotbay_tests::{Host, How, guests};
+use super::{CALLS_COUNTER, REUSE, Text, asynchronous::both, counting, eventually, interface};
+use hotbay_tests::{Gate, Host, How, guests};
 use tokio::io::AsyncWriteExt;
 
 const LATER: &str = "shop:both/later@0.1.0";
 /// Nobody goes back from what fails here.
-const STAYS: &str = "[rollback]\nwindow = \"0s\"\n";
+pub(super) const STAYS: &str = "[rollback]\nwindow = \"0s\"\n";
 const ENDLESS: &str = "(loop (br 0)) (unreachable)";
 
 /// An async function that returns at once, 1000 more where its instance is at work already, and then goes on for 100 turns, of which
@@ -40,18 +40,18 @@ fn lingering(after: &str) -> Vec<u8> {
     wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
-async fn metric(host: &Host, name: &str, labels: &[&str]) -> u64 {
+pub(super) async fn metric(host: &Host, name: &str, labels: &[&str]) -> u64 {
     let text = host.admin().get("/metrics").await.text();
     let lines = text.lines().filter(|line| line.starts_with(&format!("{name}{{")) && labels.iter().all(|one| line.contains(one)));
     lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
 }
 
-async fn faults(host: &Host, service: &str, fault: &str) -> u64 {
+pub(super) async fn faults(host: &Host, service: &str, fault: &str) -> u64 {
     let (service, fault) = (format!("service=\"{service}\""), format!("fault=\"{fault}\""));
     metric(host, "hotbay_faults_total", &[&service, &fault]).await
 }
 
-async fn in_flight(host: &Host, service: &str) -> u64 {
+pub(super) async fn in_flight(host: &Host, service: &str) -> u64 {
     metric(host, "hotbay_requests_in_flight", &[&format!("service=\"{service}\"")]).await
 }
 
@@ -73,10 +73,10 @@ async fn what_a_guest_does_after_it_has_returned_is_done_to_its_end_and_beside_n
             let host = both(&lingering(after), &format!("{policy}{STAYS}[limits]\ncpu = \"100ms\"\n")).await;
             let answer = host.get("/counting3/5").await;
             assert_eq!((answer.status, answer.text().as_str()), (200, "18 15"), "it had returned: {}", host.told());
-            while faults(&host, "later", fault).await < 3 {}
+            eventually(&host, async || faults(&host, "later", fault).await >= 3).await;
             let line = host.log().wait("a line on what failed later", |event| event.target == "hotbay::calls").await;
             assert_eq!((line.service.as_str(), line.request_id.as_str()), ("later", answer.request_id()));
-            while in_flight(&host, "later").await > 0 {}
+            eventually(&host, async || in_flight(&host, "later").await == 0).await;
         }
     }
 }
@@ -114,9 +114,9 @@ async fn a_provider_that_hangs_is_at_fault_and_its_caller_is_not() {
         assert!(answer.json()["dev"]["reason"].as_str().is_some_and(|reason| reason.contains("limits.deadline")));
         host.log().wait_request(answer.request_id()).await;
         assert_eq!((faults(&host, caller, "callee").await, faults(&host, caller, "deadline").await), (1, 0), "{caller}");
-        while faults(&host, callee, "deadline").await == 0 {}
+        eventually(&host, async || faults(&host, callee, "deadline").await > 0).await;
         // The room of the call is free again.
-        while in_flight(&host, callee).await > 0 {}
+        eventually(&host, async || in_flight(&host, callee).await == 0).await;
     }
 }
 
@@ -126,7 +126,7 @@ async fn a_callers_deadline_ends_its_call() {
     for (host, caller, callee) in hanging("deadline = \"200ms\"\n", "deadline = \"60s\"\n").await {
         let answer = host.get(&format!("/{caller}/1")).await;
         assert_eq!((answer.status, answer.json()["provider"].as_str()), (504, Some(callee)), "{}", answer.text());
-        while in_flight(&host, callee).await > 0 {}
+        eventually(&host, async || in_flight(&host, callee).await == 0).await;
         assert!(ended(&host, callee, "abandoned").await > 0, "{caller}");
         assert_eq!((faults(&host, caller, "callee").await, faults(&host, callee, "deadline").await), (1, 0), "{caller}");
     }
@@ -137,9 +137,9 @@ async fn a_client_that_leaves_ends_the_calls_made_for_it() {
     for (host, caller, callee) in hanging("deadline = \"60s\"\n", "deadline = \"60s\"\n").await {
         let mut client = host.socket().await;
         client.write_all(format!("GET /{caller}/1 HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.expect("a request");
-        while in_flight(&host, callee).await == 0 {}
+        eventually(&host, async || in_flight(&host, callee).await > 0).await;
         drop(client);
-        while in_flight(&host, callee).await > 0 {}
+        eventually(&host, async || in_flight(&host, callee).await == 0).await;
         assert!(ended(&host, callee, "abandoned").await > 0, "{caller}");
         assert_eq!((faults(&host, caller, "callee").await, faults(&host, callee, "deadline").await), (0, 0), "{caller}");
     }
@@ -148,34 +148,31 @@ async fn a_client_that_leaves_ends_the_calls_made_for_it() {
 /// Guards `Leaving` in host/src/registry/links.rs: requests of a revision that was replaced may still call.
 #[tokio::test]
 async fn a_provider_is_not_narrowed_under_requests_of_a_replaced_dependent() {
-    // Computes for seconds, and calls then.
-    let slow = "(loop (local.set $n (i64.add (local.get $n) (i64.const 1)))
-        (br_if 0 (i64.lt_u (local.get $n) (i64.const 6000000000)))) (i32.add (call $call (local.get 0)) (i32.const 1))";
-    let slow = Text { body: slow.to_owned(), ..Text::relays("counter", "last") };
-    let long = "[limits]\ncpu = \"120s\"\ndeadline = \"120s\"\n";
+    let gate = Gate::shut().await;
+    let settings = format!("[grants]\ncalls = [\"counter\"]\n{}[limits]\ndeadline = \"120s\"\n", gate.grants());
     let host = Host::builder()
-        .service("counting", &guests::fixture("counting"))
-        .settings("counting", &format!("{CALLS_COUNTER}{long}"))
-        .service("counter", &slow.wasm())
-        .settings("counter", &format!("{long}[grants]\ncalls = [\"last\"]\n"))
-        .service("last", &Text::adds("last", 10).wasm())
+        .config("drain = \"120s\"\n")
+        .service("gated", &guests::fixture("gated"))
+        .settings("gated", &settings)
+        .service("counter", &Text::adds("counter", 10).wasm())
         .dev()
         .start()
         .await;
-    let asking = host.get("/counting/1");
     let narrowing = async {
-        while in_flight(&host, "counter").await == 0 {}
-        host.swap("counter", &Text::adds("counter", 1).wasm(), How::Rename).await;
+        gate.asked().await;
+        // One that calls nobody.
+        host.swap("gated", &guests::fixture("probe"), How::Rename).await;
         let mark = host.mark();
-        let narrow = Text { exports: vec![("shop:last/last@0.2.0".to_owned(), "u32")], ..Text::adds("last", 20) }.wasm();
-        host.place("last", &narrow, How::Rename);
-        let rejected = host.since(mark).wait_rejected("last").await;
-        let told = "a revision of `counter` that still drains calls `shop:last/last@0.1.0`";
+        let narrow = Text { exports: vec![("shop:counter/counter@0.2.0".to_owned(), "u32")], ..Text::adds("counter", 20) }.wasm();
+        host.place("counter", &narrow, How::Rename);
+        let rejected = host.since(mark).wait_rejected("counter").await;
+        let told = "a revision of `gated` that still drains calls `shop:counter/counter@0.1.0`";
         assert!(rejected.reason.contains(told), "{}", rejected.reason);
-        host.since(mark).wait_published("last", &guests::digest(&narrow)).await;
+        gate.open();
+        host.since(mark).wait_published("counter", &guests::digest(&narrow)).await;
     };
-    let (answer, ()) = tokio::join!(asking, narrowing);
-    assert_eq!((answer.status, answer.text().as_str()), (200, "12"), "{}", host.told());
+    let (answer, ()) = tokio::join!(host.get("/gated"), narrowing);
+    assert_eq!((answer.status, answer.text().as_str()), (200, "11"), "{}", host.told());
 }
 
 /// Guards the errand that an instance has before it starts, in `Revision::instance`.
@@ -218,104 +215,6 @@ async fn what_an_instance_does_at_its_start_is_part_of_the_chain() {
     assert_eq!(host.get("/counting/1").await.text(), "2", "{}", host.told());
     let answer = host.get("/counting/1").await;
     assert_eq!((answer.status, answer.json()["chain"].as_str()), (508, Some("counting → counter → last")), "{}", answer.text());
-}
-
-/// Bytes in pages of 64 KiB: the caller hands over as many as it is asked for, the callee gives `times` as many back.
-async fn weighing(times: u32, config: &str) -> Host {
-    let grow = "(memory (export \"memory\") 64)
-        (func (export \"realloc\") (param i32 i32 i32 i32) (result i32) (i32.const 65536))";
-    let ty = "(func (param \"bytes\" (list u8)) (result (list u8)))";
-    let scale = format!(
-        "(component
-            (core module $module {grow}
-                (func (export \"weigh\") (param i32 i32) (result i32)
-                    (i32.store (i32.const 0) (local.get 0))
-                    (i32.store (i32.const 4) (i32.mul (local.get 1) (i32.const {times})))
-                    (i32.const 0)))
-            (core instance $guest (instantiate $module))
-            (alias core export $guest \"memory\" (core memory $memory))
-            (alias core export $guest \"realloc\" (core func $realloc))
-            (func $weigh (param \"bytes\" (list u8)) (result (list u8))
-                (canon lift (core func $guest \"weigh\") (memory $memory) (realloc $realloc)))
-            (instance $scale (export \"weigh\" (func $weigh)))
-            (export \"shop:scale/scale@0.1.0\" (instance $scale)))"
-    );
-    let counter = format!(
-        "(component
-            (import \"shop:scale/scale@0.1.0\" (instance $scale (export \"weigh\" {ty})))
-            (core module $holding {grow})
-            (core instance $held (instantiate $holding))
-            (alias core export $held \"memory\" (core memory $memory))
-            (alias core export $held \"realloc\" (core func $realloc))
-            (core func $weigh (canon lower (func $scale \"weigh\") (memory $memory) (realloc $realloc)))
-            (core module $module
-                (import \"\" \"memory\" (memory 64))
-                (import \"\" \"weigh\" (func $weigh (param i32 i32 i32)))
-                (func (export \"next\") (param i32) (result i32)
-                    (call $weigh (i32.const 65536) (i32.mul (local.get 0) (i32.const 65536)) (i32.const 0))
-                    (i32.div_u (i32.load (i32.const 4)) (i32.const 65536))))
-            (core instance $guest (instantiate $module
-                (with \"\" (instance (export \"memory\" (memory $memory)) (export \"weigh\" (func $weigh))))))
-            (func $next (param \"by\" u32) (result u32) (canon lift (core func $guest \"next\")))
-            (instance $counter (export \"next\" (func $next)))
-            (export \"{}\" (instance $counter)))",
-        interface("counter")
-    );
-    let parsed = |text: &str| wat::parse_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-    Host::builder()
-        .config(config)
-        .service("counting", &guests::fixture("counting"))
-        .settings("counting", &format!("{CALLS_COUNTER}{STAYS}"))
-        .service("counter", &parsed(&counter))
-        .settings("counter", &format!("[grants]\ncalls = [\"scale\"]\n{STAYS}"))
-        .service("scale", &parsed(&scale))
-        .settings("scale", STAYS)
-        .dev()
-        .start()
-        .await
-}
-
-/// The sum of 1, 2, … `n` pages, each of which is one call.
-const fn pages(n: u32) -> u32 {
-    n * (n + 1) / 2
-}
-
-/// The bound that docs/calling-services.md names, in both directions.
-#[tokio::test]
-async fn values_of_one_direction_have_a_limit() {
-    let host = weighing(1, "").await;
-    assert_eq!(host.get("/counting/5").await.text(), pages(5).to_string(), "{}", host.told());
-    let answer = host.get("/counting/9").await;
-    assert_eq!((answer.status, answer.json()["provider"].as_str()), (500, Some("counter")), "{}", answer.text());
-    assert_eq!(
-        (faults(&host, "counter", "trap").await, faults(&host, "scale", "trap").await),
-        (1, 0),
-        "the caller hands over too much"
-    );
-    let host = weighing(2, "").await;
-    assert_eq!(host.get("/counting/2").await.text(), (2 * pages(2)).to_string(), "{}", host.told());
-    assert_eq!(host.get("/counting/5").await.status, 500);
-    assert_eq!(
-        (faults(&host, "counter", "trap").await, faults(&host, "scale", "trap").await),
-        (0, 1),
-        "the callee gives too much"
-    );
-}
-
-/// Guards `Caller::hold` in host/src/runtime/typed_call.rs: values on their way are memory of the service that hands them over.
-#[tokio::test]
-async fn values_on_their_way_are_counted() {
-    let host = weighing(0, "[budgets]\nmemory = \"24MiB\"\n").await;
-    assert_eq!(host.get("/counting/1").await.text(), "0", "{}", host.told());
-    let answer = host.get("/counting/6").await;
-    assert_eq!(answer.status, 503, "{}", answer.text());
-    let reason = answer.json()["dev"]["reason"].as_str().unwrap_or_default().to_owned();
-    assert!(reason.contains("`counter`, which calls, has its part of it (budgets.memory)"), "{reason}");
-    let used =
-        |text: &str| text.lines().find_map(|line| line.strip_prefix("hotbay_budget_used{budget=\"memory\"} ")?.parse().ok());
-    let before: Option<u64> = used(&host.admin().get("/metrics").await.text());
-    assert_eq!(host.get("/counting/1").await.text(), "0", "{}", host.told());
-    assert_eq!(used(&host.admin().get("/metrics").await.text()), before, "it is given back");
 }
 
 /// Guards `Room` in host/src/runtime/wit_text.rs.
