@@ -109,9 +109,14 @@ bench: guests wasmtime ## Measure against native code and `wasmtime serve`: CPU 
 	@target/release/bench --wasmtime target/tools/bin/wasmtime $(ARGS)
 
 .PHONY: call-cost
-call-cost: guests fixtures ## Measure a call from service to service: CPU time, against a loopback socket
+call-cost: guests fixtures ## Measure a call from service to service, by HTTP and of a function: CPU time, against a loopback socket
 	cargo build $(NATIVE) --bins
 	@target/release/call_cost $(ARGS)
+
+.PHONY: store-cost
+store-cost: fixtures test-tools ## Measure a call of the key-value store: CPU time, against a Redis over loopback
+	cargo build $(NATIVE) --bins
+	@target/release/store_cost $(ARGS)
 
 .PHONY: fairness
 fairness: guests ## Measure what a neighbour pays while one service spins and another is flooded: p99, quiet and loaded

@@ -54,6 +54,11 @@ impl Redis {
         ([127, 0, 0, 1], self.port).into()
     }
 
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// The settings of a host that keeps here; more of `[keyvalue]` may follow.
     pub fn config(&self) -> String {
         format!("[keyvalue]\nredis = 'redis://{}/0'\n", self.address())

@@ -15,6 +15,8 @@ pub struct Resources {
     pub threads: usize,
     /// CPU time used so far, user and system, in clock ticks.
     pub cpu_ticks: u64,
+    /// The part of it that the kernel used.
+    pub system_ticks: u64,
 }
 
 impl Resources {
@@ -31,13 +33,26 @@ impl Resources {
         // The second field is the command in parentheses and may hold blanks; utime and stime are the 12th and 13th after it.
         let stat = read("stat");
         let (_, after) = stat.rsplit_once(')').expect("a command in parentheses");
-        let ticks = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        let mut ticks = after.split_whitespace().skip(11).filter_map(|field| field.parse::<u64>().ok());
+        let (user, system) = (ticks.next().expect("utime"), ticks.next().expect("stime"));
         Self {
             resident: resident.expect("VmRSS") << 10,
             descriptors: count("fd"),
             mappings: read("maps").lines().count(),
             threads: count("task"),
-            cpu_ticks: ticks,
+            cpu_ticks: user + system,
+            system_ticks: system,
         }
     }
+}
+
+/// How often the threads of process `pid` have given the CPU up to wait for something: another thread, a disk, a socket.
+pub fn waits(pid: u32) -> u64 {
+    let of_thread = |thread: fs::DirEntry| {
+        // A thread may have ended by now.
+        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<u64>().ok())
+    };
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.filter_map(of_thread).sum()
 }

@@ -1,7 +1,9 @@
-//! CPU time of one call from service to service: within the host, against the same call over a loopback socket.
+//! CPU time of one call from service to service: by HTTP within the host, against the same call over a loopback socket, and of a
+//! function by WIT.
 //!
 //! All kinds are loaded in turn, round after round, on one host, so that whatever else the machine does meets each of them alike.
-//! What a call costs is what a request with one costs above the same request without.
+//! What a call by HTTP costs is what a request with one costs above the same request without; a call of a function is a thousandth of
+//! what a request with a thousand of them costs above one without.
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -14,8 +16,11 @@ use hotbay_tests::{
 const CALLERS: [&str; 2] = ["fetcher", "fetcher3"];
 /// The services that are called, by the policy of their instances.
 const CALLEES: [&str; 2] = ["fresh", "reuse"];
+/// Calls of a function that one request makes, and of how many requests of the other kinds there is one of these.
+const TYPED_CALLS: u32 = 1_000;
+const TYPED_SHARE: u32 = 50;
 
-/// Prints one markdown table.
+/// Prints two markdown tables.
 #[derive(Parser)]
 struct Args {
     /// Rounds; each loads every kind once
@@ -34,6 +39,8 @@ struct Kind {
     name: String,
     path: String,
     head: String,
+    /// Requests a round.
+    requests: u32,
     /// CPU µs a request, one of each round.
     cost: Vec<f64>,
 }
@@ -45,6 +52,10 @@ async fn main() -> Result<()> {
     for callee in CALLEES {
         let settings = format!("[instances]\npolicy = \"{callee}\"\n");
         builder = builder.service(callee, &guests::service("hello")).settings(callee, &settings);
+        let counter = format!("counter-{callee}");
+        builder = builder.service(&counter, &guests::text("counter")).settings(&counter, &settings);
+        let calls = format!("[grants]\ncalls = [\"{counter}\"]\n[instances]\npolicy = \"reuse\"\nmax_requests = 65536\n");
+        builder = builder.service(&typed(callee), &guests::fixture("counting")).settings(&typed(callee), &calls);
     }
     for caller in CALLERS {
         builder = builder.service(caller, &guests::fixture(caller));
@@ -59,8 +70,14 @@ async fn main() -> Result<()> {
         host.place_settings(caller, &settings);
         host.since(mark).wait_for(caller, "published").await;
     }
-    let kind = |name: String, path: String, head: String| Kind { name, path, head, cost: Vec::new() };
+    let kind = |name: String, path: String, head: String| Kind { name, path, head, requests: args.requests, cost: Vec::new() };
     let mut kinds = Vec::new();
+    let mut typed_kinds = Vec::new();
+    for callee in CALLEES {
+        let none = kind(format!("{callee}, no call"), format!("/{}/0", typed(callee)), String::new());
+        let many = kind(format!("{callee}, {TYPED_CALLS} calls"), format!("/{}/{TYPED_CALLS}", typed(callee)), String::new());
+        typed_kinds.push([none, Kind { requests: (args.requests / TYPED_SHARE).max(1), ..many }]);
+    }
     for callee in CALLEES {
         kinds.push(kind(format!("{callee}, asked by the client"), format!("/{callee}"), String::new()));
     }
@@ -79,7 +96,7 @@ async fn main() -> Result<()> {
         }
     }
     for round in 0..=args.rounds {
-        for kind in &mut kinds {
+        for kind in kinds.iter_mut().chain(typed_kinds.as_flattened_mut()) {
             let cost = measured(&host, kind, &args).await?;
             if round > 0 {
                 kind.cost.push(cost);
@@ -88,11 +105,25 @@ async fn main() -> Result<()> {
     }
     println!("| request | CPU µs, median (min–max) |\n|---|---:|");
     for kind in &mut kinds {
-        kind.cost.sort_by(f64::total_cmp);
-        let at = |index: usize| kind.cost.get(index).copied().unwrap_or(f64::NAN);
-        println!("| {} | {:.0} ({:.0}–{:.0}) |", kind.name, at(kind.cost.len() / 2), at(0), at(kind.cost.len() - 1));
+        println!("| {} | {} |", kind.name, spread(&mut kind.cost, 0));
+    }
+    println!("\n| call of a function | CPU µs, median (min–max) |\n|---|---:|");
+    for (callee, [none, many]) in CALLEES.iter().zip(&typed_kinds) {
+        let calls = many.cost.iter().zip(&none.cost).map(|(many, none)| (many - none) / f64::from(TYPED_CALLS));
+        println!("| {callee} | {} |", spread(&mut calls.collect::<Vec<_>>(), 2));
     }
     Ok(())
+}
+
+/// The service that calls a function of the one with instances of this policy.
+fn typed(policy: &str) -> String {
+    format!("typed-{policy}")
+}
+
+fn spread(costs: &mut [f64], digits: usize) -> String {
+    costs.sort_by(f64::total_cmp);
+    let at = |index: usize| costs.get(index).copied().unwrap_or(f64::NAN);
+    format!("{:.digits$} ({:.digits$}–{:.digits$})", at(costs.len() / 2), at(0), at(costs.len() - 1))
 }
 
 /// CPU µs of the host for one request of this kind.
@@ -101,7 +132,7 @@ async fn measured(host: &Host, kind: &Kind, args: &Args) -> Result<f64> {
         Load { address: host.address(), path: kind.path.clone(), clients: args.connections, connections: Connections::Kept };
     let answered = kind.head.contains("x-path");
     let before = host.resources().cpu_ticks;
-    let tally = load::run_with(&load, &kind.head, &Until::requests(args.requests.into()), move |answer| {
+    let tally = load::run_with(&load, &kind.head, &Until::requests(kind.requests.into()), move |answer| {
         let body = String::from_utf8_lossy(answer.body);
         ensure!(answer.status == 200 && (!answered || body.contains("Hello from Hotbay!")), "{}: {body}", answer.status);
         Ok(())
@@ -110,5 +141,5 @@ async fn measured(host: &Host, kind: &Kind, args: &Args) -> Result<f64> {
     ensure!(tally.failed == 0, "{}: {:?}", kind.name, tally.failures);
     let ticks = u32::try_from(host.resources().cpu_ticks - before)?;
     let a_second = u32::try_from(rustix::param::clock_ticks_per_second())?;
-    Ok(f64::from(ticks) / f64::from(a_second) * 1e6 / f64::from(args.requests))
+    Ok(f64::from(ticks) / f64::from(a_second) * 1e6 / f64::from(kind.requests))
 }
