@@ -70,7 +70,8 @@ async fn develop(args: Args, log: mpsc::Receiver<LogLine>) -> Result<(), String>
     // Before anything is made: a folder without a service is none to make a bay in.
     let found = Found::below(&folders)?;
     let bay = bay(args.bay.as_deref(), &folders)?;
-    let mut config = HostConfig { bay: bay.path().to_owned(), dev: true, ..host_config::read(args.config.as_deref())? };
+    let mut config = HostConfig { bay: bay.path().to_owned(), ..host_config::read(args.config.as_deref())? };
+    config.dev.on = true;
     config.coredump |= args.coredump;
     let usual = HostConfig::default();
     let (public, bound) = listen(args.listen, (config.listen, usual.listen), "--listen").await?;

@@ -27,15 +27,10 @@ pub struct HostConfig {
     pub state: Option<PathBuf>,
     /// A file for each secret that services may be granted; `STATE/secrets` unless set.
     pub secrets: Option<PathBuf>,
-<<<<<<< HEAD
-    /// Errors tell the client what the log tells.
-    pub dev: bool,
-    /// With `dev`, a trap leaves a core dump in the state folder.
-    pub coredump: bool,
-=======
     /// For whoever writes the services.
     pub dev: DevConfig,
->>>>>>> errors
+    /// With `dev`, a trap leaves a core dump in the state folder.
+    pub coredump: bool,
     /// How long running requests may take to finish at a swap or at the end.
     pub drain: Span,
     /// How often the bay is read again although nothing was reported.
@@ -68,12 +63,8 @@ impl Default for HostConfig {
             admin_hosts: Vec::new(),
             state: None,
             secrets: None,
-<<<<<<< HEAD
-            dev: false,
-            coredump: false,
-=======
             dev: DevConfig::default(),
->>>>>>> errors
+            coredump: false,
             drain: Span(Duration::from_secs(30)),
             rescan: Span(Duration::from_secs(2)),
             http: HttpConfig::default(),
