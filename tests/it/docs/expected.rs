@@ -57,13 +57,15 @@ fn line_matches(expected: &str, printed: &str) -> bool {
 fn plain(line: &str) -> String {
     let mut named: Vec<String> = Vec::new();
     for word in line.split_whitespace() {
-        let bare = bare(word);
-        let kind = if bare.is_empty() { None } else { kind(bare) };
+        let inner = bare(word);
+        let kind = if inner.is_empty() { None } else { kind(inner) };
         match (named.last_mut(), kind) {
             // `12 ms`, and `1s 12ms`.
-            (Some(last), _) if is_number(last) && UNITS.contains(&bare) => *last = word.replacen(bare, AMOUNT, 1),
-            (Some(last), Some(AMOUNT)) if last == AMOUNT => *last = word.replacen(bare, AMOUNT, 1),
-            (_, Some(kind)) => named.push(word.replacen(bare, kind, 1)),
+            (Some(last), _) if is_number(bare(last)) && UNITS.contains(&inner) => {
+                *last = last.replacen(bare(last), AMOUNT, 1) + &word.replacen(inner, "", 1);
+            }
+            (Some(last), Some(AMOUNT)) if last.ends_with(AMOUNT) => last.push_str(&word.replacen(inner, "", 1)),
+            (_, Some(kind)) => named.push(word.replacen(inner, kind, 1)),
             (_, None) => named.push(word.to_owned()),
         }
     }

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 /// The longest that a command may take, or what it leads to: some build a service from nothing, on machines that are shared.
-const LONGEST: Duration = Duration::from_secs(600);
+const LONGEST: Duration = Duration::from_secs(20 * 60);
 
 /// The ports that pages name, in place of those that are free here.
 const PUBLIC: &str = ":8080";
