@@ -1,6 +1,7 @@
 //! `hotbay dev`: a save is built, placed and served, and of what fails nothing is lost but the words.
 
 mod loop_under_load;
+mod template;
 mod terminal;
 
 use hotbay_tests::{
@@ -37,6 +38,8 @@ async fn a_save_swaps_that_service_alone() {
         let row = dev.wait_line(0, &[name, "command", folder]).await;
         assert!(row.contains(&format!("http://{}/{name}", dev.address())), "{row}");
     }
+    // The log comes by another way than what is printed, and later.
+    dev.log().wait_for("two", "published").await;
     let (mark, log) = (dev.mark(), dev.log_mark());
     let revision = dev.sources().save("one", &build(2));
     let line = dev.wait_line(mark, &["one", "✓ src/main: build ", " · check ", " · compile ", " · swap "]).await;

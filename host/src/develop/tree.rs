@@ -3,21 +3,25 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, Metadata},
+    hash::{DefaultHasher, Hasher},
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 /// Folders of tools, beside those that begin with a dot: what they hold is made and not written.
-const TOOLS: [&str; 5] = ["target", "node_modules", "__pycache__", "venv", "dist"];
+const TOOLS: [&str; 6] = ["target", "node_modules", "vendor", "__pycache__", "venv", "dist"];
 
 /// How editors name what they write beside a file.
 const TEMPORARY_ENDINGS: [&str; 9] = ["~", ".swp", ".swo", ".swx", ".tmp", ".bak", ".crswap", "___jb_tmp___", "___jb_old___"];
 /// What vim writes to see whether it may.
 const VIM_PROBE: &str = "4913";
 
-/// Two writes within a clock's grain leave the same stamp: a file this young counts as changed whenever it is told of.
+/// Two writes within a clock's grain leave the same stamp: of a file this young the content has the say.
 const CLOCK_GRAIN: Duration = Duration::from_millis(20);
+
+/// Bytes of a file whose content is compared; a larger one that was written counts as changed.
+const COMPARED_MAX: u64 = 4 << 20;
 
 /// Folders within folders that are entered; a tree that is deeper is a loop, or nobody's sources.
 const DEPTH_MAX: usize = 32;
@@ -36,13 +40,22 @@ impl Stamp {
     }
 }
 
+/// What is known of a file.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    stamp: Stamp,
+    /// A hash of its content, once it was seen to be written: a save that changes nothing is none, such as that of a build which
+    /// writes among its own sources.
+    content: Option<u64>,
+}
+
 /// What is known of the files below some folders.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     roots: Vec<PathBuf>,
     /// Folders and files within that are made by whoever follows them.
     outputs: BTreeSet<PathBuf>,
-    files: BTreeMap<PathBuf, Stamp>,
+    files: BTreeMap<PathBuf, Known>,
     folders: BTreeSet<PathBuf>,
 }
 
@@ -168,9 +181,17 @@ impl Tree {
             let age = found.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
             age.is_some_and(|age| age < CLOCK_GRAIN)
         };
-        let before = self.files.insert(path.clone(), stamp);
-        if before != Some(stamp) || was_told && is_young() {
+        let Some(before) = self.files.get(&path).copied() else {
+            self.files.insert(path.clone(), Known { stamp, content: None });
             difference.files.insert(path);
+            return;
+        };
+        if before.stamp != stamp || was_told && is_young() {
+            let content = hashed(&path, stamp.len);
+            if content.is_none() || content != before.content {
+                difference.files.insert(path.clone());
+            }
+            self.files.insert(path, Known { stamp, content });
         }
     }
 
@@ -190,6 +211,13 @@ impl Tree {
             !gone
         });
     }
+}
+
+fn hashed(path: &Path, len: u64) -> Option<u64> {
+    let content = (len <= COMPARED_MAX).then(|| fs::read(path).ok()).flatten()?;
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&content);
+    Some(hasher.finish())
 }
 
 /// What a walk came by.
@@ -257,9 +285,11 @@ mod tests {
         let seen = tree.look_at([file.clone(), file.clone(), folder.path().join("a/target/debug/x")]);
         assert_eq!(names(folder.path(), &seen.files), ["a/src/lib.rs"]);
         assert!(tree.look_at_all().is_empty());
-        // Within a clock's grain nothing tells two saves of one length apart, so both count.
+        // Within a clock's grain no stamp tells two saves of one length apart.
         fs::write(&file, "33").unwrap();
         assert!(!tree.look_at([file.clone()]).is_empty());
+        fs::write(&file, "33").unwrap();
+        assert!(tree.look_at([file.clone()]).is_empty(), "it says what it said before");
         fs::remove_file(&file).unwrap();
         assert_eq!(names(folder.path(), &tree.look_at([file]).files), ["a/src/lib.rs"]);
     }

@@ -42,6 +42,7 @@ pub(super) enum Outcome {
 /// stdout, answers on stderr.
 pub fn child(memory: u64, seconds: u64, backtraces: Backtraces) -> io::Result<()> {
     confine::bound(memory, seconds)?;
+    confine::give_way();
     #[allow(clippy::let_unit_value, reason = "only tests count")]
     let inherited = inherited();
     // Unbuffered: the artifact is one piece, and whatever the disk says is to be heard here. Before no descriptor can be made.
@@ -64,6 +65,7 @@ pub fn child(memory: u64, seconds: u64, backtraces: Backtraces) -> io::Result<()
 /// answers on stdout, with the length of the answer (32 bits) and that of the artifact (64 bits) before them, and ends with its stdin.
 /// What it compiled of the functions of earlier builds it need not compile again.
 pub fn staying_child(memory: u64, seconds: u64, backtraces: Backtraces) -> io::Result<()> {
+    // It gives way to nobody: somebody waits for it.
     confine::bound(memory, seconds.saturating_mul(u64::from(BUILDS)))?;
     #[allow(clippy::let_unit_value, reason = "only tests count")]
     let inherited = inherited();

@@ -63,10 +63,14 @@ pub(super) fn bound(memory: u64, seconds: u64) -> io::Result<()> {
     limit(Resource::Fsize, ARTIFACT_MAX, 0)?;
     // Where the kernel is out of memory the child goes before the host. Raising this is always allowed; without /proc it is not done.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    // Refused where a lower priority is already in force; that is as good.
-    let _ = rustix::process::nice(NICE);
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     Ok(())
+}
+
+/// Lets whoever serves go first.
+pub(super) fn give_way() {
+    // Refused where a lower priority is already in force; that is as good.
+    let _ = rustix::process::nice(NICE);
 }
 
 /// Shuts the calling thread, and all that it starts from here on, off from files, networks and other processes. It may read and

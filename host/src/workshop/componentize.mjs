@@ -1,22 +1,24 @@
-// Makes a component of a module: SOURCE WIT OUTPUT CACHE. Run by Node in the folder of the service, whose packages it uses.
+// Makes a component of a module: SOURCE WIT OUTPUT CACHE quick|release. Run by Node in the folder of the service, whose packages it uses.
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 const TOOL = "@bytecodealliance/componentize-js";
-const [source, witPath, output, cache] = process.argv.slice(1);
+const [source, witPath, output, cache, mode] = process.argv.slice(1);
 
 const { componentize, version } = await import(TOOL);
 await remember();
 const { component } = await componentize({ sourcePath: source, witPath, worldName: "service" });
 writeFileSync(output, component);
 
-// The engine with the bindings of a world does not depend on the service, and is most of the work: it is kept. Where the tool has
-// changed inside, this does nothing.
+// Two steps are most of the work. The engine with the bindings of a world does not depend on the service: it is kept. To put traps
+// behind WASI that is not used makes a smaller contract and not another service: it is left to releases. Where the tool has changed
+// inside, this does nothing.
 async function remember() {
   const { splicer } = await import(new URL("../lib/spidermonkey-embedding-splicer.js", import.meta.resolve(TOOL))).catch(() => ({}));
   const splice = splicer?.spliceBindings;
   if (typeof splice !== "function" || Object.isFrozen(splicer)) return;
+  if (mode === "quick") splicer.stubWasi = (engine) => engine;
   splicer.spliceBindings = (engine, ...rest) => {
     const key = createHash("sha256").update(JSON.stringify([version, engine.length, rest]));
     for (const file of readdirSync(witPath, { recursive: true }).sort().filter((file) => file.endsWith(".wit"))) {

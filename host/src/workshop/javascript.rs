@@ -1,7 +1,7 @@
 //! Services in JavaScript: a package that depends on componentize-js, which makes a component of its main module.
 
 use super::{
-    BuildFailure, Language, Line, Project, Workshop,
+    BuildFailure, Language, Line, Mode, Project, Workshop,
     build::{self, Sink, lacking},
     child::Stdout,
     home,
@@ -53,8 +53,9 @@ pub(super) fn needs() -> Vec<Need> {
         Need::new(
             "node",
             version("node", &["--version"]),
-            "install Node.js 20 or later (apt-get install nodejs, or https://nodejs.org)",
-        ),
+            "install Node.js 20.6 or later: https://nodejs.org (or apt-get install nodejs, where it is as new)",
+        )
+        .from((20, 6)),
         Need::new("npm", version("npm", &["--version"]), "install npm, which comes with Node.js (apt-get install npm)"),
     ]
 }
@@ -71,6 +72,7 @@ pub(super) async fn build(workshop: &Workshop, project: &Project, sink: Sink<'_>
     let mut command = Command::new("node");
     command.current_dir(project.dir()).env("TMPDIR", scratch.path()).args(["--input-type=module", "--eval", SCRIPT]);
     command.arg("--").arg(package.main.as_deref().unwrap_or("app.js")).arg(wit).arg(&made).arg(cache);
+    command.arg(if workshop.mode == Mode::Quick { "quick" } else { "release" });
     workshop.run(("componentize-js", command), Stdout::Told, sink, Some(Language::JavaScript)).await?;
     fs::rename(&made, &output).map_err(BuildFailure::io(output.display()))?;
     Ok(output)

@@ -28,7 +28,7 @@ pub(super) fn needs() -> Vec<Need> {
     let python = version("python3", &["--version"]);
     let venv = version("python3", &["-c", "import venv, ensurepip; print('with pip')"]);
     vec![
-        Need::new("python3", python, "install Python 3.10 or later (apt-get install python3)"),
+        Need::new("python3", python, "install Python 3.10 or later (apt-get install python3)").from((3, 10)),
         Need::new("python3 -m venv", venv, "apt-get install python3-venv"),
     ]
 }

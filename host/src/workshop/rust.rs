@@ -111,7 +111,8 @@ pub(super) fn recognises(dir: &Path) -> bool {
 /// A Rust to begin with, and what it builds guests for; the second is asked of it, so it is missing without the first.
 pub(super) fn needs() -> Vec<Need> {
     let mut needs = vec![
-        Need::new("rustc", version("rustc", &["--version"]), "install Rust: https://rustup.rs"),
+        Need::new("rustc", version("rustc", &["--version"]), "install Rust: https://rustup.rs (or rustup update stable)")
+            .from((1, 95)),
         Need::new("cargo", version("cargo", &["--version"]), "install Rust: https://rustup.rs"),
     ];
     let found = Toolchain::choose(Target::Wasip2).map(|toolchain| match toolchain {

@@ -2,7 +2,7 @@
 
 use super::{Bench, finish};
 use serde_json::Value;
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
 use tokio::process::Command;
 
 /// `hotbay doctor` where no tool is installed.
@@ -38,6 +38,16 @@ async fn what_was_asked_for_must_be_there() {
         let missing: Vec<_> = findings.iter().filter(|finding| finding["standing"] == "missing").collect();
         assert!(!missing.is_empty() && missing.iter().all(|finding| finding["remedy"].is_string()), "{report}");
     }
+}
+
+#[tokio::test]
+async fn a_tool_that_is_too_old_counts_as_missing() {
+    let bench = Bench::new();
+    let node = bench.put("empty/node", "#!/bin/sh\necho v12.22.9\n");
+    fs::set_permissions(&node, fs::Permissions::from_mode(0o755)).expect("a script");
+    let ended = finish(on_a_bare_machine(&bench, ["doctor", "--lang", "javascript"])).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stdout.contains("v12.22.9 is older than 20.6"), "{}", ended.stdout);
 }
 
 #[tokio::test]
