@@ -132,6 +132,20 @@ async fn a_missing_grant_is_shown_as_the_line_that_grants_it() {
     assert!(!denied.text().contains("HttpRequestDenied"), "{}", denied.text());
 }
 
+/// Guards `add_setting` in host/src/capabilities/settings.rs: the interface's own function tells nobody what is missing.
+#[tokio::test]
+async fn a_setting_that_is_not_set_is_shown_as_the_line_that_sets_it() {
+    let settings = "[grants]\nconfig = { colour = \"red\" }";
+    let host = Host::builder().service("keeper", &guests::fixture("keeper")).settings("keeper", settings).dev().start().await;
+    assert_eq!(host.get("/keeper/config-must?colour").await.text(), "red");
+    let dev = host.get("/keeper/config-must?page.size").await.json()["dev"].clone();
+    assert_eq!(dev["failure"]["message"], "there is no page.size", "{dev}");
+    let (denied, line) = (&dev["denied"][0], r#"config = { "colour" = "red", "page.size" = "VALUE" }"#);
+    assert_eq!((&denied["capability"], &denied["grant"]), (&json!("config"), &json!(line)), "{dev}");
+    let page = assert_error_page(&browsed(&host, "/keeper/config-must?page.size").await, 500);
+    assert!(page.contains("<b>Not set:</b> keeper asked for config <code>page.size</code>"), "{page}");
+}
+
 /// The denials of one request are not those of the next one on the same instance.
 #[tokio::test]
 async fn what_was_denied_is_told_of_the_request_that_asked() {
