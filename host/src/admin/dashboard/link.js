@@ -19,6 +19,8 @@ let stream = null;
 let timers = [];
 let hiding = 0;
 let started = null;
+/** The last event that was seen of the host that started then. */
+let last = null;
 
 /** The token of the address, which is taken out of it at once, or that of this tab. */
 export function begin() {
@@ -49,6 +51,7 @@ export function enter(token) {
 export function leave() {
   sessionStorage.removeItem(KEY);
   end();
+  started = last = null;
   set({ link: "asking", token: null, refused: null, services: null, summary: null, history: null, swaps: [], figures: new Map() });
 }
 
@@ -69,8 +72,9 @@ function connect() {
       figures();
     },
     lost: (error, pause) => set({ link: "lost", again: Date.now() + pause }),
-    message: ({ event, data }) => {
+    message: ({ id, event, data }) => {
       if (event === "lost") return;
+      last = id;
       set({ swaps: added(get().swaps, data), events: get().events + 1 });
       soon();
     },
@@ -79,13 +83,14 @@ function connect() {
 }
 
 /** A host that was started anew counts its events from 1: what is known of the old one's is told again then. */
-async function sameHost(last) {
+async function sameHost() {
   const summary = await call("GET", "/v1/metrics/summary");
-  const same = summary.started_at_ms === started;
-  started = summary.started_at_ms;
-  if (same) return last;
-  set({ swaps: [] });
-  return null;
+  if (summary.started_at_ms !== started) {
+    started = summary.started_at_ms;
+    last = null;
+    set({ swaps: [] });
+  }
+  return last;
 }
 
 /** Tries now, where the link is lost. */

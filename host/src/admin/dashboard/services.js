@@ -30,6 +30,8 @@ const wide = ({ wide }) => (wide ? `wide-${wide}` : "");
 
 class Row extends Still {
   render({ name, state, revision, digest, routes, share, reason, rate: perSecond, flight, faults, p50, p99, at }) {
+    // A labelled revision is counted with its service.
+    const none = html`<span class="muted">${name.includes("@") ? "–" : "0"}</span>`;
     return html`
       <tr>
         <th scope="row">
@@ -39,9 +41,9 @@ class Row extends Still {
         <td title=${reason}><${State} of=${state} />${reason && state !== "rejected" && html` <span class="flag bad">reject</span>`}</td>
         <td class="wide-2">${revision ? html`<${Revision} of=${revision} digest=${digest} />` : "–"}</td>
         <td class="wide-3 routes">${routes || "–"}</td>
-        <td class="number">${perSecond ? rate(perSecond) : html`<span class="muted">0</span>`}</td>
-        <td class="number wide-2">${flight ? count(flight) : html`<span class="muted">0</span>`}</td>
-        <td class="number wide-1 ${faults ? "bad" : ""}">${faults ? count(faults) : html`<span class="muted">0</span>`}</td>
+        <td class="number">${perSecond ? rate(perSecond) : none}</td>
+        <td class="number wide-2">${flight ? count(flight) : none}</td>
+        <td class="number wide-1 ${faults ? "bad" : ""}">${faults ? count(faults) : none}</td>
         <td class="number wide-2">${took(p50)}</td>
         <td class="number">${took(p99)}</td>
         <td class="wide-1 muted"><${Ago} at=${at} /></td>
