@@ -29,6 +29,7 @@ macro_rules! pages {
 pages! {
     readme "README.md"
     admin_api "docs/admin-api.md"
+    building "docs/building.md"
     developing "docs/developing.md"
     errors_that_clients_see "docs/errors-that-clients-see.md"
     operating "docs/operating.md"

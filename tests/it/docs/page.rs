@@ -3,6 +3,7 @@
 //! What makes a step:
 //! - a block ` ```sh `: commands, one a line. `# → TEXT` behind one is what it prints, `# exit code N` how it ends where that is not 0.
 //! - the next block, if it is ` ```text ` or ` ```json `: what the last of these commands prints.
+//! - a block without a name that begins with `$ `: somebody else's run, which is listed.
 //! - another block below a line that ends with `` `PATH`: ``: a file to be written.
 //! - comments, which readers do not see. `<!-- not run: REASON -->` before a block of commands; `<!-- run: COMMANDS -->` for what a reader has
 //!   already; `<!-- needs: COMMAND -->`, without which the rest of the page is left out; `<!-- ctrl-c -->` ends what goes on running.
@@ -106,6 +107,10 @@ impl Reader {
     fn block(&mut self, line: usize, language: &str, block: &str) -> Result<()> {
         let (not_run, caption, ran) = (self.not_run.take(), self.caption.take(), std::mem::take(&mut self.ran));
         match (language, not_run, caption) {
+            ("", None, _) if block.starts_with("$ ") => {
+                let reason = "shows somebody else's run, with what came of it".to_owned();
+                self.steps.push(Step { line, action: Action::Skip { reason, commands: block.to_owned() } });
+            }
             ("", ..) => bail!("line {line}: a block that does not say what it is: ```sh for commands, ```text for what is seen"),
             ("sh", Some(reason), _) => {
                 self.steps.push(Step { line, action: Action::Skip { reason, commands: block.to_owned() } });
