@@ -215,7 +215,7 @@ async fn a_page_hears_of_the_swap_of_its_service_however_late_it_listens() {
     let page = browsed(&host, "/pages/page").await;
     let first = sign_of(&page.text()).expect("a script");
     let mut told = follow(&host, "service=pages").await;
-    assert_eq!(serving(&told.expect().await), [first.clone()], "what the page has seen serves still");
+    assert_eq!(serving(&told.expect().await), std::slice::from_ref(&first), "what the page has seen serves still");
     host.swap("pages", &guests::revision("pages", 2), How::Rename).await;
     let second = serving(&told.expect().await);
     assert!(second.len() == 1 && second[0] != first, "{second:?}");
