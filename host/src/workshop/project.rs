@@ -21,7 +21,6 @@ pub(crate) struct Project {
     name: ServiceName,
     dir: PathBuf,
     way: Way,
-    #[allow(dead_code, reason = "`hotbay dev` follows what changes")]
     watch: Vec<PathBuf>,
 }
 
@@ -143,7 +142,6 @@ impl Project {
     }
 
     /// What to watch for changes, folders with all that is in them; [`Project::concerns`] says which changes count.
-    #[allow(dead_code, reason = "`hotbay dev` follows what changes")]
     pub(crate) fn watched(&self) -> Vec<PathBuf> {
         let mut watched = vec![self.dir.clone()];
         watched.extend(self.watch.iter().filter(|path| !path.starts_with(&self.dir)).cloned());
@@ -151,7 +149,6 @@ impl Project {
     }
 
     /// Whether a change of the file at `path` calls for a build.
-    #[allow(dead_code, reason = "`hotbay dev` follows what changes")]
     pub(crate) fn concerns(&self, path: &Path) -> bool {
         let inside = path.strip_prefix(&self.dir).ok();
         if let Some(inside) = inside
@@ -167,7 +164,6 @@ impl Project {
         !made && seen.components().all(|part| is_source(&part.as_os_str().to_string_lossy()))
     }
 
-    #[allow(dead_code, reason = "`hotbay dev` follows what changes")]
     fn is_settings(&self, inside: &Path) -> bool {
         inside == Path::new(&format!("{}.toml", self.name))
     }
