@@ -211,7 +211,10 @@ impl Browser {
             "[...({within}).querySelectorAll('button, a.button')].find((one) => one.innerText.trim().replace(/\\s+/g, ' ').startsWith({text:?}) && !one.disabled)"
         );
         self.holds(&button).await;
-        self.run(&format!("({button}).setAttribute('data-pressed', 'next')"), &[]).await;
+        // From under the head of the page, where a person would scroll as well.
+        let shown =
+            format!("const one = {button}; one.setAttribute('data-pressed', 'next'); one.scrollIntoView({{ block: 'center' }})");
+        self.run(&shown, &[]).await;
         self.click("[data-pressed=next]").await;
         self.run("document.querySelector('[data-pressed=next]')?.removeAttribute('data-pressed')", &[]).await;
     }

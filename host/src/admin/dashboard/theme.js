@@ -1,6 +1,6 @@
 // Light or dark: as the system has it, unless a person chose here.
 
-import { html, useState } from "./html.js";
+import { html, useEffect, useState } from "./html.js";
 
 const KEY = "hotbay-theme";
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -38,12 +38,12 @@ export function colour(variable) {
 
 export function ThemeButton() {
   const [is, set] = useState(isDark());
+  useEffect(() => onTheme(() => set(isDark())), []);
   const turn = () => {
     // Back to what the system has is no choice of one's own.
     if (!is === dark.matches) localStorage.removeItem(KEY);
     else localStorage.setItem(KEY, is ? "light" : "dark");
     dispatchEvent(new Event("theme"));
-    set(!is);
   };
   return html`<button type="button" class="quiet icon" onClick=${turn} aria-pressed=${is} aria-label="Dark colours" title="Dark colours">
     <svg viewBox="0 0 20 20" aria-hidden="true"><path d=${is ? SUN : MOON} /></svg>
