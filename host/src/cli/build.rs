@@ -9,7 +9,7 @@ use crate::workshop::{Built, Line, Mode, Placed, Project, Workshop};
 use clap::Parser;
 use hotbay::{
     admin,
-    config::{HostConfig, Settings},
+    config::{CompileConfig, HostConfig, Settings, Span},
     deploy::{UNREADABLE_REMEDY, read_build, read_settings_at},
     runtime::{Inspection, Kind, Loader, Reject, SecretFolder},
 };
@@ -19,8 +19,12 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 use tokio::signal::unix::{SignalKind, signal};
+
+/// How long the compile of a check may take: whoever builds waits anyway, and beside other compilers it takes its time.
+const CHECK: Duration = Duration::from_secs(600);
 
 /// What shells tell of a command that Ctrl-C has ended.
 const INTERRUPTED: u8 = 130;
@@ -129,9 +133,18 @@ async fn one(
     };
     let built = workshop.build(project, &mut tell).await.map_err(|failure| plain(failure.to_string()))?;
     report.built(&built);
+    let file = bay.join(format!("{name}.wasm"));
+    // It was looked at when it came there.
+    if built.is_in(bay) {
+        (report.placed, report.file) = (Some(Placed::Unchanged), Some(file));
+        return Ok(());
+    }
     let checker = match checker {
         Some(checker) => checker,
-        None => checker.insert(check::loader().map_err(plain)?),
+        None => {
+            let compile = CompileConfig { timeout: Span(CHECK), ..CompileConfig::default() };
+            checker.insert(check::loader(compile).map_err(plain)?)
+        }
     };
     let (seen, settings) = inspect(checker, &built, bay).await.map_err(|reject| (reject.reason, Some(reject.remedy)))?;
     report.kind = seen.kind;
@@ -139,7 +152,7 @@ async fn one(
         return Err((reason, Some(remedy)));
     }
     let placed = built.place(bay).map_err(|error| plain(error.to_string()))?;
-    (report.placed, report.file) = (Some(placed), Some(bay.join(format!("{name}.wasm"))));
+    (report.placed, report.file) = (Some(placed), Some(file));
     if seen.kind != Some(Kind::Library) {
         report.request = Some(table::request(name.as_str(), &settings.routes, HostConfig::default().listen));
     }

@@ -55,7 +55,7 @@ struct Report {
 pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
     let reports = runtime.block_on(async {
-        let loader = loader()?;
+        let loader = loader(CompileConfig::default())?;
         let mut reports = Vec::new();
         for file in args.files {
             reports.push(check(&loader, file, args.secrets.as_deref()).await);
@@ -72,7 +72,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
 }
 
 /// What takes a build through the steps of a swap and keeps nothing of it. Belongs into a runtime.
-pub(super) fn loader() -> Result<Arc<Loader>, String> {
+pub(super) fn loader(compile: CompileConfig) -> Result<Arc<Loader>, String> {
     // One instance at a time is all that a check needs.
     let pool = PoolConfig { instances: Count(1), ..PoolConfig::default() };
     let metrics = Metrics::new().map_err(|error| RunError::Metrics(error.to_string()).to_string())?;
@@ -81,7 +81,7 @@ pub(super) fn loader() -> Result<Arc<Loader>, String> {
     // In memory: a start that keeps something keeps nothing.
     let sources = Sources { reach: Reach { network, services: None }, keyvalue: KeyValue::in_memory() };
     let pools = (&BudgetConfig::default(), &pool);
-    let loader = Loader::new(None, pools, (CompileConfig::default(), Backtraces::Lines), observers, sources, nobody())
+    let loader = Loader::new(None, pools, (compile, Backtraces::Lines), observers, sources, nobody())
         .map_err(|error| RunError::Engine(format!("{error:#}")).to_string())?;
     Ok(Arc::new(loader))
 }

@@ -34,16 +34,32 @@ impl Built {
         let about = |path: &Path, error| PlaceError { path: path.display().to_string(), error };
         fs::create_dir_all(bay).map_err(|error| about(bay, error))?;
         let mut placed = Placed::Unchanged;
-        // The settings first: a new build must not be published with the old ones.
-        let settings = self.settings.iter().map(|from| (from, "toml"));
-        for (from, ending) in settings.chain([(&self.wasm, "wasm")]) {
-            let to = bay.join(format!("{}.{ending}", self.name));
-            if put(from, &to).map_err(|error| about(&to, error))? {
+        for (from, to) in self.ways(bay) {
+            if put(&from, &to).map_err(|error| about(&to, error))? {
                 placed = Placed::Changed;
             }
         }
         Ok(placed)
     }
+
+    /// Whether the bay has all of it already.
+    pub(crate) fn is_in(&self, bay: &Path) -> bool {
+        self.ways(bay).iter().all(|(from, to)| is_same(from, to))
+    }
+
+    /// From where to where. The settings first: a new build must not be published with the old ones.
+    fn ways(&self, bay: &Path) -> Vec<(PathBuf, PathBuf)> {
+        let settings = self.settings.iter().map(|from| (from.clone(), "toml"));
+        let files = settings.chain([(self.wasm.clone(), "wasm")]);
+        files.map(|(from, ending)| (from, bay.join(format!("{}.{ending}", self.name)))).collect()
+    }
+}
+
+/// Whether `to` is what `from` is, byte by byte.
+fn is_same(from: &Path, to: &Path) -> bool {
+    // Only files of one length are read.
+    let length = |path: &Path| fs::metadata(path).map(|found| found.len()).ok();
+    length(from) == length(to) && fs::read(from).is_ok_and(|content| fs::read(to).is_ok_and(|there| there == content))
 }
 
 impl Project {
@@ -68,12 +84,11 @@ impl Project {
 
 /// Whether anything had to be done.
 fn put(from: &Path, to: &Path) -> io::Result<bool> {
-    let content = fs::read(from)?;
-    if fs::read(to).is_ok_and(|there| there == content) {
+    if is_same(from, to) {
         return Ok(false);
     }
     let temp = Temp::beside(to);
-    fs::write(&temp.0, &content)?;
+    fs::write(&temp.0, fs::read(from)?)?;
     fs::rename(&temp.0, to)?;
     Ok(true)
 }

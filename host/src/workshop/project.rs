@@ -110,7 +110,7 @@ impl Project {
         let folder = dir.file_name().unwrap_or_default().to_string_lossy();
         let name = ServiceName::parse(recipe.name.as_deref().unwrap_or(&folder))
             .map_err(|error| ProjectError::Name { dir: dir.display().to_string(), error })?;
-        let watch = recipe.watch.unwrap_or_default().into_iter().map(|path| dir.join(path)).collect();
+        let watch = recipe.watch.unwrap_or_default().into_iter().map(|path| whole(&dir.join(path))).collect();
         Ok(Some(Self { name, dir: dir.to_owned(), way, watch }))
     }
 
@@ -173,6 +173,11 @@ impl Project {
     }
 }
 
+/// The path without links and `..`, as watchers name it, where it is there.
+fn whole(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
 /// Whether this file or folder can be somebody's source: not a tool's, nor what an editor keeps beside it.
 fn is_source(name: &str) -> bool {
     !name.starts_with('.') && !name.ends_with('~') && !name.ends_with(".wasm") && !NOT_SOURCES.contains(&name)
@@ -198,5 +203,52 @@ fn search(dir: &Path, depth: usize, found: &mut Vec<Project>, faults: &mut Vec<P
         if is_folder && is_source(&entry.file_name().to_string_lossy()) {
             search(&entry.path(), depth + 1, found, faults);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project(folder: &Path, recipe: &str) -> Project {
+        let dir = folder.join("greet");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(recipe::FILE), recipe).unwrap();
+        Project::find(&[folder]).unwrap().remove(0)
+    }
+
+    #[test]
+    fn a_change_of_sources_calls_for_a_build_and_what_tools_make_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let project = project(folder.path(), "command = \"make\"\noutput = \"out/x.bin\"\n");
+        for (file, concerns) in [
+            ("src/deep/a.c", true),
+            ("greet.toml", true),
+            (recipe::FILE, true),
+            ("out/x.bin", false),
+            ("out/greet.wasm", false),
+            ("target/debug/a.c", false),
+            ("node_modules/a.js", false),
+            (".git/index", false),
+            ("src/.a.c.swp", false),
+            ("src/a.c~", false),
+        ] {
+            assert_eq!(project.concerns(&project.dir().join(file)), concerns, "{file}");
+        }
+        assert!(!project.concerns(&folder.path().join("elsewhere.c")));
+    }
+
+    #[test]
+    fn where_a_recipe_says_what_to_watch_nothing_else_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let shared = folder.path().canonicalize().unwrap().join("shared");
+        fs::create_dir_all(&shared).unwrap();
+        fs::create_dir_all(folder.path().join("greet/src")).unwrap();
+        let project = project(folder.path(), "language = \"c\"\nwatch = [\"src\", \"../shared\"]\n");
+        let dir = project.dir();
+        assert!(project.concerns(&dir.join("src/a.c")) && project.concerns(&dir.join("greet.toml")));
+        assert!(!project.concerns(&dir.join("notes.md")));
+        assert!(project.concerns(&shared.join("b.c")));
+        assert_eq!(project.watched(), [dir.to_owned(), shared]);
     }
 }

@@ -121,13 +121,16 @@ async fn an_interrupted_build_leaves_no_process_and_no_half_file() {
     by_command(&bench, "greet", "cd .. && exec ./tool");
     let fifo = tokio::process::Command::new("mkfifo").arg(bench.path("pipe")).status().await.expect("mkfifo");
     assert!(fifo.success());
-    let mut alive = pipe::OpenOptions::new().open_receiver(bench.path("pipe")).expect("the pipe");
 
     for signal in [Signal::INT, Signal::TERM] {
+        let mut alive = pipe::OpenOptions::new().open_receiver(bench.path("pipe")).expect("the pipe");
+        // Until the tool has opened it, so that it does not end before it has begun.
+        let ours = pipe::OpenOptions::new().open_sender(bench.path("pipe")).expect("the pipe");
         let child = bench.hotbay(["build", "greet", "--bay", "bay"]).spawn().expect("hotbay");
         let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).expect("a process");
         let mut begun = [0; 6];
         timeout(PATIENCE, alive.read_exact(&mut begun)).await.expect("the tool begins").expect("the pipe");
+        drop(ours);
         kill_process(pid, signal).expect("a process");
         let output = timeout(PATIENCE, child.wait_with_output()).await.expect("hotbay ends").expect("hotbay ends");
         assert_eq!(output.status.code(), Some(130), "{output:?}");
