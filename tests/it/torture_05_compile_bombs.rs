@@ -128,7 +128,7 @@ async fn a_compiling_process_that_stays_is_replaced_after_a_build_that_failed() 
         .own_state()
         .dev()
         .service("shop", &guests::revision("marker", 1))
-        .config("[compile]\ntimeout = \"10s\"\nmemory = \"1GiB\"\n")
+        .config("[compile]\ntimeout = \"10s\"\n")
         .start()
         .await;
     for (name, wasm) in [("greedy", bombs::greedy(1)), ("slow", bombs::slow(1))] {
