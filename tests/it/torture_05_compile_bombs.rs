@@ -35,7 +35,7 @@ async fn bombs_hold_up_no_swap_of_another_service() {
 #[tokio::test]
 async fn a_bomb_is_rejected_for_what_it_takes() {
     let host = Host::builder()
-        .config("[compile]\ntimeout = \"2s\"\n")
+        .config("[compile]\ntimeout = \"10s\"\n")
         .service("shop", &guests::fixture("marker"))
         .service("bomb", &bombs::slow(99))
         .start()
@@ -128,7 +128,7 @@ async fn a_compiling_process_that_stays_is_replaced_after_a_build_that_failed() 
         .own_state()
         .dev()
         .service("shop", &guests::revision("marker", 1))
-        .config("[compile]\ntimeout = \"2s\"\nmemory = \"1GiB\"\n")
+        .config("[compile]\ntimeout = \"10s\"\n")
         .start()
         .await;
     for (name, wasm) in [("greedy", bombs::greedy(1)), ("slow", bombs::slow(1))] {
