@@ -27,6 +27,9 @@ use tokio::{
 /// The longest that a command may take, or what it leads to: some build a service from nothing, on machines that are shared.
 const LONGEST: Duration = Duration::from_secs(20 * 60);
 
+/// The settings of a host whose page names none: machines of tests are shared, and an interpreter is much to compile.
+const PATIENT: &str = "[compile]\ntimeout = \"10min\"\n";
+
 /// The ports that pages name, in place of those that are free here.
 const PUBLIC: &str = ":8080";
 const ADMIN: &str = ":9191";
@@ -79,6 +82,7 @@ impl Terminals {
         symlink(fs::canonicalize(binary())?, folder.path().join("bin/hotbay"))?;
         // Without a terminal curl draws its progress into what it prints.
         fs::write(folder.path().join("home/.curlrc"), "silent\nshow-error\n")?;
+        fs::write(folder.path().join("home/hotbay.toml"), PATIENT)?;
         fs::write(folder.path().join("environment"), "")?;
         fs::write(folder.path().join("place"), folder.path().join("work").display().to_string())?;
         Ok(Self { folder, running: Vec::new(), heard: Arc::new(watch::channel(0).0), public: None, admin: None })
@@ -156,6 +160,9 @@ impl Terminals {
         let mut text = text.trim_end().to_owned();
         if serves(&text) && !text.contains("--listen") {
             text.push_str(" --listen 127.0.0.1:0 --admin 127.0.0.1:0");
+        }
+        if serves(&text) && !text.contains("--config") {
+            text.push_str(" --config \"$HOME/hotbay.toml\"");
         }
         let mut child = self.shell(&format!("set -eu\nexec {}", self.with_ports(&text)))?.process_group(0).spawn()?;
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
