@@ -165,7 +165,8 @@ async fn without_being_asked_for_there_is_none_and_production_cannot_ask() {
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{}", ended.stderr);
         assert!(ended.stderr.contains("--coredump") && ended.stderr.contains("add --dev"), "{}", ended.stderr);
     }
-    let host = Host::builder().own_state().config("[dev]\non = true\ncoredump = true\n").service("probe", &guests::fixture("probe"));
+    let host =
+        Host::builder().own_state().config("[dev]\non = true\ncoredump = true\n").service("probe", &guests::fixture("probe"));
     let host = host.start().await;
     dumped(&host, &host.get("/probe/trap").await).await;
 }

@@ -1,8 +1,8 @@
 //! The routes of the API, and the page that describes them: one list for both, so that they cannot part.
 
 use super::{
-    Admin, backup, changes, dashboard, events, figures, gate, graph, health, history, logs, metrics, problem::Problem, profile, services,
-    settings,
+    Admin, backup, changes, dashboard, events, figures, gate, graph, health, history, logs, metrics, problem::Problem, profile,
+    services, settings,
 };
 use axum::{
     Router,
