@@ -1,7 +1,10 @@
 //! What was put into the bay, and what the host makes of it: the steps of a save and its end.
 
 use super::screen::Steps;
-use hotbay::deploy::{Event, State};
+use hotbay::{
+    config::Settings,
+    deploy::{Event, State},
+};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -44,6 +47,8 @@ pub(super) enum Outcome {
 pub(super) struct Awaited {
     placed: BTreeMap<String, Placed>,
     compiling: BTreeMap<String, Duration>,
+    /// The revision that was published last, and its settings.
+    served: BTreeMap<String, (String, Settings)>,
 }
 
 impl Awaited {
@@ -51,6 +56,27 @@ impl Awaited {
     pub(super) fn placed(&mut self, service: &str, placed: Placed) {
         self.compiling.remove(service);
         self.placed.insert(service.to_owned(), placed);
+    }
+
+    /// A revision was published, with these settings in the bay. Where it is not what lies in the bay, its settings are not known.
+    pub(super) fn published(&mut self, event: &Event, settings: Option<Settings>) {
+        self.served.remove(&event.service);
+        if let (Some(revision), Some(settings), None) = (&event.revision, settings, &event.reason) {
+            self.served.insert(event.service.clone(), (revision.clone(), settings));
+        }
+    }
+
+    /// Whether `revision` serves under these settings already: of files that make nothing else the host tells nothing, and nothing
+    /// is waited for any more.
+    pub(super) fn is_served(&mut self, service: &str, revision: &str, settings: &Settings) -> bool {
+        let awaits_other =
+            self.placed.get(service).and_then(|placed| placed.revision.as_deref()).is_some_and(|awaited| awaited != revision);
+        let is_it = |(served, under): &(String, Settings)| served == revision && under.same_revision(settings);
+        let is_served = !awaits_other && self.served.get(service).is_some_and(is_it);
+        if is_served {
+            self.placed.remove(service);
+        }
+        is_served
     }
 
     /// A state that a revision has come through; what is worth telling of it.
@@ -96,6 +122,7 @@ impl Placed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hotbay::config::ServiceName;
     use std::time::SystemTime;
 
     fn event(state: State, revision: &str, took: u64) -> Event {
@@ -129,6 +156,24 @@ mod tests {
             ("src/lib.rs", Duration::from_millis(800), Duration::from_millis(60))
         );
         assert!(matches!(awaited.told(&event(State::Published, "bb", 1)), Some(Outcome::Published { .. })));
+    }
+
+    #[test]
+    fn mended_settings_are_known_to_serve_already() {
+        let mut awaited = Awaited::default();
+        let settings = |text| Settings::parse(&ServiceName::parse("hello").unwrap(), text).unwrap();
+        let (good, other) = (settings("# as it was\n"), settings("[limits]\nmemory = \"8MiB\"\n"));
+        assert!(!awaited.is_served("hello", "aa", &good), "nothing is known yet");
+        awaited.published(&event(State::Published, "aa", 1), Some(good));
+        awaited.placed("hello", Placed { built: None, revision: None, ..placed("aa") });
+        assert!(awaited.told(&event(State::Rejected, "aa", 1)).is_some());
+        assert!(awaited.is_served("hello", "aa", &settings("")));
+        assert!(!awaited.is_served("hello", "aa", &other) && !awaited.is_served("hello", "bb", &settings("")));
+        awaited.placed("hello", placed("bb"));
+        assert!(!awaited.is_served("hello", "aa", &settings("")), "another one is on its way");
+        let gone_back = Event { reason: Some("it failed".to_owned()), ..event(State::Published, "aa", 1) };
+        awaited.published(&gone_back, Some(settings("")));
+        assert!(!awaited.is_served("hello", "aa", &settings("")));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::follower::Projects;
 use hotbay::{
-    config::{BayFile, ServiceName},
+    config::{BayFile, ServiceName, Settings},
     state::{Lock, make_private, remove_if_there},
 };
 use std::{
@@ -80,6 +80,15 @@ impl Bay {
             }
         }
         Ok(())
+    }
+
+    /// The settings of a service as they lie there; the defaults where none do. None where they cannot be used.
+    pub(super) fn settings(&self, name: &ServiceName) -> Option<Settings> {
+        let text = match fs::read_to_string(self.path.join(format!("{name}.toml"))) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.ok()?,
+        };
+        Settings::parse(name, &text).ok()
     }
 
     /// Takes a service out.

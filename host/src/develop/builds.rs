@@ -86,6 +86,11 @@ impl Builds {
         self.start();
     }
 
+    /// Whether one of this service runs.
+    pub(super) fn runs(&self, name: &ServiceName) -> bool {
+        self.running.contains_key(name)
+    }
+
     /// Ends whatever there is of this service. Returns whether it ran.
     pub(super) fn cancel(&mut self, name: &ServiceName) -> bool {
         self.waiting.retain(|waiting| waiting.project.name() != name);

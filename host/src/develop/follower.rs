@@ -11,6 +11,9 @@ use std::{
 /// The services that are followed.
 pub(super) type Projects = BTreeMap<ServiceName, Project>;
 
+/// What tools write beside the sources while they build.
+const LOCKS: [&str; 2] = ["Cargo.lock", "package-lock.json"];
+
 /// What is to be done.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Calls {
@@ -20,6 +23,19 @@ pub(super) struct Calls {
     pub(super) settings: BTreeSet<ServiceName>,
     /// Whether services may have come, gone, or become others.
     pub(super) search: bool,
+}
+
+impl Calls {
+    /// Leaves out builds that are called for by nothing but what a build that runs has written itself.
+    pub(super) fn leave_out_own_locks(&mut self, runs: impl Fn(&ServiceName) -> bool) {
+        let is_lock = |path: &PathBuf| path.file_name().is_some_and(|name| LOCKS.iter().any(|lock| name == *lock));
+        self.builds.retain(|name, files| !runs(name) || !files.iter().all(is_lock));
+    }
+}
+
+/// Where the tools of this service write while they build.
+pub(super) fn locks(project: &Project) -> impl Iterator<Item = PathBuf> {
+    LOCKS.iter().map(|lock| project.dir().join(lock))
 }
 
 /// Decides by what is other than before.
@@ -50,6 +66,15 @@ pub(super) fn compare(before: &Projects, now: &Projects) -> (BTreeSet<ServiceNam
         of.iter().filter(|(name, project)| !is_same(name, project, other)).map(|(name, _)| name.clone()).collect()
     };
     (missing(now, before), missing(before, now))
+}
+
+/// Services whose folder is there and cannot be made out any more, as with a typing error in what says how it is built. One that is
+/// called otherwise now is not among them.
+pub(super) fn broken(before: &Projects, now: &Projects) -> Projects {
+    let is_broken = |(name, project): &(&ServiceName, &Project)| {
+        !now.contains_key(*name) && project.dir().is_dir() && now.values().all(|other| other.dir() != project.dir())
+    };
+    before.iter().filter(is_broken).map(|(name, project)| (name.clone(), project.clone())).collect()
 }
 
 /// The files that were saved, as people call them.
@@ -90,6 +115,11 @@ mod tests {
         found.into_iter().map(|project| (project.name().clone(), project)).collect()
     }
 
+    fn found_now(folder: &Path) -> Projects {
+        let (found, _) = Project::search(&[folder]);
+        found.into_iter().map(|project| (project.name().clone(), project)).collect()
+    }
+
     fn shop() -> (tempfile::TempDir, PathBuf, Projects) {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
@@ -116,6 +146,36 @@ mod tests {
         assert_eq!(in_words(orders, calls.builds.values().next().unwrap()), "src/b.c and 1 more");
         let calls = decide(&projects, &saved(&[root.join("orders/out.wasm")]));
         assert_eq!(calls.builds.len(), 0, "what a build makes calls for none");
+    }
+
+    #[test]
+    fn what_a_build_locks_while_it_runs_calls_for_no_other() {
+        let (_folder, root, projects) = shop();
+        let runs = |name: &ServiceName| name.as_str() == "orders";
+        let calls = |files: &[&str]| {
+            let mut calls = decide(&projects, &saved(&files.iter().map(|file| root.join(file)).collect::<Vec<_>>()));
+            calls.leave_out_own_locks(runs);
+            names(calls.builds.keys())
+        };
+        assert_eq!(calls(&["orders/Cargo.lock", "orders/package-lock.json", "stock/Cargo.lock"]), ["stock"]);
+        assert_eq!(calls(&["orders/Cargo.lock", "orders/src/main.c"]), ["orders"]);
+    }
+
+    #[test]
+    fn a_service_goes_with_its_folder_and_not_by_a_typing_error() {
+        let (_folder, root, before) = shop();
+        let recipe = root.join("orders/hotbay-build.toml");
+        let text = fs::read_to_string(&recipe).unwrap();
+        for wrong in ["comand = \"true\"\n", ""] {
+            fs::write(&recipe, wrong).unwrap();
+            assert_eq!(names(broken(&before, &found_now(&root)).keys()), ["orders"], "{wrong}");
+        }
+        fs::remove_file(&recipe).unwrap();
+        assert_eq!(names(broken(&before, &found_now(&root)).keys()), ["orders"]);
+        fs::write(&recipe, format!("name = \"buys\"\n{text}")).unwrap();
+        assert!(broken(&before, &found_now(&root)).is_empty(), "it is called otherwise");
+        fs::remove_dir_all(root.join("orders")).unwrap();
+        assert!(broken(&before, &found_now(&root)).is_empty(), "it is gone");
     }
 
     #[test]

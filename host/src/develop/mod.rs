@@ -30,7 +30,7 @@ use found::roots;
 use hotbay::{
     Voices,
     config::ServiceName,
-    deploy::{self, Event},
+    deploy::{self, Event, State},
     shutdown::Shutdown,
     telemetry::LogLine,
 };
@@ -88,6 +88,8 @@ pub(crate) struct Development {
     awaited: Awaited,
     /// What is wrong with the folders, so that the same is told once.
     faults: BTreeSet<String>,
+    /// Services whose folders are there and cannot be built: they are followed, and what serves of them serves on.
+    broken: BTreeSet<ServiceName>,
     /// The service of the last save, which is what people want to look at.
     last: Option<ServiceName>,
     ears: Ears,
@@ -121,6 +123,7 @@ impl Development {
             builds,
             awaited: Awaited::default(),
             faults: BTreeSet::new(),
+            broken: BTreeSet::new(),
             last: None,
             ears,
         };
@@ -185,12 +188,17 @@ impl Development {
         if difference.is_empty() {
             return;
         }
-        let Calls { builds, settings, search } = follower::decide(&self.projects, &difference);
+        let mut calls = follower::decide(&self.projects, &difference);
+        calls.leave_out_own_locks(|name| self.builds.runs(name));
+        let Calls { mut builds, settings, search } = calls;
         if search {
-            self.search();
+            for name in self.search() {
+                builds.entry(name).or_default();
+            }
         }
-        for name in settings {
-            self.place_settings(&name, saved_at(&difference.files));
+        builds.retain(|name, _| !self.broken.contains(name));
+        for name in settings.difference(&self.broken.clone()) {
+            self.place_settings(name, saved_at(&difference.files));
         }
         for (name, files) in builds {
             if let Some(project) = self.projects.get(&name).cloned() {
@@ -219,11 +227,18 @@ impl Development {
         difference
     }
 
-    /// Services may have come, gone, or moved.
-    fn search(&mut self) {
-        let Found { projects: now, faults } = Found::so_far(&self.folders);
+    /// Services may have come, gone, or moved. Returns those that can be built again.
+    fn search(&mut self) -> BTreeSet<ServiceName> {
+        let Found { projects: mut now, faults } = Found::so_far(&self.folders);
         let (came, went) = follower::compare(&self.projects, &now);
+        let broken = follower::broken(&self.projects, &now);
         self.tell_faults(faults);
+        let were_broken = std::mem::replace(&mut self.broken, broken.keys().cloned().collect());
+        for name in self.broken.clone().difference(&were_broken) {
+            self.breaks(name);
+        }
+        let mended = were_broken.into_iter().filter(|name| now.contains_key(name) && !came.contains(name)).collect();
+        now.extend(broken);
         for name in went.iter().filter(|name| !now.contains_key(*name)) {
             self.builds.cancel(name);
             match self.bay.remove(name) {
@@ -242,6 +257,17 @@ impl Development {
                 self.want(project, "first build".to_owned(), Instant::now());
             }
         }
+        mended
+    }
+
+    /// Nothing says any more how this service is built, although its folder is there.
+    fn breaks(&mut self, name: &ServiceName) {
+        self.builds.cancel(name);
+        let what = format!("its folder holds no service that can be built; {}", self.still(name.as_str()));
+        let words = format!(
+            "→ mend what says how it is built (hotbay-build.toml, Cargo.toml, package.json, app.py, {name}.toml); it is built again then"
+        );
+        self.tell(|screen| screen.failed(name.as_str(), &what, &words));
     }
 
     fn want(&mut self, project: Project, why: String, saved: Instant) {
@@ -252,6 +278,8 @@ impl Development {
     fn built(&mut self, ended: Ended) {
         let Ended { wanted: Wanted { project, why, saved }, outcome, words, took } = ended;
         let service = project.name().as_str();
+        // What its tools wrote up to their last moment is no save.
+        self.tree.look_at(follower::locks(&project));
         match outcome {
             Ok(built) => {
                 if words.lines().any(is_warning) {
@@ -259,6 +287,10 @@ impl Development {
                 }
                 let at = Instant::now();
                 match built.place(self.bay.path()) {
+                    Ok(Placed::Changed) if let Some(serving) = self.serves_already(project.name(), Some(&built.digest)) => {
+                        let text = format!("{why}: built in {}; {serving} serves as before", Took(took));
+                        self.tell(|screen| screen.note(service, &text));
+                    }
                     Ok(Placed::Changed) => {
                         let built_in = Some((took.saturating_sub(built.checked), built.checked));
                         let placed = awaited::Placed { why, saved, built: built_in, at, revision: Some(built.digest) };
@@ -288,6 +320,10 @@ impl Development {
         let Some(project) = self.projects.get(name).cloned() else { return };
         let at = Instant::now();
         match project.place_settings(self.bay.path()) {
+            Ok(Placed::Changed) if let Some(serving) = self.serves_already(name, None) => {
+                let text = format!("settings make no other revision; {serving} serves as before");
+                self.tell(|screen| screen.note(name.as_str(), &text));
+            }
             Ok(Placed::Changed) => {
                 let placed = awaited::Placed { why: String::new(), saved, built: None, at, revision: None };
                 self.awaited.placed(name.as_str(), placed);
@@ -297,7 +333,25 @@ impl Development {
         }
     }
 
+    /// The revision that serves, where what lies in the bay makes that very one: its build, of which `built` is new there, and its
+    /// settings.
+    fn serves_already(&mut self, name: &ServiceName, built: Option<&str>) -> Option<String> {
+        let status = self.voices.board.one(name.as_str())?;
+        let serving = status.serving?.revision;
+        let is_its_build = match built {
+            Some(built) => built == serving,
+            // What was rejected lies there still.
+            None => status.rejected.and_then(|rejected| rejected.revision).is_none_or(|rejected| rejected == serving),
+        };
+        let settings = self.bay.settings(name)?;
+        (is_its_build && self.awaited.is_served(name.as_str(), &serving, &settings)).then_some(serving)
+    }
+
     fn swapped(&mut self, event: &Event) {
+        if event.state == State::Published && event.label.is_none() {
+            let settings = ServiceName::parse(&event.service).ok().and_then(|name| self.bay.settings(&name));
+            self.awaited.published(event, settings);
+        }
         let service = match &event.label {
             Some(label) => format!("{}@{label}", event.service),
             None => event.service.clone(),
@@ -344,7 +398,8 @@ impl Development {
         match asked {
             Asked::Quit => self.shutdown.begin(),
             Asked::Rebuild => {
-                for project in self.projects.values().cloned().collect::<Vec<_>>() {
+                let whole = self.projects.values().filter(|project| !self.broken.contains(project.name()));
+                for project in whole.cloned().collect::<Vec<_>>() {
                     self.want(project, "rebuild".to_owned(), Instant::now());
                 }
             }
