@@ -38,15 +38,8 @@ const GLUE: [&str; 23] = [
 /// Those of C, whole.
 const GLUE_NAMES: [&str; 8] = ["abort", "exit", "_Exit", "_start", "_initialize", "memcpy", "memset", "malloc"];
 /// What stands in the paths of their files; the SDK lies in the service's own folder, or beside this host's sources.
-const GLUE_FILES: [&str; 7] = [
-    "/rustc/",
-    "/library/std/",
-    "/library/core/",
-    "/library/alloc/",
-    "/registry/src/",
-    "vendor/hotbay-sdk/",
-    "guest-sdk/src/",
-];
+const GLUE_FILES: [&str; 7] =
+    ["/rustc/", "/library/std/", "/library/core/", "/library/alloc/", "/registry/src/", "vendor/hotbay-sdk/", "guest-sdk/src/"];
 
 impl<'a> Frame<'a> {
     /// Reads a line of a backtrace: `FUNCTION`, or `FUNCTION at FILE:LINE`.
