@@ -78,7 +78,7 @@ async def answer(request: IncomingRequest) -> tuple[int, dict]:
     if path == "/quote" and isinstance(method, Method_Post):
         try:
             return 200, quote(json.loads(await body_of(request)))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Refused(400, "Bad Request", "the body is no JSON") from None
     raise Refused(404, "Not Found", "there are GET /prices and POST /quote")
 

@@ -404,5 +404,5 @@ async fn the_graph_shows_who_may_and_who_did() {
     assert_eq!((&edge["granted"], &edge["callee_state"]), (&true.into(), &"serving".into()), "{edge}");
     let nobody = Host::builder().own_state().service("probe", &guests::fixture("probe")).start().await;
     let ended = ask(&nobody, ["ps", "--graph"]).await;
-    assert!(ended.stdout.starts_with("no service may call another"), "{}", ended.stdout);
+    assert!(ended.stdout.starts_with("no service that serves may call another"), "{}", ended.stdout);
 }

@@ -149,6 +149,21 @@ async fn settings_are_placed_without_a_build() {
 }
 
 #[tokio::test]
+async fn commands_find_it_in_its_folder_where_nobody_serves_the_usual_bay() {
+    let dev = one().await;
+    let sources = dev.sources().clone();
+    let ps = || {
+        let mut command = hotbay(["ps"]);
+        command.current_dir(sources.services()).env_remove("HOTBAY_ADMIN_TOKEN");
+        command
+    };
+    let ended = finish(ps()).await;
+    assert!(ended.code == Some(0) && ended.stdout.contains(&guests::digest(&build(0))), "{ended:?}");
+    dev.interrupt().await;
+    assert_fails(&finish(ps()).await, &["bay/.hotbay/admin.address is missing", "--bay .hotbay/dev"]);
+}
+
+#[tokio::test]
 async fn of_two_services_of_one_name_the_first_is_there_and_the_other_is_told_of() {
     let sources = Sources::new().service("one", &build(0)).service("two", &build(1));
     let recipe = sources.dir("two").join("hotbay-build.toml");

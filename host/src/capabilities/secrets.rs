@@ -112,6 +112,8 @@ impl SecretFolder {
         files.sort();
         let mut hasher = DefaultHasher::new();
         files.hash(&mut hasher);
+        // Whether the folder is the host's alone is judged as well.
+        fs::metadata(&self.0).ok().map(|found| (found.mode(), found.uid(), found.gid())).hash(&mut hasher);
         SecretsSeen(hasher.finish())
     }
 

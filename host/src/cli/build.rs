@@ -15,6 +15,7 @@ use hotbay::{
 };
 use serde::Serialize;
 use std::{
+    collections::VecDeque,
     env,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -25,6 +26,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// How long the compile of a check may take: whoever builds waits anyway, and beside other compilers it takes its time.
 const CHECK: Duration = Duration::from_secs(600);
+
+/// Lines of the tools that a report of a failed build has.
+const OUTPUT_MAX: usize = 50;
 
 /// What shells tell of a command that Ctrl-C has ended.
 const INTERRUPTED: u8 = 130;
@@ -63,6 +67,8 @@ struct Report {
     request: Option<String>,
     reason: Option<String>,
     remedy: Option<String>,
+    /// The last lines of the tools of a build that failed, without colours.
+    output: Option<VecDeque<String>>,
 }
 
 /// Exit code 0 where every service was built and is in the bay, 1 where one is not, 130 after Ctrl-C.
@@ -127,11 +133,25 @@ async fn one(
 ) -> Result<(), Fault> {
     let plain = |reason: String| (reason, None);
     let name = project.name();
+    let mut last = VecDeque::with_capacity(OUTPUT_MAX);
     let mut tell = |line: Line<'_>| match line {
         Line::Note(text) => eprintln!("{name}: {text}"),
-        Line::Tool(text) => eprintln!("{text}"),
+        Line::Tool(text) => {
+            eprintln!("{text}");
+            if last.len() == OUTPUT_MAX {
+                last.pop_front();
+            }
+            last.push_back(console::strip_ansi_codes(text).into_owned());
+        }
     };
-    let built = workshop.build(project, &mut tell).await.map_err(|failure| plain(failure.to_string()))?;
+    let outcome = workshop.build(project, &mut tell).await;
+    let built = match outcome {
+        Ok(built) => built,
+        Err(failure) => {
+            report.output = Some(last);
+            return Err(plain(failure.to_string()));
+        }
+    };
     report.built(&built);
     let file = bay.join(format!("{name}.wasm"));
     // It was looked at when it came there.
@@ -194,6 +214,7 @@ impl Report {
             request: None,
             reason: None,
             remedy: None,
+            output: None,
         }
     }
 

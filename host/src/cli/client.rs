@@ -1,6 +1,7 @@
 //! The way from a command to the admin listener of a host: where it is, and what is said when it is not there.
 
 use super::host_config;
+use crate::develop::Bay;
 use hotbay::admin::{self, ADDRESS_FILE, Address, Outcome, Problem, TOKEN_FILE};
 use hotbay::config::HostConfig;
 use serde::de::DeserializeOwned;
@@ -26,7 +27,7 @@ const COPYING: Duration = Duration::from_hours(1);
 /// Which host; found through its state folder.
 #[derive(Clone, clap::Args)]
 pub(super) struct Which {
-    /// The bay of the host [default: bay]
+    /// The bay of the host [default: bay, or .hotbay/dev where `hotbay dev` runs]
     #[arg(long, value_name = "DIR")]
     bay: Option<PathBuf>,
     /// Its state folder, where its address and its token are [default: BAY/.hotbay]
@@ -78,7 +79,8 @@ impl Which {
         let bay = match (&self.bay, &self.state, &self.config) {
             (Some(bay), ..) => Some(bay.clone()),
             (None, Some(_), None) => None,
-            _ => Some(config.bay.clone()),
+            (None, None, None) => Some(usual_bay(&config)),
+            (None, _, Some(_)) => Some(config.bay.clone()),
         };
         let default = bay.as_deref().map(HostConfig::state_of);
         let state = self.state.clone().or(config.state.clone()).or(default).unwrap_or_else(|| config.state_dir());
@@ -92,6 +94,17 @@ impl Which {
         let (token, token_source) = token(&state)?;
         Ok(Client { agent: agent(SILENCE), address, token, token_source, found })
     }
+}
+
+/// The bay that holds where none was named: that of `hotbay dev` in this folder, where it runs and nobody serves the default.
+fn usual_bay(config: &HostConfig) -> PathBuf {
+    let developed = Path::new(Bay::OWN);
+    let serves = |bay: &Path| match admin::addresses(&HostConfig::state_of(bay)) {
+        Ok(hosts) => hosts.iter().any(Address::is_alive),
+        // What may not be read is somebody else's, and there.
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    };
+    if !serves(&config.bay) && serves(developed) { developed.to_owned() } else { config.bay.clone() }
 }
 
 fn agent(silence: Duration) -> Agent {
@@ -109,7 +122,12 @@ fn agent(silence: Duration) -> Agent {
 fn find(state: &Path, bay: Option<&Path>) -> Result<Address, String> {
     let shown = state.join(ADDRESS_FILE);
     let shown = shown.display();
-    let remedy = "start it with `hotbay serve`, or name it with --bay, --state or --admin";
+    let remedy = match Path::new(Bay::OWN).is_dir() {
+        true => {
+            "start it with `hotbay serve`, or name it with --bay (that of `hotbay dev` is --bay .hotbay/dev), --state or --admin"
+        }
+        false => "start it with `hotbay serve`, or name it with --bay, --state or --admin",
+    };
     let hosts = admin::addresses(state).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => format!("no host runs there: {shown} is missing; {remedy}"),
         _ => format!("{shown} cannot be read: {error}; run the command as the user that hotbay runs as"),

@@ -10,8 +10,8 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 pub(super) struct Args {
     /// Folders with services: what their languages need must be here
     dirs: Vec<PathBuf>,
-    /// A language whose needs must be here; may be given more than once
-    #[arg(long, value_enum, value_name = "LANGUAGE")]
+    /// A language whose needs must be here; several by commas, or given more than once
+    #[arg(long, value_enum, value_name = "LANGUAGE", value_delimiter = ',')]
     lang: Vec<Language>,
     /// A bay to look at
     #[arg(long, value_name = "BAY")]

@@ -11,6 +11,10 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 #[derive(Parser)]
 pub(super) struct Args {
@@ -70,15 +74,44 @@ fn name_of(dir: &Path) -> Result<ServiceName, String> {
 }
 
 fn ask_name() -> Result<PathBuf, String> {
+    let _interrupts = Interrupts::noted()?;
     let valid = |name: &String| name_of(Path::new(name)).map(|_| ());
     let asked = Input::new().with_prompt("Name of the service").validate_with(valid).interact_text_on(&Term::stderr());
-    asked.map(PathBuf::from).map_err(|error| error.to_string())
+    answered(asked).map(PathBuf::from)
 }
 
 fn ask_language() -> Result<Language, String> {
+    let _interrupts = Interrupts::noted()?;
     let asked = Select::new().with_prompt("Language").items(Language::ALL).default(0).interact_on(&Term::stderr());
-    let chosen = asked.map_err(|error| error.to_string())?;
+    let chosen = answered(asked)?;
     Language::ALL.get(chosen).copied().ok_or_else(|| "no language was chosen".to_owned())
+}
+
+/// The terminal as it was, where Ctrl-C came instead of an answer: a list hides the cursor.
+fn answered<T>(answer: dialoguer::Result<T>) -> Result<T, String> {
+    answer.map_err(|error| {
+        // A terminal that is gone has no cursor.
+        let _ = Term::stderr().show_cursor();
+        format!("nothing was made: {error}")
+    })
+}
+
+/// While it is asked, Ctrl-C is an answer, and does not end the process where it stands.
+struct Interrupts {
+    _runtime: Runtime,
+    _signal: Signal,
+}
+
+impl Interrupts {
+    fn noted() -> Result<Self, String> {
+        let cannot = |error: io::Error| format!("signals cannot be handled: {error}");
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(cannot)?;
+        let signal = {
+            let _inside = runtime.enter();
+            signal(SignalKind::interrupt()).map_err(cannot)?
+        };
+        Ok(Self { _runtime: runtime, _signal: signal })
+    }
 }
 
 fn update() -> Result<ExitCode, String> {

@@ -7,6 +7,7 @@ use super::{
 };
 use clap::Parser;
 use hotbay::state::Staged;
+use serde::de::IgnoredAny;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -33,6 +34,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let Args { name, seconds, output, json, which } = args;
     let client = which.client()?;
+    // The profile's own answer comes when the time is over.
+    client.get::<IgnoredAny>(&format!("/v1/services/{}", segment(name)))?;
     eprintln!("looking at {name} for {seconds} s: it is seen while it computes, so send it requests");
     let path = format!("/v1/services/{}/profile?seconds={seconds}", segment(name));
     let Profiled { json: profile, samples, revision } = client.profile(&path, u64::from(*seconds))?;

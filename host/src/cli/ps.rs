@@ -139,7 +139,7 @@ fn table(services: &[Service]) -> String {
 /// A line for each pair of services.
 fn picture(calls: &[Edge]) -> String {
     if calls.is_empty() {
-        return "no service may call another: grant it in NAME.toml, as [grants] calls = [\"stock\"]\n".to_owned();
+        return "no service that serves may call another; grants are in NAME.toml, as [grants] calls = [\"stock\"], and `hotbay ps` says what waits\n".to_owned();
     }
     let width = |of: fn(&Edge) -> &String, head: &str| calls.iter().map(|edge| of(edge).len()).max().unwrap_or(0).max(head.len());
     let (callers, callees) = (width(|edge| &edge.caller, "CALLER"), width(|edge| &edge.callee, "CALLEE"));

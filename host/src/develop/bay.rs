@@ -25,6 +25,9 @@ pub(crate) struct Bay {
 }
 
 impl Bay {
+    /// Where that of who develops lies, seen from the folder that is followed.
+    pub(crate) const OWN: &'static str = ".hotbay/dev";
+
     /// That of who develops in `folder`: `.hotbay/dev` in it. It stays from one time to the next, with what services keep.
     ///
     /// # Errors
@@ -118,7 +121,7 @@ mod tests {
         let projects: Projects =
             Project::find(&[&dir]).unwrap().into_iter().map(|project| (project.name().clone(), project)).collect();
         let (own, named) = (Bay::own(folder.path()).unwrap(), Bay::named(&folder.path().join("bay")).unwrap());
-        assert!(own.path().ends_with(".hotbay/dev"));
+        assert!(own.path().ends_with(Bay::OWN));
         assert_eq!(fs::read_to_string(folder.path().join(".hotbay/.gitignore")).unwrap(), "*\n");
         for bay in [&own, &named] {
             for file in ["orders.wasm", "orders.toml", "stock.wasm", "stock.toml", "orders@beta.wasm"] {

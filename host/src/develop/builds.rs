@@ -18,8 +18,14 @@ const CORES_FOR_TWO: usize = 4;
 /// A build that takes longer is told of while it runs.
 const LONG: Duration = Duration::from_secs(2);
 
-/// Lines of a tool that are shown: the first ones say what is wrong, those after them are many.
-const WORDS_MAX: usize = 200;
+/// Lines of a tool that are shown: the first ones often say what is wrong, and the last ones where the first only warn.
+const FIRST_WORDS: usize = 40;
+const LAST_WORDS: usize = 160;
+
+/// What cargo does while nothing is wrong, written so that it ends in the same column of each line.
+const PROGRESS: [&str; 9] =
+    ["Adding", "Blocking", "Checking", "Compiling", "Downloaded", "Downloading", "Finished", "Locking", "Updating"];
+const PROGRESS_COLUMN: usize = 12;
 
 /// A build that somebody waits for.
 #[derive(Debug, Clone)]
@@ -162,24 +168,46 @@ async fn build(workshop: Arc<Workshop>, wanted: Wanted, notes: mpsc::UnboundedSe
     Ended { wanted, outcome, words: words.text(), took: begun.elapsed() }
 }
 
-/// The first lines that were said, and how many more there were.
+/// The first and the last lines that were said, and how many there were between them.
 #[derive(Default)]
 struct Words {
-    lines: Vec<String>,
-    more: usize,
+    first: Vec<String>,
+    last: VecDeque<String>,
+    between: usize,
 }
 
 impl Words {
     fn push(&mut self, line: &str) {
-        if self.lines.len() < WORDS_MAX { self.lines.push(line.to_owned()) } else { self.more += 1 }
+        if is_progress(line) {
+            return;
+        }
+        if self.first.len() < FIRST_WORDS {
+            self.first.push(line.to_owned());
+            return;
+        }
+        if self.last.len() == LAST_WORDS {
+            self.last.pop_front();
+            self.between += 1;
+        }
+        self.last.push_back(line.to_owned());
     }
 
-    fn text(mut self) -> String {
-        if self.more > 0 {
-            self.lines.push(format!("… and {} lines more; build it by itself to see them all (hotbay build)", self.more));
+    fn text(self) -> String {
+        let mut lines = self.first;
+        if self.between > 0 {
+            lines.push(format!("… {} lines more (hotbay build shows them all) …", self.between));
         }
-        self.lines.join("\n")
+        lines.extend(self.last);
+        lines.join("\n")
     }
+}
+
+/// Whether a line, in colour or not, says no more than what cargo is at.
+fn is_progress(line: &str) -> bool {
+    let line = console::strip_ansi_codes(line);
+    let bare = line.trim_start_matches(' ');
+    let indent = line.len() - bare.len();
+    bare.split_once(' ').is_some_and(|(word, _)| indent > 0 && indent + word.len() == PROGRESS_COLUMN && PROGRESS.contains(&word))
 }
 
 #[cfg(test)]
@@ -247,10 +275,34 @@ mod tests {
     }
 
     #[test]
-    fn the_first_words_are_kept() {
+    fn the_first_words_and_the_last_ones_are_kept() {
+        let said = |lines: usize| {
+            let mut words = Words::default();
+            (0..lines).for_each(|n| words.push(&n.to_string()));
+            words.text()
+        };
+        let whole = said(FIRST_WORDS + LAST_WORDS);
+        assert!(whole.starts_with("0\n1\n") && whole.ends_with("\n199") && !whole.contains('…'), "{whole}");
+        let cut = said(FIRST_WORDS + LAST_WORDS + 3);
+        assert!(cut.contains("\n39\n… 3 lines more (hotbay build shows them all) …\n43\n") && cut.ends_with("\n202"), "{cut}");
+    }
+
+    #[test]
+    fn what_cargo_is_at_is_no_word_of_a_build() {
         let mut words = Words::default();
-        (0..WORDS_MAX + 3).for_each(|n| words.push(&n.to_string()));
-        let text = words.text();
-        assert!(text.starts_with("0\n1\n") && text.ends_with("(hotbay build)") && text.contains("and 3 lines more"), "{text}");
+        for line in [
+            "   Compiling serde v1.0.228",
+            "\u{1b}[1m\u{1b}[92m   Compiling\u{1b}[0m serde v1.0.228",
+            " Downloading crates ...",
+            "    Blocking waiting for file lock on build directory",
+            "error[E0425]: cannot find value `x` in this scope",
+            "Compiling templates",
+            "    Checking",
+            "  Compiling modules",
+        ] {
+            words.push(line);
+        }
+        let kept = "error[E0425]: cannot find value `x` in this scope\nCompiling templates\n    Checking\n  Compiling modules";
+        assert_eq!(words.text(), kept);
     }
 }

@@ -1,12 +1,14 @@
 //! Whatever happens, from wherever it is told, one thing after another.
 
 use super::{
+    REQUESTS,
     builds::{Builds, Ended, Note},
     keys::Asked,
     watch::{Hint, Watch},
 };
 use hotbay::{
     deploy::{Reader, Told},
+    http::in_lines,
     telemetry::{GuestLine, LogLine},
 };
 use std::sync::Arc;
@@ -63,7 +65,17 @@ impl Ears {
             told = self.events.next() => Happened::Told(told),
             Some(note) = self.notes.recv() => Happened::Noted(note),
             line = guest => Happened::Guest(line),
-            Some(line) = self.log.recv() => Happened::Complained(line),
+            Some(line) = self.log.recv() => Happened::Complained(by_lines(line)),
         }
     }
+}
+
+/// A reason with a backtrace is one long line in the log.
+fn by_lines(mut line: LogLine) -> LogLine {
+    for (name, value) in &mut line.fields {
+        if *name == "reason" && line.target == REQUESTS {
+            *value = in_lines(value);
+        }
+    }
+    line
 }

@@ -20,7 +20,7 @@ use crate::{
 use futures::future::BoxFuture;
 use std::{
     pin::pin,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Instant,
 };
 use tokio::sync::OwnedSemaphorePermit;
@@ -61,6 +61,8 @@ struct Import {
     /// `interface#function`.
     whole: Arc<str>,
     is_async: bool,
+    /// Which of the services that are granted had it at the first call: whose call it is where none has it any more.
+    had: OnceLock<usize>,
 }
 
 /// Why a call of another service did not return. The words are the host's, with the guest's own trap among them: for the log and
@@ -160,7 +162,7 @@ pub(super) fn add_calls(linker: &mut Linker<HostState>, links: &Links) -> wasmti
         for (function, signature) in functions {
             let is_async = signature.is_async;
             let whole = format!("{interface}#{function}").into();
-            let import = Arc::new(Import { interface: interface.clone(), function: function.clone(), whole, is_async });
+            let import = Arc::new(Import { interface: interface.clone(), function: function.clone(), whole, is_async, had: OnceLock::new() });
             if is_async {
                 instance.func_new_concurrent(function, move |accessor, _, params, results| {
                     let import = import.clone();
@@ -247,6 +249,34 @@ impl Drop for Stay<'_> {
 }
 
 impl Caller {
+    /// Nobody has a good revision that exports the interface.
+    fn without_provider(&self, import: &Import) -> CallError {
+        let granted = &self.peers.granted;
+        let known = match granted.as_slice() {
+            [only] => Some(only),
+            several => import.had.get().and_then(|place| several.get(*place)),
+        };
+        let provider = match known {
+            Some(peer) => {
+                peer.metrics.ended(CallResult::Refused);
+                peer.service.to_string()
+            }
+            // Before the first call nobody knows whose it would have been.
+            None => granted.iter().map(|peer| peer.service.as_str()).collect::<Vec<_>>().join(", "),
+        };
+        let Unanswered { reason, failure } = Unanswered::now("it has no good revision that exports the interface");
+        warn!(
+            target: "hotbay::calls",
+            service = provider,
+            caller = %self.peers.service,
+            request_id = self.errand.request_id,
+            function = %import.whole,
+            reason,
+            "a call of another service was refused"
+        );
+        CallError { provider, function: import.whole.to_string(), reason, failure }
+    }
+
     async fn call(&self, import: &Import, params: &[Val], results: &mut [Val]) -> Result<(), CallError> {
         let Self { peers, errand, .. } = self;
         let providers = peers.providers.upgrade();
@@ -257,18 +287,14 @@ impl Caller {
             failure,
         };
         // The first that is listed: whoever comes later changes nothing by the order in which the files are placed.
-        let found = peers.granted.iter().find_map(|peer| {
+        let found = peers.granted.iter().enumerate().find_map(|(place, peer)| {
             let revision = providers.as_ref()?.provider(&peer.service)?;
-            revision.exports(&import.interface).then_some((peer, revision))
+            revision.exports(&import.interface).then_some((place, peer, revision))
         });
-        let Some((peer, revision)) = found else {
-            // Whose call it would have been is known only where there is one.
-            if let [only] = peers.granted.as_slice() {
-                only.metrics.ended(CallResult::Refused);
-            }
-            let names = peers.granted.iter().map(|peer| peer.service.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(error(&names, Unanswered::now("it has no good revision that exports the interface")));
+        let Some((place, peer, revision)) = found else {
+            return Err(self.without_provider(import));
         };
+        import.had.get_or_init(|| place);
         let mut tally = Tally { metrics: &peer.metrics, result: CallResult::Abandoned };
         let due = self.errand.due.as_ref();
         let _awaited = due.map(|due| due.awaits(peer.service.clone(), import.whole.clone()));

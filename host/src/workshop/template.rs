@@ -1,6 +1,6 @@
 //! New services: a template, in this binary or in a folder, becomes a folder of sources in which `{{name}}` is the service's name.
 
-use super::{Language, sdk};
+use super::{Language, crate_name, sdk};
 use hotbay::config::ServiceName;
 use include_dir::{Dir, DirEntry, include_dir};
 use std::{
@@ -30,6 +30,12 @@ pub(crate) enum NewError {
     /// Something is there.
     #[error("{0} exists and is not empty; take another name, or remove it")]
     Exists(String),
+    /// Something that is no folder is there.
+    #[error("{0} is there and is no folder; take another name, or remove it")]
+    NoFolder(String),
+    /// cargo would not build it.
+    #[error("no crate in Rust can be called {name}: {reason}; take another name, such as service-{name}")]
+    NoCrate { name: ServiceName, reason: &'static str },
     /// The folder of one's own template.
     #[error("the template {dir} cannot be read: {error}; name a folder that holds the files of a service")]
     Template { dir: String, error: io::Error },
@@ -51,11 +57,16 @@ impl Template {
     /// Makes the folder `dir`, whole or not at all. A Rust service that wants the SDK in `vendor/` gets it.
     ///
     /// # Errors
-    /// Where the template cannot be read, or `dir` is there or cannot be made.
+    /// Where the template cannot be read, `name` cannot be a crate that is wanted, or `dir` is there or cannot be made.
     pub(crate) fn make(&self, dir: &Path, name: &ServiceName) -> Result<(), NewError> {
         let shown = || dir.display().to_string();
-        let taken = dir.is_file() || fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
-        if taken {
+        if let (Self::Language(Language::Rust), Some(reason)) = (self, crate_name::fault(name)) {
+            return Err(NewError::NoCrate { name: name.clone(), reason });
+        }
+        if fs::symlink_metadata(dir).is_ok() && !dir.is_dir() {
+            return Err(NewError::NoFolder(shown()));
+        }
+        if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(NewError::Exists(shown()));
         }
         let sources = self.sources()?;

@@ -54,7 +54,12 @@ fn listed(order: &Order) -> Vec<StockLine> {
 
 /// All prices, as `pricing` lists them.
 pub(crate) async fn prices() -> Result<Response<Bytes>, Refusal> {
-    Ok(http::get("http://pricing.internal/prices").await?)
+    let response = http::get("http://pricing.internal/prices").await?;
+    // What another service, or the host in its place, says of a failure is for the log.
+    match response.status() {
+        StatusCode::OK => Ok(response),
+        status => Err(Refusal::Closed(format!("pricing: {status}"))),
+    }
 }
 
 /// What these cost in all, in cents.

@@ -3,6 +3,7 @@
 use super::Bench;
 use hotbay_tests::{PATIENCE, Signal, host::assert_fails};
 use rustix::process::{Pid, kill_process};
+use serde_json::json;
 use std::{fs, os::unix::fs::PermissionsExt};
 use tokio::{io::AsyncReadExt, net::unix::pipe, time::timeout};
 
@@ -76,6 +77,7 @@ async fn a_build_that_fails_leaves_what_is_in_the_bay() {
     by_command(&bench, "greet", "echo the compiler speaks >&2; exit 3");
     let ended = bench.run(["build", "greet", "--bay", "bay"]).await;
     assert_fails(&ended, &["the compiler speaks", "greet", "exit status: 3"]);
+    assert_eq!(bench.build("greet").await["output"], json!(["the compiler speaks"]));
     by_command(&bench, "greet", "rm made.wasm");
     assert_fails(&bench.run(["build", "greet", "--bay", "bay"]).await, &["made no", "made.wasm", "`output`"]);
     by_command(&bench, "greet", "echo text > made.wasm");

@@ -41,6 +41,14 @@ async fn what_was_asked_for_must_be_there() {
 }
 
 #[tokio::test]
+async fn several_languages_are_named_by_commas() {
+    let bench = Bench::new();
+    let ended = finish(on_a_bare_machine(&bench, ["doctor", "--lang", "python,c"])).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stdout.contains("python\n") && ended.stdout.contains("c\n") && !ended.stdout.contains("rust\n"), "{ended:?}");
+}
+
+#[tokio::test]
 async fn a_tool_that_is_too_old_counts_as_missing() {
     let bench = Bench::new();
     let node = bench.put("empty/node", "#!/bin/sh\necho v12.22.9\n");

@@ -15,8 +15,20 @@ async fn a_name_that_no_service_can_have_is_refused() {
 }
 
 #[tokio::test]
+async fn a_name_that_no_crate_can_have_is_refused_for_rust() {
+    let bench = Bench::new();
+    for name in ["1abc", "fn", "test"] {
+        assert_fails(&bench.run(["new", name, "--lang", "rust"]).await, &[name, "no crate", &format!("service-{name}")]);
+    }
+    assert!(bench.listed(".").is_empty());
+    assert_eq!(bench.run(["new", "1abc", "--lang", "c"]).await.code, Some(0));
+}
+
+#[tokio::test]
 async fn a_folder_with_something_in_it_is_left_alone() {
     let bench = Bench::new();
+    bench.put("file", "");
+    assert_fails(&bench.run(["new", "file", "--lang", "c"]).await, &["file is there and is no folder", "another name"]);
     bench.put("greet/mine.txt", "mine");
     assert_fails(&bench.run(["new", "greet", "--lang", "c"]).await, &["greet exists and is not empty", "another name"]);
     assert_eq!(bench.listed("greet"), ["mine.txt"]);

@@ -37,8 +37,9 @@ const GLUE: [&str; 23] = [
 ];
 /// Those of C, whole.
 const GLUE_NAMES: [&str; 8] = ["abort", "exit", "_Exit", "_start", "_initialize", "memcpy", "memset", "malloc"];
-/// What stands in the paths of their files.
-const GLUE_FILES: [&str; 5] = ["/rustc/", "/library/std/", "/library/core/", "/library/alloc/", "/registry/src/"];
+/// What stands in the paths of their files; the SDK lies in the service's own folder, or beside this host's sources.
+const GLUE_FILES: [&str; 7] =
+    ["/rustc/", "/library/std/", "/library/core/", "/library/alloc/", "/registry/src/", "vendor/hotbay-sdk/", "guest-sdk/src/"];
 
 impl<'a> Frame<'a> {
     /// Reads a line of a backtrace: `FUNCTION`, or `FUNCTION at FILE:LINE`.
@@ -89,6 +90,9 @@ mod tests {
             "wasip2::proxy::_export_handle_cabi",
             "wasi:http/incoming-handler@0.2.0#handle",
             "serde_json::from_str at /home/me/.cargo/registry/src/x/serde_json/src/lib.rs:1",
+            "<axum::Router as app::Called>::call at /home/me/greet/vendor/hotbay-sdk/src/router.rs:40",
+            "app::called at vendor/hotbay-sdk/src/lib.rs:4",
+            "app::called at /home/me/hotbay/services/hello/../../guest-sdk/src/lib.rs:4",
             "abort",
         ] {
             assert!(!Frame::read(glue).is_own, "{glue}");

@@ -3,11 +3,13 @@
 mod accept;
 mod frame;
 mod html;
+mod in_lines;
 mod page;
 mod reload;
 mod routes;
 mod script;
 
+pub use in_lines::in_lines;
 pub(super) use reload::Told;
 
 use super::watch::Active;
