@@ -373,7 +373,7 @@ pub(crate) async fn follow(source: impl tokio::io::AsyncRead + Unpin, mut take: 
 
 pub(crate) async fn wait_stdout(log: &Log, what: &str, is: impl Fn(&str) -> bool) -> String {
     let mut stdout = log.stdout.subscribe();
-    match tokio::time::timeout(PATIENCE, stdout.wait_for(|text| is(text))).await {
+    match tokio::time::timeout(3 * PATIENCE, stdout.wait_for(|text| is(text))).await {
         Ok(Ok(text)) => text.clone(),
         _ => panic!("the host did not print {what}\n{}", log.told()),
     }

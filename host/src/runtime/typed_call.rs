@@ -162,7 +162,13 @@ pub(super) fn add_calls(linker: &mut Linker<HostState>, links: &Links) -> wasmti
         for (function, signature) in functions {
             let is_async = signature.is_async;
             let whole = format!("{interface}#{function}").into();
-            let import = Arc::new(Import { interface: interface.clone(), function: function.clone(), whole, is_async, had: OnceLock::new() });
+            let import = Arc::new(Import {
+                interface: interface.clone(),
+                function: function.clone(),
+                whole,
+                is_async,
+                had: OnceLock::new(),
+            });
             if is_async {
                 instance.func_new_concurrent(function, move |accessor, _, params, results| {
                     let import = import.clone();
