@@ -130,6 +130,27 @@ async fn services_come_and_go_while_it_runs() {
     assert_serves(&dev, "one", 0).await;
 }
 
+/// Guards `follower::broken`: what cannot be made out for the moment has not gone.
+#[tokio::test]
+async fn a_typing_error_in_what_says_how_it_is_built_takes_nothing_off_the_air() {
+    let dev = one().await;
+    let recipe = dev.sources().dir("one").join("hotbay-build.toml");
+    let text = fs::read_to_string(&recipe).expect("it is there");
+    for wrong in ["comand = \"true\"\n", ""] {
+        let mark = dev.mark();
+        fs::write(&recipe, wrong).expect("it can be written");
+        dev.wait_line(mark, &["one", "no service that can be built", &format!("{} serves on", guests::digest(&build(0)))]).await;
+        assert_serves(&dev, "one", 0).await;
+        fs::write(&recipe, &text).expect("it can be written");
+        dev.wait_line(mark, &["one", "nothing is other than before"]).await;
+    }
+    assert!(!dev.printed(0).contains("its sources are gone"), "{}", dev.printed(0));
+    let mark = dev.mark();
+    dev.sources().save("one", &build(1));
+    dev.wait_line(mark, &["one", "✓", &guests::digest(&build(1))]).await;
+    assert_serves(&dev, "one", 1).await;
+}
+
 #[tokio::test]
 async fn settings_are_placed_without_a_build() {
     let dev = one().await;
@@ -142,6 +163,9 @@ async fn settings_are_placed_without_a_build() {
     dev.sources().settings("one", "[limits]\nmemmory = \"1MiB\"\n");
     dev.wait_line(mark, &["✗ rejected"]).await;
     dev.wait_line(mark, &["│", "memmory"]).await;
+    let mark = dev.mark();
+    dev.sources().settings("one", "# As it was.\n[[route]]\npath = \"/elsewhere\"\n");
+    dev.wait_line(mark, &["one", "serves as before"]).await;
     let mark = dev.mark();
     fs::remove_file(dev.sources().dir("one").join("one.toml")).expect("they were there");
     dev.wait_line(mark, &["one", "✓ settings → "]).await;
