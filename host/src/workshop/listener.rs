@@ -30,7 +30,9 @@ pub(super) fn of(port: u16) -> Option<Listener> {
             .into_iter()
             .any(|descriptor| fs::read_link(descriptor.path()).is_ok_and(|target| target == Path::new(&wanted)))
     };
-    let process = processes.map(|entry| entry.path()).find(|process| holds(process))?;
+    // Processes have numbers; `self` is a link to one of them.
+    let is_number = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit));
+    let process = processes.map(|entry| entry.path()).find(|process| is_number(process) && holds(process))?;
     let name = fs::read_to_string(process.join("comm")).unwrap_or_default().trim().to_owned();
     Some(Listener { pid: process.file_name()?.to_string_lossy().into_owned(), name })
 }
