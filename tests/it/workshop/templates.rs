@@ -36,9 +36,6 @@ async fn goes_from_nothing_to_an_answer(language: &str, own_tests: &[&str]) -> O
     let built = bench.build("greet").await;
     assert_eq!((&built["service"], &built["placed"]), (&"greet".into(), &"changed".into()), "{built}");
     assert_eq!(bench.listed("bay"), ["greet.toml", "greet.wasm"]);
-    // Nothing has changed, so a host sees no change.
-    assert_eq!(bench.build("greet").await["placed"], "unchanged");
-
     let host = Host::builder().bay(bench.path("bay")).config("[compile]\ntimeout = \"10m\"\n").start().await;
     let answer = host.get("/greet/Ada").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -50,6 +47,8 @@ async fn goes_from_nothing_to_an_answer(language: &str, own_tests: &[&str]) -> O
 
 /// Changes what the service says, builds, and sees the change in the answers of the host that runs.
 async fn is_swapped_by_a_build(bench: &Bench, host: &Host, source: &str) {
+    // Nothing has changed, so a host sees no change. The tools of Python and JavaScript make another file each time.
+    assert_eq!(bench.build("greet").await["placed"], "unchanged");
     let path = bench.path(source);
     let text = fs::read_to_string(&path).expect("the source").replace("Hello, ", "Welcome, ");
     fs::write(&path, text).expect("the source");
