@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn of_a_trap_the_reason_and_the_services_own_functions_are_left() {
         let trap = "the guest trapped: wasm `unreachable` instruction executed; in std::rt < orders::price at src/lib.rs:7 < \
-                    <axum::R as x>::call at vendor/hotbay-sdk/src/lib.rs:3 < orders::main; it wrote: panicked at a; in b | c";
+                    <other::R as x>::call at vendor/hotbay-sdk/src/lib.rs:3 < orders::main; it wrote: panicked at a; in b | c";
         let lines =
             "the guest trapped: wasm `unreachable` instruction executed\n  in orders::price at src/lib.rs:7\n  in orders::main";
         assert_eq!(in_lines(trap), lines);
