@@ -90,7 +90,7 @@ mod tests {
             "wasip2::proxy::_export_handle_cabi",
             "wasi:http/incoming-handler@0.2.0#handle",
             "serde_json::from_str at /home/me/.cargo/registry/src/x/serde_json/src/lib.rs:1",
-            "<axum::Router as app::Called>::call at /home/me/greet/vendor/hotbay-sdk/src/router.rs:40",
+            "<other::Router as app::Called>::call at /home/me/greet/vendor/hotbay-sdk/src/router.rs:40",
             "app::called at vendor/hotbay-sdk/src/lib.rs:4",
             "app::called at /home/me/hotbay/services/hello/../../guest-sdk/src/lib.rs:4",
             "abort",
