@@ -10,10 +10,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where it lies in the folder that is followed, and what it lies in.
-const FOLDER: &str = ".hotbay";
-const NAME: &str = "dev";
-
 /// Held by who develops, so that no second one builds into it.
 const LOCK: &str = ".dev.lock";
 
@@ -33,14 +29,14 @@ impl Bay {
     /// # Errors
     /// Where it cannot be made.
     pub(crate) fn own(folder: &Path) -> io::Result<Self> {
-        let around = folder.join(FOLDER);
-        make_private(&around.join(NAME))?;
-        // Nothing of it belongs into a repository.
-        let ignore = around.join(".gitignore");
+        let own = folder.join(Self::OWN);
+        make_private(&own)?;
+        // Nothing of it, nor of what it lies in, belongs into a repository.
+        let ignore = own.with_file_name(".gitignore");
         if !ignore.exists() {
             fs::write(&ignore, "*\n")?;
         }
-        Self::locked(&around.join(NAME), true)
+        Self::locked(&own, true)
     }
 
     /// One that may hold more than what is built here.
