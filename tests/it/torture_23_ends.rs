@@ -70,6 +70,29 @@ async fn a_request_that_waits_for_its_answer_gets_it() {
     assert_eq!(host.exit_status().await.code(), Some(0));
 }
 
+/// Guards `Engines::start_clock`: the clock and the lane are there for as long as a guest is, also where nothing else holds an engine
+/// of the other flavour, as in a host that took over.
+#[tokio::test]
+async fn guests_that_compute_at_the_end_go_on_and_within_their_limits() {
+    let settings = "[limits]\ncpu = \"1500ms\"\n";
+    let mut first = Host::builder().service("probe", &guests::fixture("probe")).settings("probe", settings).start().await;
+    let mut host = first.successor();
+    host.table().await;
+    assert_eq!(first.exit_status().await.code(), Some(0), "{}", first.told());
+    let computing: Vec<_> = ["/probe/compute?ms=700", "/probe/compute?ms=700", "/probe/spin"]
+        .map(|path| tokio::spawn(host.request("GET", path).send()))
+        .into();
+    assert_eq!(host.get("/probe/sleep?ms=100").await.status, 200);
+    signalled(&host, Signal::TERM).await;
+    let mut answers = Vec::new();
+    for answer in computing {
+        let answer = answer.await.expect("it is answered");
+        answers.push((answer.status, answer.text()));
+    }
+    assert!(matches!(&*answers, [(200, _), (200, _), (504, why)] if why.contains("computed for too long")), "{answers:?}\n{}", host.told());
+    assert_eq!(host.exit_status().await.code(), Some(0));
+}
+
 #[tokio::test]
 async fn idle_connections_are_closed() {
     let mut host = probe().await;

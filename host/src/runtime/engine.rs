@@ -7,7 +7,7 @@ use std::{
     num::NonZeroUsize,
     sync::Arc,
 };
-use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures, component::Component};
+use wasmtime::{Config, Enabled, Engine, EngineWeak, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures, component::Component};
 
 /// Native stack of one guest call. The guest itself may use half of it, host functions the rest.
 const ASYNC_STACK: usize = 1 << 20;
@@ -110,16 +110,19 @@ impl Engines {
         }
     }
 
-    /// One thread for both engines; it ends with them, since it holds them weakly.
+    /// One thread for both engines. It holds them weakly and ends with the last guest of either: until then there are guests to
+    /// interrupt, and the lane, which it holds, has guests that wait for their turn.
     fn start_clock(&self, lane: Arc<Lane>) -> wasmtime::Result<()> {
-        let (first, second) = (self.sync.weak(), self.r#async.weak());
+        let engines = [self.sync.weak(), self.r#async.weak()];
         let tick = move || {
             let mut hand = Hand::new(lane.ticks());
-            while let (Some(first), Some(second)) = (first.upgrade(), second.upgrade()) {
+            loop {
+                let live = engines.each_ref().map(EngineWeak::upgrade);
+                if live.iter().all(Option::is_none) {
+                    break;
+                }
                 let tick = hand.step();
-                first.increment_epoch();
-                second.increment_epoch();
-                drop((first, second));
+                live.into_iter().flatten().for_each(|engine| engine.increment_epoch());
                 if let Some(ticks) = tick {
                     lane.tick(ticks);
                 }
