@@ -194,6 +194,8 @@ impl Deployer {
         };
         let down: Vec<_> = view.builds.iter().filter_map(routes).collect();
         self.context.registry.mark_down(down);
+        // All of them before the first begins, which must not take itself for the last.
+        view.builds.keys().for_each(|name| self.context.board.loading(&name.to_string()));
         let mut standings = FuturesOrdered::new();
         for (name, sighting) in view.builds {
             let (report, reported) = oneshot::channel();
