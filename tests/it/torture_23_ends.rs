@@ -89,7 +89,11 @@ async fn guests_that_compute_at_the_end_go_on_and_within_their_limits() {
         let answer = answer.await.expect("it is answered");
         answers.push((answer.status, answer.text()));
     }
-    assert!(matches!(&*answers, [(200, _), (200, _), (504, why)] if why.contains("computed for too long")), "{answers:?}\n{}", host.told());
+    assert!(
+        matches!(&*answers, [(200, _), (200, _), (504, why)] if why.contains("computed for too long")),
+        "{answers:?}\n{}",
+        host.told()
+    );
     assert_eq!(host.exit_status().await.code(), Some(0));
 }
 

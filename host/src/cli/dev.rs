@@ -92,10 +92,15 @@ async fn develop(args: Args, log: mpsc::Receiver<LogLine>) -> Result<(), String>
     if listens.await.is_ok() {
         let colours = io::stdout().is_terminal() && console::Term::stdout().features().colors_supported();
         let parts = Parts { folders, found, bay, bound, colours, print: tell, voices, log, shutdown: shutdown.clone() };
-        let following = Development::new(parts).run();
+        let mut following = std::pin::pin!(Development::new(parts).run());
         tokio::select! {
-            () = following => {}
-            ended = &mut serving => return outcome(ended),
+            () = &mut following => {}
+            ended = &mut serving => {
+                // Builds that run are ended with all their processes.
+                shutdown.begin();
+                following.await;
+                return outcome(ended);
+            }
         }
         match tokio::time::timeout(PATIENCE, &mut serving).await {
             Ok(ended) => return outcome(ended),

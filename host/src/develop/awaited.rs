@@ -83,24 +83,29 @@ impl Awaited {
     pub(super) fn told(&mut self, event: &Event) -> Option<Outcome> {
         let service = event.service.as_str();
         let reason = || event.reason.clone().unwrap_or_default();
+        // What is saved is the main revision; of labelled ones nobody waits for anything.
+        let is_main = event.label.is_none();
         match event.state {
-            State::Compiling => {
+            State::Compiling if is_main => {
                 self.compiling.insert(service.to_owned(), event.took);
                 None
             }
-            State::Published => {
+            State::Published if is_main => {
                 let is_it = |placed: &Placed| placed.revision.is_none() || placed.revision == event.revision;
                 let placed = self.placed.get(service).is_some_and(is_it).then(|| self.placed.remove(service)).flatten();
                 let compile = self.compiling.remove(service).unwrap_or_default();
                 Some(placed.map_or_else(|| Outcome::Published { reason: event.reason.clone() }, |placed| placed.outcome(compile)))
             }
+            State::Published => Some(Outcome::Published { reason: event.reason.clone() }),
             State::Rejected => {
-                self.placed.remove(service);
+                if is_main {
+                    self.placed.remove(service);
+                }
                 Some(Outcome::Rejected { reason: reason(), remedy: event.remedy.clone().unwrap_or_default() })
             }
             State::RolledBack => Some(Outcome::RolledBack { reason: reason() }),
             // A drain with a reason is a removal.
-            State::Draining if event.reason.is_some() && event.label.is_none() => Some(Outcome::Gone),
+            State::Draining if event.reason.is_some() && is_main => Some(Outcome::Gone),
             _ => None,
         }
     }
@@ -156,6 +161,17 @@ mod tests {
             ("src/lib.rs", Duration::from_millis(800), Duration::from_millis(60))
         );
         assert!(matches!(awaited.told(&event(State::Published, "bb", 1)), Some(Outcome::Published { .. })));
+    }
+
+    #[test]
+    fn what_becomes_of_a_label_ends_no_wait() {
+        let mut awaited = Awaited::default();
+        awaited.placed("hello", Placed { built: None, revision: None, ..placed("aa") });
+        for state in [State::Compiling, State::Published, State::Rejected] {
+            let of_a_label = Event { label: Some("beta".to_owned()), ..event(state, "bb", 1) };
+            assert!(!matches!(awaited.told(&of_a_label), Some(Outcome::Settings { .. })));
+        }
+        assert!(matches!(awaited.told(&event(State::Published, "aa", 1)), Some(Outcome::Settings { .. })));
     }
 
     #[test]

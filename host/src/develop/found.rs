@@ -1,12 +1,8 @@
 //! The services below the folders that people named, and what is wrong there.
 
-use super::follower::Projects;
+use super::{follower::Projects, tree::Roots};
 use crate::workshop::Project;
-use hotbay::config::ServiceName;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, path::PathBuf};
 
 /// The services below some folders, and what is wrong there.
 pub(crate) struct Found {
@@ -37,14 +33,8 @@ impl Found {
 }
 
 /// The folders that people named, and what services are built from beside them.
-pub(super) fn roots(folders: &[PathBuf], projects: &BTreeMap<ServiceName, Project>) -> Vec<PathBuf> {
+pub(super) fn roots(folders: &[PathBuf], projects: &Projects) -> Roots {
     let named = folders.iter().filter_map(|folder| folder.canonicalize().ok());
-    let beside = projects.values().flat_map(Project::watched).filter_map(|folder| folder.canonicalize().ok());
-    let mut roots: Vec<PathBuf> = Vec::new();
-    for root in named.chain(beside) {
-        if !roots.iter().any(|above| root.starts_with(above)) {
-            roots.push(root);
-        }
-    }
-    roots
+    let beside = projects.values().flat_map(Project::watched).filter_map(|path| path.canonicalize().ok());
+    Roots::new(named.chain(beside))
 }

@@ -37,7 +37,7 @@ use hotbay::{
 use keys::Asked;
 use screen::{Row, Screen};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -71,6 +71,14 @@ pub(crate) struct Parts {
     pub(crate) log: mpsc::Receiver<LogLine>,
     /// When to stop.
     pub(crate) shutdown: Shutdown,
+}
+
+/// Services that are there as before, and are built again.
+struct Again {
+    /// What says how they are built was wrong.
+    mended: BTreeSet<ServiceName>,
+    /// By a save that came meanwhile.
+    saved: BTreeMap<ServiceName, BTreeSet<PathBuf>>,
 }
 
 /// Services that are followed, and who is heard.
@@ -192,9 +200,11 @@ impl Development {
         calls.leave_out_own_locks(|name| self.builds.runs(name));
         let Calls { mut builds, settings, search } = calls;
         if search {
-            for name in self.search() {
+            let Again { mended, saved } = self.search();
+            for name in mended {
                 builds.entry(name).or_default();
             }
+            builds.extend(saved);
         }
         builds.retain(|name, _| !self.broken.contains(name));
         for name in settings.difference(&self.broken.clone()) {
@@ -214,21 +224,22 @@ impl Development {
             Some(Hint::At(paths)) => self.tree.look_at(paths),
             Some(Hint::All) | None => self.tree.look_at_all(),
         };
-        let mut unheard = difference.new_folders.clone();
-        let mut went = !difference.gone_folders.is_empty();
-        while went || !unheard.is_empty() {
-            let error = self.ears.watch.follow(self.tree.folders());
-            self.tell_watch(error.as_ref());
+        loop {
+            let unheard = match self.ears.watch.follow(self.tree.folders()) {
+                Ok(unheard) if !unheard.is_empty() => unheard,
+                Ok(_) => return difference,
+                Err(error) => {
+                    self.tell_watch(Some(&error));
+                    return difference;
+                }
+            };
             // What came between the look and the watch was told by nobody.
-            let since = self.tree.look_at(unheard);
-            (unheard, went) = (since.new_folders.clone(), false);
-            difference.join(since);
+            difference.join(self.tree.look_at(unheard));
         }
-        difference
     }
 
-    /// Services may have come, gone, or moved. Returns those that can be built again.
-    fn search(&mut self) -> BTreeSet<ServiceName> {
+    /// Services may have come, gone, or moved. Returns those that are built again for it.
+    fn search(&mut self) -> Again {
         let Found { projects: mut now, faults } = Found::so_far(&self.folders);
         let (came, went) = follower::compare(&self.projects, &now);
         let broken = follower::broken(&self.projects, &now);
@@ -247,8 +258,13 @@ impl Development {
             }
         }
         self.projects = now;
-        if self.tree.set_roots(roots(&self.folders, &self.projects)) {
-            self.look(None);
+        let mut saved = BTreeMap::new();
+        if let Some(before) = self.tree.set_roots(roots(&self.folders, &self.projects)) {
+            let mut difference = self.look(None);
+            // What is followed only from now on was not saved just now; the rest was, since the look before.
+            difference.files.retain(|file| before.hold(file));
+            saved = follower::decide(&self.projects, &difference).builds;
+            saved.retain(|name, _| !came.contains(name));
         }
         for name in came {
             if let Some(project) = self.projects.get(&name).cloned() {
@@ -257,7 +273,7 @@ impl Development {
                 self.want(project, "first build".to_owned(), Instant::now());
             }
         }
-        mended
+        Again { mended, saved }
     }
 
     /// Nothing says any more how this service is built, although its folder is there.

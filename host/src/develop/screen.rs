@@ -1,7 +1,7 @@
 //! What is printed: a line for each thing that happens, with the name of the service it happens to.
 
 use super::took::Took;
-use console::{Color, Style};
+use console::{AnsiCodeIterator, Color, Style};
 use hotbay::{
     config::ServiceName,
     telemetry::{GuestLevel, GuestLine},
@@ -122,7 +122,7 @@ impl Screen {
         let bar = self.style().fg(colour).apply_to(BAR).to_string();
         for line in words.lines() {
             // A compiler's colours are kept where there are any at all.
-            let line = if self.colours { without_control(line, true) } else { plain(line) };
+            let line = if self.colours { coloured(line) } else { plain(line) };
             let _ = writeln!(text, "  {bar} {line}");
         }
     }
@@ -173,12 +173,27 @@ impl Screen {
 
 /// Without what a terminal obeys.
 fn plain(text: &str) -> String {
-    without_control(&console::strip_ansi_codes(text), false)
+    without_control(&console::strip_ansi_codes(text))
 }
 
-fn without_control(text: &str, keep_escapes: bool) -> String {
-    let shown = |c: char| if c.is_control() && c != '\t' && !(keep_escapes && c == '\x1b') { '\u{fffd}' } else { c };
-    text.chars().map(shown).collect()
+/// The same, but with its colours.
+fn coloured(text: &str) -> String {
+    let part = |(part, is_escape): (&str, bool)| match is_escape {
+        true if sets_colours(part) => part.to_owned(),
+        true => String::new(),
+        false => without_control(part),
+    };
+    AnsiCodeIterator::new(text).map(part).collect()
+}
+
+/// Whether an escape sequence is SGR of ECMA-48: it says how what follows looks, and nothing else.
+fn sets_colours(escape: &str) -> bool {
+    let parameters = escape.strip_prefix("\x1b[").and_then(|rest| rest.strip_suffix('m'));
+    parameters.is_some_and(|parameters| parameters.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b';' | b':')))
+}
+
+fn without_control(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -262,6 +277,15 @@ mod tests {
         assert_eq!(line, "12:00:00  hello     │ ab\u{fffd}c\td\n");
         let failed = screen(false).failed("hello", "build failed", "\x1b[31merror\x1b[0m\x07");
         assert!(failed.ends_with("  │ error\u{fffd}\n"), "{failed:?}");
+        let failed = screen(true).failed(
+            "hello",
+            "build failed",
+            "\x1b[1m\x1b[38;5;9merror\x1b[0m\x1b[2J\x1b[3A\x1b]52;c;AAAA\x07\u{9b}2J",
+        );
+        let words = failed.lines().last().unwrap();
+        assert!(words.contains("\x1b[1m\x1b[38;5;9merror\x1b[0m"), "{words:?}");
+        let escapes: Vec<_> = AnsiCodeIterator::new(words).filter(|(_, is_escape)| *is_escape).map(|(part, _)| part).collect();
+        assert!(escapes.iter().all(|escape| escape.ends_with('m')) && !words.contains(['\x07', '\u{9b}']), "{words:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The files below the folders that are followed: which there are, in which state, and which count.
 
+use crate::workshop::is_made_by_tools;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, Metadata},
@@ -8,9 +9,6 @@ use std::{
     path::{Component, Path, PathBuf},
     time::{Duration, SystemTime},
 };
-
-/// Folders of tools, beside those that begin with a dot: what they hold is made and not written.
-const TOOLS: [&str; 6] = ["target", "node_modules", "vendor", "__pycache__", "venv", "dist"];
 
 /// How editors name what they write beside a file.
 const TEMPORARY_ENDINGS: [&str; 9] = ["~", ".swp", ".swo", ".swx", ".tmp", ".bak", ".crswap", "___jb_tmp___", "___jb_old___"];
@@ -40,6 +38,38 @@ impl Stamp {
     }
 }
 
+/// What is followed: folders with what is in them, and files that are followed alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Roots(Vec<PathBuf>);
+
+impl Roots {
+    /// These, without those that are followed with another one.
+    pub(super) fn new(roots: impl IntoIterator<Item = PathBuf>) -> Self {
+        let mut kept = Self::default();
+        for root in roots {
+            if !kept.hold(&root) {
+                kept.0.retain(|other| !Self(vec![root.clone()]).hold(other));
+                kept.0.push(root);
+            }
+        }
+        kept
+    }
+
+    /// Whether `path` is among what is written below them, and not made by tools and editors. One that somebody named counts whatever
+    /// it is called.
+    pub(super) fn hold(&self, path: &Path) -> bool {
+        self.0.iter().filter_map(|root| path.strip_prefix(root).ok()).any(|inside| {
+            let names = || {
+                inside.components().filter_map(|part| match part {
+                    Component::Normal(name) => name.to_str(),
+                    _ => None,
+                })
+            };
+            !names().any(is_made_by_tools) && !names().next_back().is_some_and(is_temporary)
+        })
+    }
+}
+
 /// What is known of a file.
 #[derive(Debug, Clone, Copy)]
 struct Known {
@@ -52,7 +82,8 @@ struct Known {
 /// What is known of the files below some folders.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    roots: Vec<PathBuf>,
+    /// Folders, and files that are followed alone.
+    roots: Roots,
     /// Folders and files within that are made by whoever follows them.
     outputs: BTreeSet<PathBuf>,
     files: BTreeMap<PathBuf, Known>,
@@ -85,13 +116,14 @@ impl Difference {
 
 impl Tree {
     /// Nothing is known yet of what lies below `roots`; what lies in `outputs` never counts.
-    pub(super) fn new(roots: Vec<PathBuf>, outputs: impl IntoIterator<Item = PathBuf>) -> Self {
+    pub(super) fn new(roots: Roots, outputs: impl IntoIterator<Item = PathBuf>) -> Self {
         Self { roots, outputs: outputs.into_iter().collect(), ..Self::default() }
     }
 
-    /// Other folders; what is new below them is found at the next look. Returns whether they are others.
-    pub(super) fn set_roots(&mut self, roots: Vec<PathBuf>) -> bool {
-        std::mem::replace(&mut self.roots, roots) != self.roots
+    /// Other folders; what is new below them is found at the next look. Returns those from before where they were others.
+    pub(super) fn set_roots(&mut self, roots: Roots) -> Option<Roots> {
+        let before = std::mem::replace(&mut self.roots, roots);
+        (before != self.roots).then_some(before)
     }
 
     /// Every folder that is followed.
@@ -101,28 +133,18 @@ impl Tree {
 
     /// Whether what happens to `path` counts.
     pub(super) fn counts(&self, path: &Path) -> bool {
-        let Some(inside) =
-            self.roots.iter().filter_map(|root| path.strip_prefix(root).ok()).min_by_key(|inside| inside.as_os_str().len())
-        else {
-            return false;
-        };
-        let names = || {
-            inside.components().filter_map(|part| match part {
-                Component::Normal(name) => name.to_str(),
-                _ => None,
-            })
-        };
-        let ignored =
-            names().any(|name| name.starts_with('.') || TOOLS.contains(&name)) || names().next_back().is_some_and(is_temporary);
-        !ignored && !path.ancestors().any(|above| self.outputs.contains(above))
+        self.roots.hold(path) && !path.ancestors().any(|above| self.outputs.contains(above))
     }
 
     /// Looks at everything.
     pub(super) fn look_at_all(&mut self) -> Difference {
         let mut difference = Difference::default();
         let mut seen = Seen::default();
-        for root in self.roots.clone() {
-            self.walk(&root, 0, &mut seen, &mut difference);
+        for root in self.roots.0.clone() {
+            match fs::metadata(&root) {
+                Ok(found) if found.is_file() => self.look_at_one(root, &found, &mut seen, &mut difference),
+                _ => self.walk(&root, 0, &mut seen, &mut difference),
+            }
         }
         self.forget(|path| !seen.files.contains(path), |path| !seen.folders.contains(path), &mut difference);
         difference
@@ -147,6 +169,18 @@ impl Tree {
             }
         }
         difference
+    }
+
+    /// A file that is followed alone: of its folder, which the system tells of, nothing else counts.
+    fn look_at_one(&mut self, file: PathBuf, found: &Metadata, seen: &mut Seen, difference: &mut Difference) {
+        if let Some(folder) = file.parent() {
+            seen.folders.insert(folder.to_owned());
+            if self.folders.insert(folder.to_owned()) {
+                difference.new_folders.insert(folder.to_owned());
+            }
+        }
+        seen.files.insert(file.clone());
+        self.note(file, found, false, difference);
     }
 
     fn walk(&mut self, folder: &Path, depth: usize, seen: &mut Seen, difference: &mut Difference) {
@@ -247,7 +281,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "1").unwrap();
         }
-        let tree = Tree::new(vec![folder.path().to_owned()], [folder.path().join("bay")]);
+        let tree = Tree::new(Roots::new([folder.path().to_owned()]), [folder.path().join("bay")]);
         (folder, tree)
     }
 
@@ -273,6 +307,24 @@ mod tests {
             assert_eq!(tree.counts(&folder.path().join(path)), counts, "{path}");
         }
         assert!(!tree.counts(Path::new("/somewhere/else.rs")));
+    }
+
+    #[test]
+    fn what_somebody_named_counts_whatever_it_is_called() {
+        let (folder, _) = tree();
+        let root = folder.path();
+        let roots = Roots::new(["b/node_modules/c", "a", "a/src", "a/target/debug/x"].map(|path| root.join(path)));
+        assert_eq!(roots.0, ["b/node_modules/c", "a", "a/target/debug/x"].map(|path| root.join(path)));
+        let mut tree = Tree::new(roots, []);
+        let found = tree.look_at_all();
+        assert_eq!(names(root, &found.files), ["a/build.toml", "a/src/lib.rs", "a/target/debug/x", "b/node_modules/c/index.js"]);
+        // The folder of a file is heard, and nothing else in it counts.
+        assert_eq!(names(root, &found.new_folders), ["a", "a/src", "a/target/debug", "b/node_modules/c"]);
+        fs::write(root.join("a/target/debug/y"), "").unwrap();
+        fs::write(root.join("a/target/debug/x"), "22").unwrap();
+        let seen = tree.look_at(["x", "y"].map(|name| root.join("a/target/debug").join(name)));
+        assert_eq!(names(root, &seen.files), ["a/target/debug/x"]);
+        assert!(tree.look_at_all().is_empty());
     }
 
     #[test]

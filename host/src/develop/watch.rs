@@ -2,11 +2,15 @@
 
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
-    event::{AccessKind, AccessMode},
+    event::{AccessKind, AccessMode, ModifyKind},
 };
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -36,9 +40,10 @@ pub(super) struct Watch {
     watcher: Option<RecommendedWatcher>,
     followed: BTreeSet<PathBuf>,
     told: mpsc::Receiver<Told>,
-    /// What was told of the save under way, and how often.
+    /// What was told of the save under way.
     paths: BTreeSet<PathBuf>,
-    count: usize,
+    /// Whether something was not told, for want of room or by the system.
+    lost: Arc<AtomicBool>,
     /// When it is over at the latest, or when the next look is due.
     due: Option<Instant>,
 }
@@ -46,6 +51,8 @@ pub(super) struct Watch {
 #[derive(Debug)]
 enum Told {
     Path(PathBuf),
+    /// It came or went as a whole: a folder of this name is not the one that was followed.
+    Other(PathBuf),
     /// Something was lost.
     Lost,
 }
@@ -61,26 +68,29 @@ impl Watch {
     /// Of no folder yet.
     pub(super) fn new() -> (Self, Option<WatchError>) {
         let (tell, told) = mpsc::channel(WAITING_MAX);
-        let tell_all = move |event: notify::Result<Event>| {
-            let Ok(event) = event else {
+        let lost = Arc::new(AtomicBool::new(false));
+        let lose = {
+            let lost = lost.clone();
+            move |tell: &mpsc::Sender<Told>| {
+                lost.store(true, Relaxed);
+                // Where there is no room, something else is there to be woken by.
                 let _ = tell.try_send(Told::Lost);
-                return;
-            };
-            // Reading sources is an access too, and building reads them all.
-            let reading = match event.kind {
-                EventKind::Access(kind) => kind != AccessKind::Close(AccessMode::Write),
-                _ => false,
-            };
-            if reading {
-                return;
             }
+        };
+        let tell_all = move |event: notify::Result<Event>| {
+            let Ok(event) = event else { return lose(&tell) };
+            let told = match event.kind {
+                // Reading sources is an access too, and building reads them all.
+                EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write) => return,
+                EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => Told::Other,
+                _ => Told::Path,
+            };
             if event.need_rescan() {
-                let _ = tell.try_send(Told::Lost);
+                lose(&tell);
             }
             for path in event.paths {
-                // Where there is no room, what waits there is seen first, and then everything is looked at.
-                if tell.try_send(Told::Path(path)).is_err() {
-                    break;
+                if tell.try_send(told(path)).is_err() {
+                    return lose(&tell);
                 }
             }
         };
@@ -88,31 +98,30 @@ impl Watch {
             Ok(watcher) => (Some(watcher), None),
             Err(error) => (None, Some(WatchError::of(&error))),
         };
-        (Self { watcher, followed: BTreeSet::new(), told, paths: BTreeSet::new(), count: 0, due: None }, error)
+        (Self { watcher, followed: BTreeSet::new(), told, paths: BTreeSet::new(), lost, due: None }, error)
     }
 
-    /// Tells of the files in each of `folders` from now on, and no more of others.
-    pub(super) fn follow(&mut self, folders: &BTreeSet<PathBuf>) -> Option<WatchError> {
-        let watcher = self.watcher.as_mut()?;
+    /// Tells of the files in each of `folders` from now on, and no more of others. Returns those that nobody was told of until now.
+    pub(super) fn follow(&mut self, folders: &BTreeSet<PathBuf>) -> Result<Vec<PathBuf>, WatchError> {
+        let Some(watcher) = &mut self.watcher else { return Ok(Vec::new()) };
         // One that is gone took its watch with it; where it is there still, what is told of it does not count.
-        for gone in self.followed.difference(folders) {
-            let _ = watcher.unwatch(gone);
+        for gone in self.followed.extract_if(.., |folder| !folders.contains(folder)) {
+            let _ = watcher.unwatch(&gone);
         }
-        self.followed.retain(|folder| folders.contains(folder));
-        for folder in folders.difference(&self.followed.clone()) {
+        let mut new = Vec::new();
+        for folder in folders.difference(&self.followed) {
             match watcher.watch(folder, RecursiveMode::NonRecursive) {
-                Ok(()) => {
-                    self.followed.insert(folder.clone());
-                }
+                Ok(()) => new.push(folder.clone()),
                 // It went in the meantime, which is told by the folder above.
                 Err(_) if !folder.is_dir() => {}
                 Err(error) => {
                     self.watcher = None;
-                    return Some(WatchError::of(&error));
+                    return Err(WatchError::of(&error));
                 }
             }
         }
-        None
+        self.followed.extend(new.iter().cloned());
+        Ok(new)
     }
 
     /// Waits until something was saved, wholly. Whoever stops waiting loses nothing.
@@ -138,17 +147,34 @@ impl Watch {
 
     fn note(&mut self, told: Told) {
         self.due.get_or_insert_with(|| Instant::now() + QUIET_MAX);
-        self.count = self.count.saturating_add(1);
         match told {
             Told::Path(path) => drop(self.paths.insert(path)),
-            Told::Lost => self.count = WAITING_MAX,
+            Told::Other(path) => {
+                self.forget(&path);
+                self.paths.insert(path);
+            }
+            Told::Lost => {}
+        }
+    }
+
+    /// The watch of a folder that was removed or moved went with it, also where another has taken its place by now.
+    fn forget(&mut self, path: &Path) {
+        for gone in self.followed.extract_if(.., |folder| folder.starts_with(path)) {
+            if let Some(watcher) = &mut self.watcher {
+                let _ = watcher.unwatch(&gone);
+            }
         }
     }
 
     fn hint(&mut self) -> Hint {
         self.due = None;
-        let (paths, count) = (std::mem::take(&mut self.paths), std::mem::take(&mut self.count));
-        if count >= WAITING_MAX { Hint::All } else { Hint::At(paths) }
+        let paths = std::mem::take(&mut self.paths);
+        if self.lost.swap(false, Relaxed) {
+            // Whatever was lost may have been such a removal.
+            self.forget(Path::new("/"));
+            return Hint::All;
+        }
+        Hint::At(paths)
     }
 }
 
@@ -202,7 +228,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut watch, error) = Watch::new();
         assert_eq!(error, None);
-        assert_eq!(watch.follow(&[folder.path().to_owned()].into()), None);
+        watch.follow(&[folder.path().to_owned()].into()).unwrap();
         let file = folder.path().join("main.rs");
         for text in ["1", "22", "333"] {
             fs::write(&file, text).unwrap();
@@ -210,6 +236,53 @@ mod tests {
         fs::rename(&file, folder.path().join("lib.rs")).unwrap();
         let Hint::At(paths) = watch.next().await else { panic!("nothing was lost") };
         assert_eq!(paths, [file, folder.path().join("lib.rs")].into());
+    }
+
+    /// As code generators and git do, in less time than a save takes to be over.
+    #[tokio::test]
+    async fn a_folder_in_the_place_of_another_is_followed_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut watch, _) = Watch::new();
+        let (made, file) = (folder.path().join("made"), folder.path().join("made/main.rs"));
+        fs::create_dir(&made).unwrap();
+        let folders = BTreeSet::from([folder.path().to_owned(), made.clone()]);
+        assert_eq!(watch.follow(&folders).unwrap().len(), 2);
+        for replace in [
+            |made: &Path| fs::remove_dir_all(made).and_then(|()| fs::create_dir(made)),
+            |made: &Path| fs::rename(made, made.with_extension("old")).and_then(|()| fs::create_dir(made)),
+        ] {
+            replace(&made).unwrap();
+            while watch.follow(&folders).unwrap().is_empty() {
+                watch.next().await;
+            }
+            fs::write(&file, "1").unwrap();
+            loop {
+                let Hint::At(paths) = watch.next().await else { panic!("nothing was lost") };
+                if paths.contains(&file) {
+                    break;
+                }
+                watch.follow(&folders).unwrap();
+            }
+            fs::remove_file(&file).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn where_there_is_no_room_everything_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut watch, _) = Watch::new();
+        watch.follow(&[folder.path().to_owned()].into()).unwrap();
+        for number in 0..WAITING_MAX {
+            fs::write(folder.path().join(number.to_string()), "").unwrap();
+        }
+        // Nobody takes anything until then.
+        while !watch.lost.load(Relaxed) {
+            std::thread::yield_now();
+        }
+        let mut hint = watch.next().await;
+        while hint != Hint::All {
+            hint = watch.next().await;
+        }
     }
 
     #[test]

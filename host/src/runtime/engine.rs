@@ -7,7 +7,9 @@ use std::{
     num::NonZeroUsize,
     sync::Arc,
 };
-use wasmtime::{Config, Enabled, Engine, EngineWeak, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures, component::Component};
+use wasmtime::{
+    Config, Enabled, Engine, EngineWeak, PoolingAllocationConfig, WasmBacktraceDetails, WasmFeatures, component::Component,
+};
 
 /// Native stack of one guest call. The guest itself may use half of it, host functions the rest.
 const ASYNC_STACK: usize = 1 << 20;

@@ -31,6 +31,6 @@ pub(crate) use language::Language;
 pub(crate) use machine::{bay as bay_findings, findings as machine_findings};
 pub(crate) use need::Need;
 pub(crate) use place::Placed;
-pub(crate) use project::Project;
+pub(crate) use project::{Project, is_made_by_tools};
 pub(crate) use sdk::unpack as update_sdk;
 pub(crate) use template::Template;
