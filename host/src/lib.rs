@@ -137,6 +137,7 @@ pub struct Host {
     observers: Observers,
     events: Arc<Events>,
     board: Arc<Board>,
+    unbuilt: Arc<http::Unbuilt>,
 }
 
 /// What a host tells in its own process.
@@ -162,6 +163,7 @@ impl Host {
         let (board, events) = (Arc::new(Board::new()), Arc::new(Events::new(observers.metrics.clone())));
         let network = Network::new(config.outbound.clone())?;
         let registry = Arc::new(Registry::new());
+        let unbuilt = Arc::new(http::Unbuilt::new(registry.clone()));
         let calls = Arc::new(dispatch::Calls::new(registry.clone(), config.calls.depth.0, config.dev.on));
         // Weakly, since what is loaded goes into the registry.
         let providers = Arc::downgrade(&calls);
@@ -172,12 +174,17 @@ impl Host {
         let coredumps = config.coredumps_dir().map(CoreDumps::at);
         let loader = Loader::new(Some(&state), pools, compile, observers.clone(), sources, providers, coredumps);
         let loader = loader.map_err(|error| RunError::Engine(format!("{error:#}")))?;
-        Ok(Self { config, registry, loader: Arc::new(loader), keyvalue, observers, events, board })
+        Ok(Self { config, registry, loader: Arc::new(loader), keyvalue, observers, events, board, unbuilt })
     }
 
     /// What it will tell once it runs.
     pub fn voices(&self) -> Voices {
         Voices { events: self.events.clone(), board: self.board.clone(), lines: self.observers.lines.clone() }
+    }
+
+    /// Where it is told of builds that are not in the bay yet; with `--dev` alone it speaks of them.
+    pub fn unbuilt(&self) -> Arc<http::Unbuilt> {
+        self.unbuilt.clone()
     }
 
     /// Serves the bay until the shutdown has begun and what ran has finished, at most for the drain deadline.
@@ -196,7 +203,7 @@ impl Host {
         listening: impl FnOnce() + Send,
         started: impl FnOnce(&[(String, Standing)]) + Send + 'static,
     ) -> Result<(), RunError> {
-        let Self { config, registry, loader, keyvalue, observers, events, board } = self;
+        let Self { config, registry, loader, keyvalue, observers, events, board, unbuilt } = self;
         let metrics = observers.metrics;
         tokio::spawn(loader.clone().try_compiler());
         let history = Arc::new(History::open(&config.state_dir(), &config.bay, config.history.clone(), predecessor.is_some()));
@@ -236,7 +243,7 @@ impl Host {
         };
         let dev = config.dev.on.then(|| {
             let board = board.clone();
-            http::Dev::new(config.dev.reload, move |service| rejected(&board, service), shutdown.clone())
+            http::Dev::new(config.dev.reload, move |service| rejected(&board, service), unbuilt, shutdown.clone())
         });
         let deploying = tokio::spawn(deployer.run());
         let decided = {

@@ -1,5 +1,6 @@
 //! `hotbay dev`: a save is built, placed and served, and of what fails nothing is lost but the words.
 
+mod first_build;
 mod loop_under_load;
 mod template;
 mod terminal;

@@ -164,7 +164,12 @@ impl Dev {
 
     /// GET, on a connection of its own.
     pub async fn get(&self, target: &str) -> Response {
-        Request::new(self.address, "GET", target).send().await
+        self.request("GET", target).send().await
+    }
+
+    /// A request, on a connection of its own.
+    pub fn request(&self, method: &str, target: &str) -> Request {
+        Request::new(self.address, method, target)
     }
 
     /// A connection that is kept.

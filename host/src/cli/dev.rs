@@ -80,7 +80,7 @@ async fn develop(args: Args, log: mpsc::Receiver<LogLine>) -> Result<(), String>
     let shutdown = Shutdown::new();
     let signals = shutdown.on_signal(at_exit).and_then(|()| end_with_terminal(&shutdown));
     signals.map_err(|error| format!("signals cannot be handled: {error}"))?;
-    let voices = host.voices();
+    let (voices, unbuilt) = (host.voices(), host.unbuilt());
     let (listening, listens) = oneshot::channel();
     let listening = move || {
         tell(&format!("listening on http://{bound}\nadmin on http://{admin_bound}\n"));
@@ -91,7 +91,7 @@ async fn develop(args: Args, log: mpsc::Receiver<LogLine>) -> Result<(), String>
     // A host that ends before has a reason, which is told below.
     if listens.await.is_ok() {
         let colours = io::stdout().is_terminal() && console::Term::stdout().features().colors_supported();
-        let parts = Parts { folders, found, bay, bound, colours, print: tell, voices, log, shutdown: shutdown.clone() };
+        let parts = Parts { folders, found, bay, bound, colours, print: tell, voices, unbuilt, log, shutdown: shutdown.clone() };
         let mut following = std::pin::pin!(Development::new(parts).run());
         tokio::select! {
             () = &mut following => {}

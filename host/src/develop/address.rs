@@ -1,4 +1,4 @@
-//! Where a service answers, as one puts it into a browser.
+//! Where a service answers: its routes, and what one puts into a browser.
 
 use crate::workshop::Project;
 use hotbay::config::{HostPattern, RouteSpec, Settings};
@@ -6,10 +6,15 @@ use std::{fs, net::SocketAddr};
 
 /// By the settings among the sources; those that cannot be read are told of when they are placed.
 pub(super) fn of(project: &Project, bound: SocketAddr) -> String {
+    let routes = routes(project);
+    routes.first().map_or_else(|| format!("http://{bound}/{}", project.name()), |route| shown(route, bound))
+}
+
+/// The routes that it will have, as far as its settings can be read.
+pub(super) fn routes(project: &Project) -> Vec<RouteSpec> {
     let text = project.settings().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
-    let routes = Settings::parse(project.name(), &text).or_else(|_| Settings::parse(project.name(), ""));
-    let first = routes.as_ref().ok().and_then(|settings| settings.routes.first());
-    first.map_or_else(|| format!("http://{bound}/{}", project.name()), |route| shown(route, bound))
+    let settings = Settings::parse(project.name(), &text).or_else(|_| Settings::parse(project.name(), ""));
+    settings.map(|settings| settings.routes.to_vec()).unwrap_or_default()
 }
 
 /// What comes before the first parameter of a path is a path too.

@@ -31,6 +31,7 @@ use hotbay::{
     Voices,
     config::ServiceName,
     deploy::{self, Event, State},
+    http::Unbuilt,
     shutdown::Shutdown,
     telemetry::LogLine,
 };
@@ -41,6 +42,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::mpsc;
@@ -67,6 +69,8 @@ pub(crate) struct Parts {
     pub(crate) print: fn(&str),
     /// What the host tells.
     pub(crate) voices: Voices,
+    /// Where the host is told of first builds.
+    pub(crate) unbuilt: Arc<Unbuilt>,
     /// What the host complains about.
     pub(crate) log: mpsc::Receiver<LogLine>,
     /// When to stop.
@@ -89,6 +93,7 @@ pub(crate) struct Development {
     print: fn(&str),
     shutdown: Shutdown,
     voices: Voices,
+    unbuilt: Arc<Unbuilt>,
     screen: Screen,
     projects: Projects,
     tree: Tree,
@@ -106,7 +111,7 @@ pub(crate) struct Development {
 impl Development {
     /// Hears of everything from here on, and begins to build.
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { folders, found, bay, bound, colours, print, voices, log, shutdown } = parts;
+        let Parts { folders, found, bay, bound, colours, print, voices, unbuilt, log, shutdown } = parts;
         let (builds, notes) = Builds::new(Workshop::new(Mode::Quick, colours));
         let (watch, error) = Watch::new();
         let ears = Ears {
@@ -125,6 +130,7 @@ impl Development {
             print,
             shutdown,
             voices,
+            unbuilt,
             screen: Screen::new(colours),
             projects: found.projects,
             tree,
@@ -252,6 +258,7 @@ impl Development {
         now.extend(broken);
         for name in went.iter().filter(|name| !now.contains_key(*name)) {
             self.builds.cancel(name);
+            self.unbuilt.is_gone(name);
             match self.bay.remove(name) {
                 Ok(()) => self.tell(|screen| screen.note(name.as_str(), "its sources are gone; it is taken out of the bay")),
                 Err(error) => self.tell(|screen| screen.failed(name.as_str(), "it stays in the bay", &error.to_string())),
@@ -283,10 +290,28 @@ impl Development {
         let words = format!(
             "→ mend what says how it is built (hotbay-build.toml, Cargo.toml, package.json, app.py, {name}.toml); it is built again then"
         );
+        if let Some(project) = self.projects.get(name) {
+            self.stays_unbuilt(project, &words);
+        }
         self.tell(|screen| screen.failed(name.as_str(), &what, &words));
     }
 
+    /// Whether nothing of this service has come into the bay.
+    fn is_unbuilt(&self, name: &ServiceName) -> bool {
+        self.voices.board.one(name.as_str()).is_none()
+    }
+
+    /// If so: why, to whoever asks for it.
+    fn stays_unbuilt(&self, project: &Project, words: &str) {
+        if self.is_unbuilt(project.name()) {
+            self.unbuilt.failed(project.name(), address::routes(project), &console::strip_ansi_codes(words));
+        }
+    }
+
     fn want(&mut self, project: Project, why: String, saved: Instant) {
+        if self.is_unbuilt(project.name()) {
+            self.unbuilt.begins(project.name(), address::routes(&project));
+        }
         self.last = Some(project.name().clone());
         self.builds.want(Wanted { project, why, saved });
     }
@@ -302,7 +327,12 @@ impl Development {
                     self.tell(|screen| screen.warned(service, &words));
                 }
                 let at = Instant::now();
-                match built.place(self.bay.path()) {
+                let placed = built.place(self.bay.path());
+                match &placed {
+                    Ok(_) => self.unbuilt.is_placed(project.name()),
+                    Err(error) => self.stays_unbuilt(&project, &error.to_string()),
+                }
+                match placed {
                     Ok(Placed::Changed) if let Some(serving) = self.serves_already(project.name(), Some(&built.digest)) => {
                         let text = format!("{why}: built in {}; {serving} serves as before", Took(took));
                         self.tell(|screen| screen.note(service, &text));
@@ -327,6 +357,7 @@ impl Development {
                     BuildFailure::Failed { .. } if !words.is_empty() => words,
                     _ => failure.to_string(),
                 };
+                self.stays_unbuilt(&project, &words);
                 self.tell(|screen| screen.failed(service, &what, &words));
             }
         }

@@ -26,6 +26,9 @@ pub(crate) struct Details {
     /// What was asked for and is not granted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) denied: Vec<Denial>,
+    /// How its first build stands, where nothing of the service is there yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) build: Option<FirstBuild>,
     /// Why the last build of the service does not serve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rejected: Option<Rejected>,
@@ -42,8 +45,25 @@ pub(crate) struct Details {
     pub(crate) request: Option<Asked>,
 }
 
+/// A build of a service of which there is none yet.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub(crate) struct FirstBuild {
+    pub(crate) state: Building,
+    /// What its tools say, as far as it is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) output: Vec<String>,
+}
+
+/// How far a build is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Building {
+    UnderWay,
+    Failed,
+}
+
 /// A build that will not serve.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Hash, Serialize)]
 pub(crate) struct Rejected {
     /// Why.
     pub(crate) reason: String,

@@ -8,7 +8,7 @@ mod problem;
 mod scheduled;
 
 pub(crate) use calls::Calls;
-pub(crate) use details::{Asked, Details, HIDDEN, Rejected};
+pub(crate) use details::{Asked, Building, Details, FirstBuild, HIDDEN, Rejected};
 #[cfg(test)]
 pub(crate) use last_words::LastWords;
 pub(crate) use observe::{Observed, Record, Watch};

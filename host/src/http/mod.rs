@@ -8,7 +8,7 @@ mod outgoing;
 mod places;
 mod watch;
 
-pub use dev::{Dev, in_lines};
+pub use dev::{Dev, Unbuilt, in_lines};
 pub use exchange::Edge;
 
 use crate::{config::HttpConfig, shutdown::Shutdown};

@@ -214,7 +214,7 @@ impl Registry {
         services.iter().filter_map(of).filter(|(_, crons)| !crons.is_empty()).collect()
     }
 
-    /// Changes whenever a table was published.
+    /// Changes whenever a table was published, and when there may be another reason why a service is down.
     pub fn published(&self) -> watch::Receiver<()> {
         self.published.subscribe()
     }
@@ -255,8 +255,22 @@ impl Registry {
         }
         if changed {
             self.store(&services);
+        } else {
+            // Why they are down may be other than before.
+            self.published.send_replace(());
         }
         changed
+    }
+
+    /// Takes the routes of a service out that has no good revision.
+    pub fn remove_down(&self, name: &ServiceName) {
+        let mut services = self.services();
+        if services.get(name).is_some_and(|entry| matches!(entry.main, Main::Down)) {
+            self.change(&mut services, name, |entry| {
+                entry.main = Main::Absent;
+                !std::mem::take(&mut entry.routes).is_empty()
+            });
+        }
     }
 
     /// Takes the main revision and its routes out. Labelled ones get no more requests, and do so again once there is a main one.

@@ -8,14 +8,16 @@ mod page;
 mod reload;
 mod routes;
 mod script;
+mod unbuilt;
 
 pub use in_lines::in_lines;
 pub(super) use reload::Told;
+pub use unbuilt::Unbuilt;
 
 use super::watch::Active;
 use crate::{
     config::ServiceName,
-    dispatch::{Asked, Problem, Rejected},
+    dispatch::{Asked, Building, FirstBuild, Problem, Rejected},
     registry::Registry,
     runtime::{Denial, Denials, Output},
     shutdown::Shutdown,
@@ -24,7 +26,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use page::Page;
 use reload::{Awaited, Signs};
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 /// `x-hotbay-dev`: what was denied to a guest that answered with an error of its own.
 const DEV: HeaderName = HeaderName::from_static("x-hotbay-dev");
@@ -40,10 +45,29 @@ const TOLD_MAX: usize = 4;
 /// Why the last build of a service does not serve, if it does not.
 type Rejects = Box<dyn Fn(&str) -> Option<Rejected> + Send + Sync>;
 
+/// What is known of services that do not serve.
+struct Unserved {
+    rejects: Rejects,
+    unbuilt: Arc<Unbuilt>,
+}
+
+impl Unserved {
+    /// A number that is another one once there is another reason.
+    fn sign(&self, service: &ServiceName) -> Option<u64> {
+        let known = (self.unbuilt.of(service), (self.rejects)(service.as_str()));
+        if matches!(known, (None, None)) {
+            return None;
+        }
+        let mut hasher = DefaultHasher::new();
+        known.hash(&mut hasher);
+        Some(hasher.finish())
+    }
+}
+
 /// What the edge of a host with `--dev` has besides.
 pub struct Dev {
     reload: bool,
-    rejects: Rejects,
+    unserved: Arc<Unserved>,
     shutdown: Shutdown,
     signs: Arc<Signs>,
 }
@@ -102,14 +126,16 @@ pub(super) struct Origin<'a> {
 }
 
 impl Dev {
-    /// `reload`: pages load themselves again. `rejects` knows why the last build of a service does not serve; `shutdown` ends what
-    /// pages are told.
+    /// `reload`: pages load themselves again. `rejects` knows why the last build of a service does not serve, `unbuilt` how the first
+    /// one stands; `shutdown` ends what pages are told.
     pub(crate) fn new(
         reload: bool,
         rejects: impl Fn(&str) -> Option<Rejected> + Send + Sync + 'static,
+        unbuilt: Arc<Unbuilt>,
         shutdown: Shutdown,
     ) -> Self {
-        Self { reload, rejects: Box::new(rejects), shutdown, signs: Arc::new(Signs::new()) }
+        let unserved = Arc::new(Unserved { rejects: Box::new(rejects), unbuilt });
+        Self { reload, signs: Arc::new(Signs::new(unserved.clone())), unserved, shutdown }
     }
 
     /// Whether the request is for the host itself.
@@ -136,7 +162,19 @@ impl Dev {
         let Onlooker { asked, path, is_get, prefers_page, denials, output, .. } = onlooker;
         let mut details = problem.details(output.of_request(origin.request_id));
         details.denied = denials.all();
-        details.rejected = origin.service.and_then(|service| (self.rejects)(service.as_str()));
+        details.rejected = origin.service.and_then(|service| (self.unserved.rejects)(service.as_str()));
+        details.build =
+            origin.service.filter(|_| origin.revision.is_none()).and_then(|service| self.unserved.unbuilt.of(service));
+        if let Some(FirstBuild { state, .. }) = &details.build {
+            let (reason, remedy) = match state {
+                Building::UnderWay => {
+                    ("its first build is under way", "wait for it; the terminal of hotbay dev tells how it goes")
+                }
+                Building::Failed => ("its first build failed, and nothing of it serves yet", "mend what its tools say, and save"),
+            };
+            reason.clone_into(&mut details.reason);
+            remedy.clone_into(&mut details.remedy);
+        }
         if let (Some(service), None, Some(rejected)) = (origin.service, origin.revision, &details.rejected) {
             details.reason = format!("no build of {service} has served yet");
             details.remedy.clone_from(&rejected.remedy);
@@ -175,7 +213,10 @@ impl Dev {
         let host = origin.host?;
         let (awaited, seen) = match origin.service {
             Some(service) => {
-                let seen = origin.revision.map(|(_, serial)| self.signs.of(serial)).unwrap_or_default();
+                let seen = match origin.revision {
+                    Some((_, serial)) => self.signs.of(serial),
+                    None => self.signs.unserved(service).unwrap_or_default(),
+                };
                 (Awaited::Service(service.clone()), seen)
             }
             None => {

@@ -1,7 +1,7 @@
 //! An error as a page in the browser: what went wrong and what to do first, then where, then what was asked.
 
 use super::{frame::Frame, html::Text};
-use crate::dispatch::{Asked, Details, HIDDEN, Problem, Rejected};
+use crate::dispatch::{Asked, Building, Details, FirstBuild, HIDDEN, Problem, Rejected};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::HeaderValue;
 use sha2::{Digest, Sha256};
@@ -53,6 +53,12 @@ impl Page<'_> {
 
     /// The guest's own words where it had some, the host's where not.
     fn headline(&self) -> &str {
+        if let Some(build) = &self.details.build {
+            return match build.state {
+                Building::UnderWay => "The service is being built.",
+                Building::Failed => "The build of the service failed.",
+            };
+        }
         self.details.failure.as_ref().map_or(self.problem.detail(), |failure| &failure.message)
     }
 
@@ -74,9 +80,12 @@ impl Page<'_> {
             writeln!(page, "<p class=\"at\"><code>{}</code></p>", Text(at))?;
         }
         writeln!(page, "<p class=\"reason\">{}</p>", Text(&self.details.reason))?;
+        if let Some(FirstBuild { output, .. }) = &self.details.build {
+            write_lines(page, "What its tools say", output)?;
+        }
         self.write_help(page)?;
         write_frames(page, &self.details.backtrace)?;
-        write_output(page, &self.details.output)?;
+        write_lines(page, "Its last lines", &self.details.output)?;
         self.write_routes(page)?;
         if let Some(asked) = &self.details.request {
             write_request(page, asked)?;
@@ -194,11 +203,11 @@ fn write_frame(page: &mut String, frame: &Frame<'_>, class: &str) -> fmt::Result
     Ok(())
 }
 
-fn write_output(page: &mut String, output: &[String]) -> fmt::Result {
+fn write_lines(page: &mut String, title: &str, output: &[String]) -> fmt::Result {
     if output.is_empty() {
         return Ok(());
     }
-    page.push_str("<section>\n<h2>Its last lines</h2>\n<pre class=\"card\">");
+    write!(page, "<section>\n<h2>{title}</h2>\n<pre class=\"card\">")?;
     for line in output.iter().skip_while(|line| line.trim().is_empty()) {
         writeln!(page, "{}", Text(line))?;
     }
@@ -250,6 +259,11 @@ mod tests {
             let (service, revision, request_id) = (Some(EVIL), Some(EVIL), EVIL);
             Page { problem: &problem, details, service, revision, request_id, reload }.written()
         };
+        for state in [Building::UnderWay, Building::Failed] {
+            let build = FirstBuild { state, output: vec![EVIL.to_owned()] };
+            let page = page(&Details { build: Some(build), ..details.clone() });
+            assert!(!page.contains("alert('1')") && page.contains("What its tools say"), "{page}");
+        }
         for rejected in [None, Some(Rejected { reason: EVIL.to_owned(), remedy: EVIL.to_owned() })] {
             details.rejected = rejected;
             let page = page(&details);

@@ -1,6 +1,6 @@
 //! Pages that load themselves again: the paths of the host's own that their script asks, and what it is told there.
 
-use super::super::watch::Active;
+use super::{super::watch::Active, Unserved};
 use crate::{
     config::ServiceName,
     dispatch::Watch as _,
@@ -61,15 +61,21 @@ impl Awaited {
     }
 }
 
-/// Which revisions serve now, as the script compares them.
+/// Which revisions serve now, or why none does, as the script compares them.
 pub(super) struct Signs {
     /// Told apart from those of the process before this one, which counted from 1 as well.
     process: u32,
+    unserved: Arc<Unserved>,
 }
 
 impl Signs {
-    pub(super) fn new() -> Self {
-        Self { process: fastrand::u32(..) }
+    pub(super) fn new(unserved: Arc<Unserved>) -> Self {
+        Self { process: fastrand::u32(..), unserved }
+    }
+
+    /// The sign of a service without a revision, where it is known why.
+    pub(super) fn unserved(&self, service: &ServiceName) -> Option<String> {
+        self.unserved.sign(service).map(|why| format!("{:x}-down-{why:x}", self.process))
     }
 
     /// The sign of the revision with this number.
@@ -77,7 +83,7 @@ impl Signs {
         format!("{:x}-{serial}", self.process)
     }
 
-    /// The signs of all that a request of the page's could get; none where nothing serves.
+    /// The signs of all that a request of the page's could get; none where nothing serves and nothing is known of it.
     pub(super) fn now(&self, registry: &Registry, awaited: &Awaited, host: &str) -> Vec<String> {
         let table = registry.table();
         let serving = match awaited {
@@ -87,6 +93,9 @@ impl Signs {
                 Found::WrongMethod(_) | Found::Nothing | Found::StillLoading => None,
             },
         };
+        if let Some(Serving::Down(name)) = serving {
+            return self.unserved(name).into_iter().collect();
+        }
         let revisions = serving.map(Serving::revisions).unwrap_or_default();
         revisions.into_iter().map(|revision| self.of(revision.serial())).collect()
     }
@@ -185,8 +194,8 @@ impl Following {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::runtime::Revision;
+    use super::{super::Unbuilt, *};
+    use crate::{config::Settings, runtime::Revision};
 
     #[test]
     fn what_a_page_waits_for_survives_its_way() {
@@ -204,7 +213,9 @@ mod tests {
     #[test]
     fn signs_tell_revisions_apart_by_more_than_their_build() {
         let name = ServiceName::parse("orders").unwrap();
-        let (registry, signs) = (Registry::new(), Signs::new());
+        let registry = Arc::new(Registry::new());
+        let unbuilt = Arc::new(Unbuilt::new(registry.clone()));
+        let signs = Signs::new(Arc::new(Unserved { rejects: Box::new(|_| None), unbuilt: unbuilt.clone() }));
         let by = |awaited: &Awaited| signs.now(&registry, awaited, "localhost:80");
         let (service, path) = (Awaited::Service(name.clone()), Awaited::Path("/orders/7".to_owned()));
         assert!(by(&service).is_empty() && by(&path).is_empty());
@@ -214,5 +225,33 @@ mod tests {
         let seen = by(&path);
         registry.publish(Revision::sample(&name, 1, "[limits]\ncpu = \"1s\"")).unwrap();
         assert!(by(&service) != seen && by(&path) != seen);
+        unbuilt.begins(&name, Vec::new());
+        assert!(by(&service).iter().all(|sign| !sign.contains("down")), "what serves has the say");
+    }
+
+    #[test]
+    fn a_first_build_has_a_sign_that_changes_with_what_is_known_of_it() {
+        let name = ServiceName::parse("orders").unwrap();
+        let registry = Arc::new(Registry::new());
+        let unbuilt = Arc::new(Unbuilt::new(registry.clone()));
+        let signs = Signs::new(Arc::new(Unserved { rejects: Box::new(|_| None), unbuilt: unbuilt.clone() }));
+        let routes = || Settings::defaults(&name).routes;
+        let now = || signs.now(&registry, &Awaited::Path("/orders/7".to_owned()), "localhost:80");
+        let mut published = registry.published();
+        let mut seen = vec![now()];
+        unbuilt.begins(&name, routes());
+        seen.push(now());
+        for words in ["no `x`", "no `y`"] {
+            published.mark_unchanged();
+            unbuilt.failed(&name, routes(), words);
+            assert!(published.has_changed().unwrap(), "pages are told");
+            seen.push(now());
+        }
+        assert!(seen[0].is_empty() && seen[1..].iter().all(|signs| signs.len() == 1), "{seen:?}");
+        assert!(seen.windows(2).all(|two| two[0] != two[1]), "{seen:?}");
+        unbuilt.failed(&name, routes(), "no `y`");
+        assert_eq!(Some(&now()), seen.last());
+        unbuilt.is_gone(&name);
+        assert!(now().is_empty() && !registry.knows(&name));
     }
 }
