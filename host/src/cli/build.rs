@@ -5,7 +5,7 @@ use super::{
     output::{print, took},
     table,
 };
-use crate::workshop::{Built, Line, Mode, Placed, Project, Workshop};
+use crate::workshop::{Built, Line, Mode, Placed, Project, Search, Workshop};
 use clap::Parser;
 use hotbay::{
     admin,
@@ -74,7 +74,11 @@ struct Report {
 /// Exit code 0 where every service was built and is in the bay, 1 where one is not, 130 after Ctrl-C.
 pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let dirs = if args.dirs.is_empty() { vec![PathBuf::from(".")] } else { args.dirs };
-    let projects = Project::find(&dirs).map_err(|error| error.to_string())?;
+    let Search { projects, faults, remarks } = Project::search(&dirs);
+    remarks.iter().for_each(|remark| eprintln!("hotbay: {remark}"));
+    if let Some(fault) = faults.first() {
+        return Err(fault.to_string());
+    }
     let bay = args.bay.unwrap_or_else(|| HostConfig::default().bay);
     let mode = if args.release { Mode::Release } else { Mode::Quick };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;

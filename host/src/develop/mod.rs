@@ -1,12 +1,13 @@
 //! The loop of who develops: a save is built, placed into the bay and served, and what comes of it is told.
 //!
 //! [`Development::run`] waits for what happens and says who answers to it. Files: `ears.rs` hears of everything, `watch.rs` of saves, `tree.rs` knows what
-//! lies where, `follower.rs` decides what a save calls for, `builds.rs` runs the builds, `awaited.rs` knows what the host makes of
+//! lies where, `follower.rs` decides what a save calls for, `broken.rs` says what cannot be built, `builds.rs` runs the builds, `awaited.rs` knows what the host makes of
 //! them, `screen.rs` says how it is printed.
 
 mod address;
 mod awaited;
 mod bay;
+mod broken;
 mod builds;
 mod ears;
 mod follower;
@@ -191,11 +192,14 @@ impl Development {
         let mut calls = follower::decide(&self.projects, &difference);
         calls.leave_out_own_locks(|name| self.builds.runs(name));
         let Calls { mut builds, settings, search } = calls;
-        if search {
+        let were_broken: BTreeSet<_> =
+            builds.keys().chain(&settings).filter(|name| self.broken.contains(*name)).cloned().collect();
+        if search || !were_broken.is_empty() {
             for name in self.search() {
                 builds.entry(name).or_default();
             }
         }
+        self.tell_broken(&were_broken);
         builds.retain(|name, _| !self.broken.contains(name));
         for name in settings.difference(&self.broken.clone()) {
             self.place_settings(name, saved_at(&difference.files));
@@ -235,7 +239,7 @@ impl Development {
         self.tell_faults(faults);
         let were_broken = std::mem::replace(&mut self.broken, broken.keys().cloned().collect());
         for name in self.broken.clone().difference(&were_broken) {
-            self.breaks(name);
+            self.breaks(name, &[]);
         }
         let mended = were_broken.into_iter().filter(|name| now.contains_key(name) && !came.contains(name)).collect();
         now.extend(broken);
@@ -258,16 +262,6 @@ impl Development {
             }
         }
         mended
-    }
-
-    /// Nothing says any more how this service is built, although its folder is there.
-    fn breaks(&mut self, name: &ServiceName) {
-        self.builds.cancel(name);
-        let what = format!("its folder holds no service that can be built; {}", self.still(name.as_str()));
-        let words = format!(
-            "→ mend what says how it is built (hotbay-build.toml, Cargo.toml, package.json, app.py, {name}.toml); it is built again then"
-        );
-        self.tell(|screen| screen.failed(name.as_str(), &what, &words));
     }
 
     fn want(&mut self, project: Project, why: String, saved: Instant) {
@@ -297,9 +291,7 @@ impl Development {
                         self.awaited.placed(service, placed);
                     }
                     Ok(Placed::Unchanged) => {
-                        let text =
-                            format!("{why}: built in {} and nothing is other than before; {}", Took(took), self.still(service));
-                        self.tell(|screen| screen.note(service, &text));
+                        self.unchanged(service, &format!("{why}: built in {} and nothing is other than before", Took(took)));
                     }
                     Err(error) => self.tell(|screen| screen.failed(service, "the build is not in the bay", &error.to_string())),
                 }
@@ -328,8 +320,20 @@ impl Development {
                 let placed = awaited::Placed { why: String::new(), saved, built: None, at, revision: None };
                 self.awaited.placed(name.as_str(), placed);
             }
-            Ok(Placed::Unchanged) => {}
+            Ok(Placed::Unchanged) => self.unchanged(name.as_str(), "settings: nothing is other than before"),
             Err(error) => self.tell(|screen| screen.failed(name.as_str(), "the settings are not in the bay", &error.to_string())),
+        }
+    }
+
+    /// The host sees no change, and tells nothing: what it said of these files holds.
+    fn unchanged(&mut self, service: &str, what: &str) {
+        let still = self.still(service);
+        match self.voices.board.one(service).and_then(|status| status.rejected) {
+            Some(rejected) => {
+                let words = format!("{}\n→ {}", rejected.reason, rejected.remedy);
+                self.tell(|screen| screen.failed(service, &format!("{what}: rejected; {still}"), &words));
+            }
+            None => self.tell(|screen| screen.note(service, &format!("{what}; {still}"))),
         }
     }
 
@@ -397,12 +401,7 @@ impl Development {
     fn asked(&mut self, asked: Asked) {
         match asked {
             Asked::Quit => self.shutdown.begin(),
-            Asked::Rebuild => {
-                let whole = self.projects.values().filter(|project| !self.broken.contains(project.name()));
-                for project in whole.cloned().collect::<Vec<_>>() {
-                    self.want(project, "rebuild".to_owned(), Instant::now());
-                }
-            }
+            Asked::Rebuild => self.rebuild(),
             Asked::Open => {
                 let project =
                     self.last.as_ref().and_then(|name| self.projects.get(name)).or_else(|| self.projects.values().next());
