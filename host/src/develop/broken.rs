@@ -1,6 +1,7 @@
 //! Services that are followed and cannot be built: what is said of them, each time somebody asks for a build.
 
-use super::Development;
+use super::{Development, builds::Wanted};
+use crate::workshop::Effort;
 use hotbay::config::ServiceName;
 use std::{collections::BTreeSet, time::Instant};
 
@@ -36,7 +37,9 @@ impl Development {
             self.tell_host("there is no service to build; make one with: hotbay new NAME");
         }
         for project in whole {
-            self.want(project, "rebuild".to_owned(), Instant::now());
+            self.last = Some(project.name().clone());
+            let why = "rebuild".to_owned();
+            self.builds.want(Wanted { project, why, saved: Instant::now(), effort: Effort::Anew });
         }
     }
 }

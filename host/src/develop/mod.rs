@@ -22,7 +22,7 @@ pub(crate) use bay::Bay;
 pub(crate) use found::Found;
 pub(crate) use keys::restore as restore_terminal;
 
-use crate::workshop::{BuildFailure, Mode, Placed, Project, Workshop};
+use crate::workshop::{BuildFailure, Effort, Mode, Placed, Project, Workshop};
 use awaited::{Awaited, Outcome};
 use builds::{Builds, Ended, Wanted};
 use ears::{Ears, Happened};
@@ -100,7 +100,7 @@ impl Development {
     /// Hears of everything from here on, and begins to build.
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { folders, found, bay, bound, colours, print, voices, log, shutdown } = parts;
-        let (builds, notes) = Builds::new(Workshop::new(Mode::Quick, colours));
+        let (builds, notes) = Builds::new(Workshop::new(Mode::Quick, colours, bay.path()));
         let (watch, error) = Watch::new();
         let ears = Ears {
             watch,
@@ -266,11 +266,11 @@ impl Development {
 
     fn want(&mut self, project: Project, why: String, saved: Instant) {
         self.last = Some(project.name().clone());
-        self.builds.want(Wanted { project, why, saved });
+        self.builds.want(Wanted { project, why, saved, effort: Effort::Needed });
     }
 
     fn built(&mut self, ended: Ended) {
-        let Ended { wanted: Wanted { project, why, saved }, outcome, words, took } = ended;
+        let Ended { wanted: Wanted { project, why, saved, .. }, outcome, words, took } = ended;
         let service = project.name().as_str();
         // What its tools wrote up to their last moment is no save.
         self.tree.look_at(follower::locks(&project));
@@ -291,7 +291,11 @@ impl Development {
                         self.awaited.placed(service, placed);
                     }
                     Ok(Placed::Unchanged) => {
-                        self.unchanged(service, &format!("{why}: built in {} and nothing is other than before", Took(took)));
+                        let what = match built.was_there {
+                            true => format!("{why}: no source is other than when it was built"),
+                            false => format!("{why}: built in {} and nothing is other than before", Took(took)),
+                        };
+                        self.unchanged(service, &what);
                     }
                     Err(error) => self.tell(|screen| screen.failed(service, "the build is not in the bay", &error.to_string())),
                 }

@@ -22,11 +22,12 @@ mod recipe;
 mod remark;
 mod rust;
 mod sdk;
+mod seal;
 mod template;
 mod toolchain;
 mod wit;
 
-pub(crate) use build::{BuildFailure, Built, Line, Mode, Workshop};
+pub(crate) use build::{BuildFailure, Built, Effort, Line, Mode, Workshop};
 pub(crate) use finding::{Finding, Standing};
 pub(crate) use language::Language;
 pub(crate) use machine::{bay as bay_findings, findings as machine_findings};
