@@ -3,9 +3,9 @@
 mod everybody;
 mod pictures;
 
-use hotbay_tests::{Browser, Builder, Host, How, Key, guests};
+use hotbay_tests::{Browser, Builder, Host, How, Key, PATIENCE, guests};
 use serde_json::json;
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 fn probe() -> Builder {
     Host::builder().own_state().service("probe", &guests::revision("probe", 1))
@@ -239,7 +239,96 @@ async fn a_wrong_token_and_a_host_that_is_gone_are_told_and_a_new_one_is_found()
     content(&browser).await;
 }
 
-/// What `hotbay dashboard` would open.
+/// What `hotbay dashboard` hands to the browser: an argument, which other users may read.
+async fn opened(host: &Host) -> String {
+    let (folder, browser) = (host.folder().join("browser"), host.folder().join("browser/xdg-open"));
+    fs::create_dir_all(&folder).expect("a folder");
+    let _ = fs::remove_file(folder.join("opened"));
+    let script = format!("#!/bin/sh\necho \"$1\" > {0}/opened.new && mv {0}/opened.new {0}/opened\n", folder.display());
+    fs::write(&browser, script).expect("a file");
+    fs::set_permissions(&browser, fs::Permissions::from_mode(0o755)).expect("a mode");
+    let mut command = host.command(["dashboard"]);
+    command.env("PATH", format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default()));
+    let ended = hotbay_tests::host::finish(command).await;
+    assert!(ended.code == Some(0) && !ended.stdout.contains("ticket"), "{ended:?}");
+    let began = std::time::Instant::now();
+    loop {
+        if let Ok(address) = fs::read_to_string(folder.join("opened")) {
+            return address.trim().to_owned();
+        }
+        assert!(began.elapsed() < PATIENCE, "no browser was opened");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Guards `Tickets::take` in host/src/admin/tickets.rs, and `page_with_ticket` in host/src/cli/client.rs.
+#[tokio::test]
+async fn the_browser_is_handed_a_ticket_that_is_good_once_and_not_the_token() {
+    let host = probe().start().await;
+    let admin = host.admin();
+    let exchange = async |address: &str| {
+        let ticket = address.split_once("#ticket=").map(|(_, ticket)| ticket).unwrap_or_else(|| panic!("{address}"));
+        let body = json!({ "ticket": ticket }).to_string();
+        admin.stranger("POST", "/v1/tickets/exchange").header("content-type", "application/json").body(body).send().await
+    };
+    let address = opened(&host).await;
+    assert!(!address.contains(&admin.token()), "{address}");
+    let got = exchange(&address).await;
+    assert_eq!((got.status, got.header("cache-control")), (200, "no-store"));
+    assert_eq!(got.json()["token"], admin.token());
+    for nothing in [address.as_str(), "#ticket=", &format!("#ticket={}", "0".repeat(64)), &format!("#ticket={}", admin.token())] {
+        let refused = exchange(nothing).await;
+        assert_eq!(refused.status, 403, "{nothing}");
+        assert!(!refused.text().contains(&admin.token()), "{}", refused.text());
+    }
+    assert_eq!(admin.stranger("POST", "/v1/tickets").send().await.status, 401, "only who has the token gets a ticket");
+    let strange = admin.stranger("POST", "/v1/tickets/exchange").header("origin", "http://elsewhere.example.com");
+    assert_eq!(strange.send().await.status, 403);
+
+    let Some(browser) = Browser::start().await else { return };
+    let address = opened(&host).await;
+    browser.open(&address).await;
+    browser.reads(&["live", "probe"]).await;
+    assert_eq!(browser.address().await, format!("http://{}/", admin.address()), "nothing of it stays in the address");
+    browser.reload().await;
+    browser.reads(&["live", "probe"]).await;
+    browser.press("Leave").await;
+    browser.open("about:blank").await;
+    browser.open(&address).await;
+    browser.reads(&["This page needs the admin token", "was used before, or is older than a minute", "hotbay dashboard"]).await;
+}
+
+/// Guards the look at the user in `Tickets::take`: whoever lists the processes is faster than a browser.
+#[tokio::test]
+async fn another_user_of_the_machine_gets_nothing_for_a_ticket() {
+    let may = tokio::process::Command::new("setpriv").args(["--reuid", "65534", "--clear-groups", "true"]).output().await;
+    if !may.is_ok_and(|ended| ended.status.success()) {
+        return println!("skipped: this user cannot become another one (setpriv of util-linux)");
+    }
+    let host = probe().start().await;
+    let address = opened(&host).await;
+    let ticket = address.split_once("#ticket=").map(|(_, ticket)| ticket.to_owned()).unwrap_or_else(|| panic!("{address}"));
+    let as_user = async |user: &str| {
+        let body = json!({ "ticket": ticket }).to_string();
+        let admin = host.admin().address();
+        let head = format!(
+            "POST /v1/tickets/exchange HTTP/1.1\r\nHost: {admin}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n",
+            body.len()
+        );
+        let line = format!("exec 3<>/dev/tcp/{}/{}; printf %s \"$1\" >&3; cat <&3", admin.ip(), admin.port());
+        let mut command = tokio::process::Command::new("setpriv");
+        command.args(["--reuid", user, "--clear-groups", "bash", "-c", &line, "bash", &(head + &body)]);
+        String::from_utf8_lossy(&command.output().await.expect("it runs").stdout).into_owned()
+    };
+    let refused = as_user("65534").await;
+    assert!(refused.starts_with("HTTP/1.1 403") && refused.contains("another user's"), "{refused}");
+    host.log().wait("a warning", |event| event.level == "WARN" && event.message.contains("another user")).await;
+    let own = as_user("0").await;
+    assert!(own.starts_with("HTTP/1.1 200") && own.contains(&host.admin().token()), "{own}");
+}
+
+/// What `hotbay dashboard --print` prints, for a browser elsewhere.
 #[tokio::test]
 async fn the_command_prints_an_address_that_lets_one_in() {
     let host = probe().start().await;

@@ -75,10 +75,30 @@ async fn a_broken_build_shows_the_compilers_words_and_the_last_good_revision_ser
     dev.wait_line(mark, &["│ → "]).await;
     assert_serves(&dev, "one", 0).await;
 
+    // A save that makes the same again is answered as well: the host says nothing of it.
+    let mark = dev.mark();
+    dev.sources().add_with("one", "cp $(cat src/main) out.wasm # otherwise");
+    dev.wait_line(mark, &["✗ hotbay-build.toml", "nothing is other than before", "rejected", &format!("{good} serves on")]).await;
+    dev.wait_line(mark, &["│", "acme:billing/invoices"]).await;
+
     let mark = dev.mark();
     dev.sources().save("one", &build(1));
     dev.wait_line(mark, &["✓ src/main"]).await;
     assert_serves(&dev, "one", 1).await;
+}
+
+#[tokio::test]
+async fn what_is_left_out_is_named_with_the_remedy() {
+    let sources = Sources::new().service("one", &build(0));
+    let tool = sources.services().join("tool");
+    fs::create_dir(&tool).expect("a folder");
+    fs::write(tool.join("main.c"), "int main(void) { return 0; }\n").expect("a file");
+    let dev = sources.start().await;
+    dev.wait_line(0, &["tool holds a main.c and is left out", "tool.toml"]).await;
+    dev.wait_line(0, &["one", "✓ first build"]).await;
+    let mark = dev.mark();
+    fs::write(dev.sources().dir("one").join("won.toml"), "[limits]\nmemory = \"8MiB\"\n").expect("a file");
+    dev.wait_line(mark, &["won.toml is not read", "rename won.toml to one.toml"]).await;
 }
 
 /// Guards `Builds::want` in host/src/develop/builds.rs: the first build would never end.
@@ -142,6 +162,12 @@ async fn a_typing_error_in_what_says_how_it_is_built_takes_nothing_off_the_air()
         fs::write(&recipe, wrong).expect("it can be written");
         dev.wait_line(mark, &["one", "no service that can be built", &format!("{} serves on", guests::digest(&build(0)))]).await;
         assert_serves(&dev, "one", 0).await;
+        // A save that mends nothing is answered too, with what is wrong.
+        let mark = dev.mark();
+        dev.sources().save("one", &build(if wrong.is_empty() { 3 } else { 2 }));
+        dev.wait_line(mark, &["one", "no service that can be built", "serves on"]).await;
+        dev.wait_line(mark, &["│", "hotbay-build.toml"]).await;
+        dev.sources().save("one", &build(0));
         fs::write(&recipe, &text).expect("it can be written");
         dev.wait_line(mark, &["one", "nothing is other than before"]).await;
     }

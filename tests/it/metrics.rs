@@ -5,10 +5,30 @@ use std::{
     io::Write,
     path::PathBuf,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 fn value(text: &str, series: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// Guards `Longest` in host/src/telemetry/durations.rs: by its place in a bucket, the slowest would be told far above the deadline.
+#[tokio::test]
+async fn no_latency_is_told_that_no_request_had() {
+    let (wasm, settings) = (guests::revision("probe", 1), "[limits]\ndeadline = \"260ms\"\n");
+    let host = Host::builder().own_state().service("probe", &wasm).settings("probe", settings).start().await;
+    let mut longest = Duration::ZERO;
+    for _ in 0..4 {
+        let answer = host.get("/probe/sleep?ms=600000").await;
+        assert_eq!(answer.status, 504);
+        longest = longest.max(host.log().wait_request(answer.request_id()).await.took);
+    }
+    let serving = host.admin().get("/v1/services/probe").await.json()["serving"].clone();
+    for told in ["p50_us", "p99_us"] {
+        let told = Duration::from_micros(serving[told].as_u64().expect("it is told"));
+        // The log leaves out what is less than a microsecond.
+        assert!(told <= longest + Duration::from_micros(1) && !told.is_zero(), "{told:?} of {longest:?} at most: {serving}");
+    }
 }
 
 #[tokio::test]

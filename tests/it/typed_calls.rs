@@ -12,6 +12,7 @@ mod agreement;
 mod asynchronous;
 mod circles;
 mod endings;
+mod lacking;
 mod limits;
 mod values;
 

@@ -1,6 +1,6 @@
 //! Who may call the API: first what the call is addressed to and where it comes from, then the token.
 
-use super::{Admin, dashboard, problem::Problem};
+use super::{Admin, dashboard, problem::Problem, tickets};
 use crate::config::{HostName, without_port};
 use axum::{
     extract::{Extension, Request, State},
@@ -13,8 +13,8 @@ use std::{
     sync::Arc,
 };
 
-/// Pages for whoever looks after the process: they need no token.
-const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+/// Pages for whoever looks after the process, and the way to a token by a ticket: they need no token.
+const OPEN: [&str; 3] = ["/healthz", "/readyz", tickets::EXCHANGE];
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 

@@ -1,7 +1,10 @@
 //! `GET /v1/graph`: which service may call which, by HTTP and by WIT, and which did.
 
 use super::{Admin, services::is_there};
-use crate::deploy::Status;
+use crate::{
+    deploy::Status,
+    runtime::{Links, difference},
+};
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
@@ -28,6 +31,10 @@ pub struct Edge {
     /// The interfaces by which the caller's revision that serves calls functions of it.
     #[serde(default)]
     pub interfaces: Vec<String>,
+    /// The interfaces that a build of the caller in the bay would call it by, and that it does not export, or with other types: the
+    /// build waits until it does.
+    #[serde(default)]
+    pub waits: Vec<String>,
     /// Calls by HTTP since the host, or the caller, was started.
     pub calls: u64,
     /// Those of them that got no response, or a status of 500 or more.
@@ -58,6 +65,13 @@ pub(super) async fn graph(State(admin): State<Arc<Admin>>) -> Json<Graph> {
     for (name, status) in &all {
         // A labelled revision has the settings of its service.
         let caller = name.split_once('@').map_or(name.as_str(), |(service, _)| service);
+        for (callee, interface) in status.waits.iter().flat_map(|links| lacked(&all, links)) {
+            edge(caller, &callee, &|edge| {
+                if !edge.waits.contains(&interface) {
+                    edge.waits.push(interface.clone());
+                }
+            });
+        }
         let Some(serving) = &status.serving else { continue };
         for callee in &serving.calls {
             edge(caller, callee, &|edge| edge.granted = true);
@@ -81,6 +95,25 @@ fn exports(all: &BTreeMap<String, Status>, service: &str, interface: &str) -> bo
     serving.is_some_and(|serving| serving.links.exports.contains_key(interface))
 }
 
+/// Whom a build waits for, and for which interface of theirs: of those that it may call, each that could export it.
+fn lacked(all: &BTreeMap<String, Status>, links: &Links) -> Vec<(String, String)> {
+    let mut lacked = Vec::new();
+    for (interface, wanted) in &links.imports {
+        let offered = |callee: &str| all.get(callee)?.serving.as_ref()?.links.exports.get(interface).cloned();
+        let granted: Vec<_> = links.granted.iter().map(ToString::to_string).collect();
+        let offers: Vec<_> = granted.iter().filter_map(|callee| Some((callee, offered(callee)?))).collect();
+        let waits_for: Vec<_> = match offers.is_empty() {
+            true => granted,
+            false => {
+                let differ = offers.into_iter().filter(|(_, offered)| difference(wanted, offered).is_some());
+                differ.map(|(callee, _)| callee.clone()).collect()
+            }
+        };
+        lacked.extend(waits_for.into_iter().map(|callee| (callee, interface.clone())));
+    }
+    lacked
+}
+
 impl Edge {
     /// A pair of which nothing is known yet.
     fn of(caller: &str, callee: &str, all: &BTreeMap<String, Status>) -> Self {
@@ -91,6 +124,7 @@ impl Edge {
             granted: false,
             callee_state: there.map_or("missing", |status| status.phase().as_str()).to_owned(),
             interfaces: Vec::new(),
+            waits: Vec::new(),
             calls: 0,
             failed: 0,
             typed_calls: 0,

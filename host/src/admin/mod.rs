@@ -21,8 +21,10 @@ mod router;
 mod services;
 mod settings;
 mod stream;
+mod tickets;
 mod token;
 mod upload;
+mod user;
 
 pub use address::{Address, FILE as ADDRESS_FILE, read as addresses};
 #[cfg(any(test, feature = "fuzzing"))]
@@ -35,6 +37,7 @@ pub use history::{Ended, Past, PastList};
 pub use order::{Outcome, Step};
 pub use problem::Problem;
 pub use services::{Draining, LimitState, Rejected, Revision, Service, ServiceList};
+pub use tickets::Ticket;
 pub use token::FILE as TOKEN_FILE;
 
 use crate::{
@@ -64,6 +67,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tickets::Tickets;
 use token::Token;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -140,6 +144,7 @@ struct Admin {
     hosts: Names,
     /// None where the state folder cannot be used: then nobody may call.
     token: Option<Token>,
+    tickets: Tickets,
     streams: Arc<Semaphore>,
 }
 
@@ -214,6 +219,7 @@ pub async fn start(listener: TcpListener, parts: Parts, is_alone: bool) -> io::R
         shutdown,
         hosts,
         token,
+        tickets: Tickets::default(),
         streams,
     };
     let router = router::router(Arc::new(admin));

@@ -2,7 +2,7 @@
 
 use super::{
     Admin, backup, changes, dashboard, events, figures, gate, graph, health, history, logs, metrics, problem::Problem, profile,
-    services, settings,
+    services, settings, tickets,
 };
 use axum::{
     Router,
@@ -65,6 +65,8 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
         .routes(routes!(events::events))
         .routes(routes!(logs::logs))
         .routes(routes!(backup::backup))
+        .routes(routes!(tickets::ticket))
+        .routes(routes!(tickets::exchange))
         .routes(routes!(openapi));
     let (router, page) = routes.split_for_parts();
     // Text and numbers always become JSON.

@@ -42,6 +42,8 @@ pub struct SecretError {
     pub reason: String,
     /// What to do about it.
     pub remedy: String,
+    /// Whether it is in neither place.
+    pub is_missing: bool,
 }
 
 impl fmt::Debug for Secrets {
@@ -66,6 +68,20 @@ impl SecretFolder {
     /// The folder.
     pub fn path(&self) -> &std::path::Path {
         &self.0
+    }
+
+    /// Where the secret of this name lies, or would.
+    pub(crate) fn file(&self, name: &SecretName) -> PathBuf {
+        self.0.join(name.as_str())
+    }
+
+    /// Where the secret of this name is read from, as people are told.
+    pub(crate) fn source(&self, name: &SecretName) -> String {
+        let file = self.file(name);
+        match !file.exists() && env::var_os(variable(name)).is_some() {
+            true => format!("{} in hotbay's environment", variable(name)),
+            false => format!("the secret file {}", file.display()),
+        }
     }
 
     /// The secrets of these names, and how long ago the youngest file was written: what comes from the environment never changes.
@@ -128,11 +144,12 @@ impl SecretFolder {
         refuse_unless_own(&found).map_err(|error| SecretError {
             reason: format!("the folder of secrets {folder} is not the host's alone: {error}"),
             remedy: format!("make it so: chown it to hotbay's user, and chmod 700 {folder}"),
+            is_missing: false,
         })
     }
 
     fn read_one(&self, name: &SecretName) -> io::Result<(String, SystemTime)> {
-        let mut file = open_own(&self.0.join(name.as_str()))?;
+        let mut file = open_own(&self.file(name))?;
         let found = file.metadata()?;
         if found.mode() & 0o077 != 0 {
             return Err(io::Error::new(
@@ -154,7 +171,7 @@ impl SecretFolder {
     }
 
     fn error(&self, name: &SecretName, error: &io::Error) -> SecretError {
-        let file = self.0.join(name.as_str());
+        let file = self.file(name);
         let file = file.display();
         match error.kind() {
             _ if is_missing(error) => SecretError {
@@ -165,6 +182,7 @@ impl SecretFolder {
                 remedy: format!(
                     "put it into that file, owned by hotbay's user with mode 0600, or take `{name}` out of [grants] secrets"
                 ),
+                is_missing: true,
             },
             io::ErrorKind::InvalidData | io::ErrorKind::FileTooLarge => SecretError {
                 reason: format!(
@@ -172,12 +190,14 @@ impl SecretFolder {
                     variable(name)
                 ),
                 remedy: "a secret is text of at most 64 KiB; encode what is not, as base64 say".to_owned(),
+                is_missing: false,
             },
             _ => SecretError {
                 reason: format!("the secret `{name}` cannot be used: {file}: {error}"),
                 remedy: format!(
                     "it must be a regular file, no link, owned by hotbay's user, and nobody else's to read: chmod 600 {file}"
                 ),
+                is_missing: false,
             },
         }
     }

@@ -5,7 +5,7 @@ use super::{
     output::{print, took},
     table,
 };
-use crate::workshop::{Built, Line, Mode, Placed, Project, Workshop};
+use crate::workshop::{Built, Effort, Line, Mode, Placed, Project, Search, Workshop};
 use clap::Parser;
 use hotbay::{
     admin,
@@ -43,6 +43,9 @@ pub(super) struct Args {
     /// Take the time for a fast and small build, as for production
     #[arg(long)]
     release: bool,
+    /// Build also what was built before of the very same sources
+    #[arg(long)]
+    anew: bool,
     /// Print a JSON array with one object a service; what tools say still goes to stderr
     #[arg(long)]
     json: bool,
@@ -63,6 +66,8 @@ struct Report {
     digest: Option<String>,
     kind: Option<Kind>,
     took_ms: Option<u64>,
+    /// Nothing of what it was made of is another, so that no tool ran.
+    was_there: bool,
     /// A request to a host with default addresses that serves the bay.
     request: Option<String>,
     reason: Option<String>,
@@ -74,15 +79,20 @@ struct Report {
 /// Exit code 0 where every service was built and is in the bay, 1 where one is not, 130 after Ctrl-C.
 pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let dirs = if args.dirs.is_empty() { vec![PathBuf::from(".")] } else { args.dirs };
-    let projects = Project::find(&dirs).map_err(|error| error.to_string())?;
+    let Search { projects, faults, remarks } = Project::search(&dirs);
+    remarks.iter().for_each(|remark| eprintln!("hotbay: {remark}"));
+    if let Some(fault) = faults.first() {
+        return Err(fault.to_string());
+    }
     let bay = args.bay.unwrap_or_else(|| HostConfig::default().bay);
     let mode = if args.release { Mode::Release } else { Mode::Quick };
+    let effort = if args.anew { Effort::Anew } else { Effort::Needed };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
     let reports = runtime.block_on(async {
         let signals = signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
         let (mut interrupt, mut terminate) = signals.map_err(|error| format!("signals cannot be handled: {error}"))?;
         tokio::select! {
-            reports = all(&projects, &bay, mode, args.json) => reports.map(Some),
+            reports = all(&projects, &bay, (mode, effort), args.json) => reports.map(Some),
             _ = interrupt.recv() => Ok(None),
             _ = terminate.recv() => Ok(None),
         }
@@ -101,13 +111,13 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn all(projects: &[Project], bay: &Path, mode: Mode, json: bool) -> Result<Vec<Report>, String> {
-    let workshop = Workshop::new(mode, console::colors_enabled_stderr());
+async fn all(projects: &[Project], bay: &Path, (mode, effort): (Mode, Effort), json: bool) -> Result<Vec<Report>, String> {
+    let workshop = Workshop::new(mode, console::colors_enabled_stderr(), bay);
     let mut checker = None;
     let mut reports = Vec::new();
     for project in projects {
         let mut report = Report::of(project);
-        if let Err((reason, remedy)) = one(&workshop, project, bay, &mut checker, &mut report).await {
+        if let Err((reason, remedy)) = one(&workshop, (project, effort), bay, &mut checker, &mut report).await {
             eprintln!("hotbay: {}: {reason}", project.name());
             if let Some(remedy) = &remedy {
                 eprintln!("  remedy  {remedy}");
@@ -126,7 +136,7 @@ type Fault = (String, Option<String>);
 
 async fn one(
     workshop: &Workshop,
-    project: &Project,
+    (project, effort): (&Project, Effort),
     bay: &Path,
     checker: &mut Option<Arc<Loader>>,
     report: &mut Report,
@@ -144,7 +154,7 @@ async fn one(
             last.push_back(console::strip_ansi_codes(text).into_owned());
         }
     };
-    let outcome = workshop.build(project, &mut tell).await;
+    let outcome = workshop.build(project, effort, &mut tell).await;
     let built = match outcome {
         Ok(built) => built,
         Err(failure) => {
@@ -211,6 +221,7 @@ impl Report {
             digest: None,
             kind: None,
             took_ms: None,
+            was_there: false,
             request: None,
             reason: None,
             remedy: None,
@@ -222,6 +233,7 @@ impl Report {
         self.wasm = Some(shown(&built.wasm));
         self.size = Some(built.size);
         self.digest = Some(built.digest.clone());
+        self.was_there = built.was_there;
         self.took_ms = u64::try_from(built.took.as_millis()).ok();
     }
 
@@ -229,7 +241,13 @@ impl Report {
         let size = self.size.unwrap_or_default().div_ceil(1 << 10);
         let time = took(self.took_ms.unwrap_or_default() * 1000);
         let digest = self.digest.as_deref().unwrap_or_default();
-        let mut text = format!("built   {} {digest}  {size} KiB in {time}\n", self.service);
+        let mut text = match self.was_there {
+            true => format!(
+                "built   {} {digest}  {size} KiB, before: no source has changed since (--anew builds it all the same)\n",
+                self.service
+            ),
+            false => format!("built   {} {digest}  {size} KiB in {time}\n", self.service),
+        };
         if let (Some(file), Some(placed)) = (&self.file, self.placed) {
             text += &match placed {
                 Placed::Changed => format!("placed  {}\n", file.display()),

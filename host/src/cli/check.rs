@@ -1,6 +1,6 @@
 //! `hotbay check`: the steps of a swap up to its publication, told instead of done.
 
-use super::output::print;
+use super::{lacking::Lacking, output::print};
 use clap::Parser;
 use hotbay::{
     RunError,
@@ -49,6 +49,8 @@ struct Report {
     grants: Vec<String>,
     /// Services that it may call and that do not lie beside it.
     missing: Vec<String>,
+    /// Interfaces of other services that it calls and that no build beside it exports to it: in a bay it would wait.
+    lacking: Vec<Lacking>,
     cron: Vec<ByTheClock>,
     serves: bool,
     reason: Option<String>,
@@ -197,6 +199,7 @@ impl Report {
             exports: Vec::new(),
             grants: Vec::new(),
             missing: Vec::new(),
+            lacking: Vec::new(),
             cron: Vec::new(),
             serves: false,
             reason: Some(reject.reason),
@@ -205,6 +208,8 @@ impl Report {
     }
 
     fn read(file: PathBuf, build: &Build, seen: Inspection) -> Self {
+        let beside = file.parent().unwrap_or(Path::new(""));
+        let lacking = seen.links.map(|links| Lacking::of(beside, &links)).unwrap_or_default();
         let (reason, remedy) = seen.reject.map(|reject| (reject.reason, reject.remedy)).unzip();
         Self {
             file,
@@ -217,6 +222,7 @@ impl Report {
             exports: seen.surface.exports,
             grants: Vec::new(),
             missing: Vec::new(),
+            lacking,
             cron: Vec::new(),
             serves: reason.is_none(),
             reason,
@@ -239,6 +245,7 @@ impl Report {
         let missing: Vec<_> =
             self.missing.iter().map(|name| format!("{name}.wasm: it may be called, and is not beside it")).collect();
         line("missing", list(&missing));
+        line("lacking", list(&self.lacking.iter().map(Lacking::text).collect::<Vec<_>>()));
         line("cron", list(&self.cron.iter().map(ByTheClock::text).collect::<Vec<_>>()));
         line("serves", Some(if self.serves { "yes" } else { "no" }.to_owned()));
         line("reason", self.reason.clone());

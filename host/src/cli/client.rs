@@ -2,7 +2,7 @@
 
 use super::host_config;
 use crate::develop::Bay;
-use hotbay::admin::{self, ADDRESS_FILE, Address, Outcome, Problem, TOKEN_FILE};
+use hotbay::admin::{self, ADDRESS_FILE, Address, Outcome, Problem, TOKEN_FILE, Ticket};
 use hotbay::config::HostConfig;
 use serde::de::DeserializeOwned;
 use std::{
@@ -171,6 +171,15 @@ impl Client {
         let page = format!("http://{}/", self.address);
         let with_token = format!("{page}#token={}", self.token);
         (page, with_token)
+    }
+
+    /// The address of the dashboard with a ticket in it, for which its page gets the token: once, and within a minute.
+    pub(super) fn page_with_ticket(&self) -> Result<String, String> {
+        let request = self.request("POST", "/v1/tickets").body(()).map_err(|error| error.to_string())?;
+        let mut response = self.answered(self.agent.run(request))?;
+        let text = response.body_mut().read_to_string().map_err(|error| self.unreachable(&error))?;
+        let made: Ticket = serde_json::from_str(&text).map_err(|error| self.not_understood(&error.to_string()))?;
+        Ok(format!("http://{}/#ticket={}", self.address, made.ticket))
     }
 
     /// Asks, and returns the answer as it came beside what it means.

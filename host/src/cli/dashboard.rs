@@ -24,7 +24,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         print(&format!("{with_token}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    open::that_detached(&with_token)
+    // Other users of this machine may read the arguments of the browser.
+    let with_ticket = client.page_with_ticket()?;
+    open::that_detached(&with_ticket)
         .map_err(|error| format!("no browser could be opened: {error}; open what `hotbay dashboard --print` prints in one"))?;
     print(&format!("opened {page} in the browser\n"))?;
     Ok(ExitCode::SUCCESS)

@@ -14,6 +14,7 @@ mod events;
 mod history;
 mod host_config;
 mod hottest;
+mod lacking;
 mod listener;
 mod logs;
 mod messages;

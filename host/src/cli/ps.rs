@@ -139,7 +139,7 @@ fn table(services: &[Service]) -> String {
 /// A line for each pair of services.
 fn picture(calls: &[Edge]) -> String {
     if calls.is_empty() {
-        return "no service that serves may call another; grants are in NAME.toml, as [grants] calls = [\"stock\"], and `hotbay ps` says what waits\n".to_owned();
+        return "no service that serves may call another, and none waits for one; grants are in NAME.toml, as [grants] calls = [\"stock\"], and `hotbay ps` says what waits\n".to_owned();
     }
     let width = |of: fn(&Edge) -> &String, head: &str| calls.iter().map(|edge| of(edge).len()).max().unwrap_or(0).max(head.len());
     let (callers, callees) = (width(|edge| &edge.caller, "CALLER"), width(|edge| &edge.callee, "CALLEE"));
@@ -150,12 +150,13 @@ fn picture(calls: &[Edge]) -> String {
     };
     let mut text = row("CALLER", "CALLEE", ["HTTP", "FAILED"], ["WIT", "FAILED"], "");
     for edge in calls {
-        let state = match (edge.granted, edge.callee_state.as_str()) {
+        let waits = (!edge.waits.is_empty()).then(|| format!("waits for {}", edge.waits.join(", ")));
+        let state = match (edge.granted || waits.is_some(), edge.callee_state.as_str()) {
             (false, _) => Some("no longer granted"),
             (true, "serving") => None,
             (true, state) => Some(state),
         };
-        let notes: Vec<_> = edge.interfaces.iter().map(String::as_str).chain(state).collect();
+        let notes: Vec<_> = edge.interfaces.iter().map(String::as_str).chain(waits.as_deref()).chain(state).collect();
         let [calls, failed, typed, typed_failed] =
             [edge.calls, edge.failed, edge.typed_calls, edge.typed_failed].map(|count| count.to_string());
         text += &row(&edge.caller, &edge.callee, [&calls, &failed], [&typed, &typed_failed], &notes.join(", "));

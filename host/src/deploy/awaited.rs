@@ -57,6 +57,7 @@ impl Swaps {
         };
         let lacking = Lacking { links: links.clone(), waits: true, is_last_good };
         self.context.waiting.state().lacking.insert(self.name.clone(), lacking.clone());
+        self.context.board.waits(&self.name.to_string(), Some(links));
         let reject = self.context.or_circle(&self.name, reject);
         if lacking.yields(&self.name, &self.context) || !self.context.someone_moves() {
             return Err(reject);
@@ -95,6 +96,7 @@ impl Swaps {
         };
         let lacking = Lacking { links: links.clone(), waits: false, is_last_good: false };
         let before = self.context.waiting.state().lacking.insert(self.name.clone(), lacking);
+        self.context.board.waits(&self.name.to_string(), Some(links));
         let is_news = before.is_none_or(|before| before.links != *links);
         // Those that wait for it in turn were told that it is missing, and are now told of the circle.
         self.routes_changed(is_news && self.context.check_circle(&self.name, links).is_err());
@@ -103,6 +105,7 @@ impl Swaps {
     /// What lies in the bay serves, or nothing lies there.
     pub(super) fn lacks_nothing(&self) {
         let before = self.context.waiting.state().lacking.remove(&self.name);
+        self.context.board.waits(&self.name.to_string(), None);
         // What waited in a circle with it may do so no longer.
         self.routes_changed(before.is_some());
     }

@@ -59,6 +59,8 @@ pub struct Status {
     pub draining: Vec<Draining>,
     /// How the settings that hold share its requests out.
     pub traffic: Traffic,
+    /// What its build in the bay calls and exports, where that waits for other services.
+    pub waits: Option<Arc<Links>>,
     /// Whether its files are there.
     present: bool,
 }
@@ -122,6 +124,7 @@ impl Status {
             rejected: None,
             draining: Vec::new(),
             traffic: Traffic::default(),
+            waits: None,
             present: true,
         }
     }
@@ -225,6 +228,13 @@ impl Board {
             at: SystemTime::now(),
         };
         self.change(name, |status| status.rejected = Some(rejected));
+    }
+
+    /// Whether its build in the bay waits for other services. One that is not there stays so.
+    pub(super) fn waits(&self, name: &str, links: Option<&Arc<Links>>) {
+        if let Some(status) = self.services().get_mut(name) {
+            status.waits = links.cloned();
+        }
     }
 
     /// Its requests are shared out anew.

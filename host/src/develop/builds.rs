@@ -1,6 +1,6 @@
 //! The builds: one or two at once, the newest save of a service before all others of it.
 
-use crate::workshop::{BuildFailure, Built, Line, Project, Workshop};
+use crate::workshop::{BuildFailure, Built, Effort, Line, Project, Workshop};
 use hotbay::config::ServiceName;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -35,6 +35,8 @@ pub(super) struct Wanted {
     pub(super) why: String,
     /// When.
     pub(super) saved: Instant,
+    /// Whether one of the same sources will do.
+    pub(super) effort: Effort,
 }
 
 /// A build that came to its end.
@@ -156,7 +158,7 @@ async fn build(workshop: Arc<Workshop>, wanted: Wanted, notes: mpsc::UnboundedSe
             Line::Note(text) => note(text.to_owned()),
             Line::Tool(text) => words.push(text),
         };
-        let mut building = std::pin::pin!(workshop.build(&wanted.project, &mut sink));
+        let mut building = std::pin::pin!(workshop.build(&wanted.project, wanted.effort, &mut sink));
         tokio::select! {
             outcome = &mut building => outcome,
             () = tokio::time::sleep(LONG) => {
@@ -222,11 +224,11 @@ mod tests {
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("hotbay-build.toml"), format!("command = {command:?}\noutput = \"out.wasm\"\n")).unwrap();
         let project = Project::find(&[&dir]).unwrap().remove(0);
-        Wanted { project, why: command.to_owned(), saved: Instant::now() }
+        Wanted { project, why: command.to_owned(), saved: Instant::now(), effort: Effort::Needed }
     }
 
     fn builds() -> Builds {
-        Builds { at_once: 1, ..Builds::new(Workshop::new(Mode::Quick, false)).0 }
+        Builds { at_once: 1, ..Builds::new(Workshop::new(Mode::Quick, false, Path::new("bay"))).0 }
     }
 
     #[tokio::test]

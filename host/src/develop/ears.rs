@@ -1,7 +1,6 @@
 //! Whatever happens, from wherever it is told, one thing after another.
 
 use super::{
-    REQUESTS,
     builds::{Builds, Ended, Note},
     keys::Asked,
     watch::{Hint, Watch},
@@ -13,6 +12,9 @@ use hotbay::{
 };
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc};
+
+/// The target of the lines on requests.
+pub(super) const REQUESTS: &str = "hotbay::request";
 
 /// Where what happens comes in.
 pub(super) struct Ears {

@@ -116,8 +116,7 @@ mod tests {
     }
 
     fn found_now(folder: &Path) -> Projects {
-        let (found, _) = Project::search(&[folder]);
-        found.into_iter().map(|project| (project.name().clone(), project)).collect()
+        Project::search(&[folder]).projects.into_iter().map(|project| (project.name().clone(), project)).collect()
     }
 
     fn shop() -> (tempfile::TempDir, PathBuf, Projects) {

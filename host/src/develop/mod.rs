@@ -1,18 +1,20 @@
 //! The loop of who develops: a save is built, placed into the bay and served, and what comes of it is told.
 //!
 //! [`Development::run`] waits for what happens and says who answers to it. Files: `ears.rs` hears of everything, `watch.rs` of saves, `tree.rs` knows what
-//! lies where, `follower.rs` decides what a save calls for, `builds.rs` runs the builds, `awaited.rs` knows what the host makes of
-//! them, `screen.rs` says how it is printed.
+//! lies where, `follower.rs` decides what a save calls for, `broken.rs` says what cannot be built, `builds.rs` runs the builds, `awaited.rs` knows what the host makes of
+//! them, `telling.rs` and `broken.rs` say what people are told, `screen.rs` how it is printed.
 
 mod address;
 mod awaited;
 mod bay;
+mod broken;
 mod builds;
 mod ears;
 mod follower;
 mod found;
 mod keys;
 mod screen;
+mod telling;
 mod took;
 mod tree;
 mod watch;
@@ -21,20 +23,13 @@ pub(crate) use bay::Bay;
 pub(crate) use found::Found;
 pub(crate) use keys::restore as restore_terminal;
 
-use crate::workshop::{BuildFailure, Mode, Placed, Project, Workshop};
-use awaited::{Awaited, Outcome};
+use crate::workshop::{BuildFailure, Effort, Mode, Placed, Project, Workshop};
+use awaited::Awaited;
 use builds::{Builds, Ended, Wanted};
 use ears::{Ears, Happened};
 use follower::{Calls, Projects};
 use found::roots;
-use hotbay::{
-    Voices,
-    config::ServiceName,
-    deploy::{self, Event, State},
-    http::Unbuilt,
-    shutdown::Shutdown,
-    telemetry::LogLine,
-};
+use hotbay::{Voices, config::ServiceName, deploy, http::Unbuilt, shutdown::Shutdown, telemetry::LogLine};
 use keys::Asked;
 use screen::{Row, Screen};
 use std::{
@@ -45,6 +40,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
+use telling::is_warning;
 use tokio::sync::mpsc;
 use took::Took;
 use tree::{Difference, Tree};
@@ -112,7 +108,7 @@ impl Development {
     /// Hears of everything from here on, and begins to build.
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { folders, found, bay, bound, colours, print, voices, unbuilt, log, shutdown } = parts;
-        let (builds, notes) = Builds::new(Workshop::new(Mode::Quick, colours));
+        let (builds, notes) = Builds::new(Workshop::new(Mode::Quick, colours, bay.path()));
         let (watch, error) = Watch::new();
         let ears = Ears {
             watch,
@@ -205,13 +201,16 @@ impl Development {
         let mut calls = follower::decide(&self.projects, &difference);
         calls.leave_out_own_locks(|name| self.builds.runs(name));
         let Calls { mut builds, settings, search } = calls;
-        if search {
+        let were_broken: BTreeSet<_> =
+            builds.keys().chain(&settings).filter(|name| self.broken.contains(*name)).cloned().collect();
+        if search || !were_broken.is_empty() {
             let Again { mended, saved } = self.search();
             for name in mended {
                 builds.entry(name).or_default();
             }
             builds.extend(saved);
         }
+        self.tell_broken(&were_broken);
         builds.retain(|name, _| !self.broken.contains(name));
         for name in settings.difference(&self.broken.clone()) {
             self.place_settings(name, saved_at(&difference.files));
@@ -252,7 +251,7 @@ impl Development {
         self.tell_faults(faults);
         let were_broken = std::mem::replace(&mut self.broken, broken.keys().cloned().collect());
         for name in self.broken.clone().difference(&were_broken) {
-            self.breaks(name);
+            self.breaks(name, &[]);
         }
         let mended = were_broken.into_iter().filter(|name| now.contains_key(name) && !came.contains(name)).collect();
         now.extend(broken);
@@ -283,41 +282,18 @@ impl Development {
         Again { mended, saved }
     }
 
-    /// Nothing says any more how this service is built, although its folder is there.
-    fn breaks(&mut self, name: &ServiceName) {
-        self.builds.cancel(name);
-        let what = format!("its folder holds no service that can be built; {}", self.still(name.as_str()));
-        let words = format!(
-            "→ mend what says how it is built (hotbay-build.toml, Cargo.toml, package.json, app.py, {name}.toml); it is built again then"
-        );
-        if let Some(project) = self.projects.get(name) {
-            self.stays_unbuilt(project, &words);
-        }
-        self.tell(|screen| screen.failed(name.as_str(), &what, &words));
-    }
-
-    /// Whether nothing of this service has come into the bay.
-    fn is_unbuilt(&self, name: &ServiceName) -> bool {
-        self.voices.board.one(name.as_str()).is_none()
-    }
-
-    /// If so: why, to whoever asks for it.
-    fn stays_unbuilt(&self, project: &Project, words: &str) {
-        if self.is_unbuilt(project.name()) {
-            self.unbuilt.failed(project.name(), address::routes(project), &console::strip_ansi_codes(words));
-        }
-    }
-
     fn want(&mut self, project: Project, why: String, saved: Instant) {
-        if self.is_unbuilt(project.name()) {
-            self.unbuilt.begins(project.name(), address::routes(&project));
-        }
-        self.last = Some(project.name().clone());
-        self.builds.want(Wanted { project, why, saved });
+        self.want_with(Wanted { project, why, saved, effort: Effort::Needed });
+    }
+
+    fn want_with(&mut self, wanted: Wanted) {
+        self.is_begun(&wanted.project);
+        self.last = Some(wanted.project.name().clone());
+        self.builds.want(wanted);
     }
 
     fn built(&mut self, ended: Ended) {
-        let Ended { wanted: Wanted { project, why, saved }, outcome, words, took } = ended;
+        let Ended { wanted: Wanted { project, why, saved, .. }, outcome, words, took } = ended;
         let service = project.name().as_str();
         // What its tools wrote up to their last moment is no save.
         self.tree.look_at(follower::locks(&project));
@@ -343,9 +319,11 @@ impl Development {
                         self.awaited.placed(service, placed);
                     }
                     Ok(Placed::Unchanged) => {
-                        let text =
-                            format!("{why}: built in {} and nothing is other than before; {}", Took(took), self.still(service));
-                        self.tell(|screen| screen.note(service, &text));
+                        let what = match built.was_there {
+                            true => format!("{why}: no source is other than when it was built"),
+                            false => format!("{why}: built in {} and nothing is other than before", Took(took)),
+                        };
+                        self.unchanged(service, &what);
                     }
                     Err(error) => self.tell(|screen| screen.failed(service, "the build is not in the bay", &error.to_string())),
                 }
@@ -375,8 +353,20 @@ impl Development {
                 let placed = awaited::Placed { why: String::new(), saved, built: None, at, revision: None };
                 self.awaited.placed(name.as_str(), placed);
             }
-            Ok(Placed::Unchanged) => {}
+            Ok(Placed::Unchanged) => self.unchanged(name.as_str(), "settings: nothing is other than before"),
             Err(error) => self.tell(|screen| screen.failed(name.as_str(), "the settings are not in the bay", &error.to_string())),
+        }
+    }
+
+    /// The host sees no change, and tells nothing: what it said of these files holds.
+    fn unchanged(&mut self, service: &str, what: &str) {
+        let still = self.still(service);
+        match self.voices.board.one(service).and_then(|status| status.rejected) {
+            Some(rejected) => {
+                let words = format!("{}\n→ {}", rejected.reason, rejected.remedy);
+                self.tell(|screen| screen.failed(service, &format!("{what}: rejected; {still}"), &words));
+            }
+            None => self.tell(|screen| screen.note(service, &format!("{what}; {still}"))),
         }
     }
 
@@ -394,62 +384,10 @@ impl Development {
         (is_its_build && self.awaited.is_served(name.as_str(), &serving, &settings)).then_some(serving)
     }
 
-    fn swapped(&mut self, event: &Event) {
-        if event.state == State::Published && event.label.is_none() {
-            let settings = ServiceName::parse(&event.service).ok().and_then(|name| self.bay.settings(&name));
-            self.awaited.published(event, settings);
-        }
-        let service = match &event.label {
-            Some(label) => format!("{}@{label}", event.service),
-            None => event.service.clone(),
-        };
-        let revision = event.revision.as_deref().unwrap_or_default();
-        let Some(outcome) = self.awaited.told(event) else { return };
-        let text = match outcome {
-            Outcome::Swapped { why, steps } => self.screen.swapped(&service, &why, &steps, revision),
-            Outcome::Settings { took } => self.screen.settings_swapped(&service, revision, took),
-            Outcome::Published { reason: None } => self.screen.note(&service, &format!("{revision} serves")),
-            Outcome::Published { reason: Some(reason) } => self.screen.failed(&service, &format!("{revision} serves"), &reason),
-            Outcome::Rejected { reason, remedy } => {
-                let still = self.still(&service);
-                self.screen.rejected(&service, &reason, &remedy, &still)
-            }
-            Outcome::RolledBack { reason } => self.screen.failed(&service, &format!("gone back from {revision}"), &reason),
-            Outcome::Gone => self.screen.note(&service, "it serves no more"),
-        };
-        (self.print)(&text);
-    }
-
-    /// What serves although something failed.
-    fn still(&self, service: &str) -> String {
-        match self.voices.board.one(service).and_then(|status| status.serving) {
-            Some(serving) => format!("{} serves on", serving.revision),
-            None => "nothing of it serves yet".to_owned(),
-        }
-    }
-
-    /// A request that failed, or something about the host itself.
-    fn complained(&mut self, line: &LogLine) {
-        let field = |name| line.field(name).unwrap_or_default();
-        if line.target != REQUESTS {
-            let rest: Vec<_> = line.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            return self.tell_host(&format!("{} {}", line.message, rest.join(" ")));
-        }
-        let took = field("took_us").parse().map_or(Duration::ZERO, Duration::from_micros);
-        let what = format!("{} {} {} in {}", field("status"), field("method"), field("path"), Took(took));
-        let words: Vec<_> = [field("reason"), field("remedy")].into_iter().filter(|text| !text.is_empty()).collect();
-        self.tell(|screen| screen.failed(field("service"), &what, &words.join("\n→ ")));
-    }
-
     fn asked(&mut self, asked: Asked) {
         match asked {
             Asked::Quit => self.shutdown.begin(),
-            Asked::Rebuild => {
-                let whole = self.projects.values().filter(|project| !self.broken.contains(project.name()));
-                for project in whole.cloned().collect::<Vec<_>>() {
-                    self.want(project, "rebuild".to_owned(), Instant::now());
-                }
-            }
+            Asked::Rebuild => self.rebuild(),
             Asked::Open => {
                 let project =
                     self.last.as_ref().and_then(|name| self.projects.get(name)).or_else(|| self.projects.values().next());
@@ -467,32 +405,7 @@ impl Development {
             }
         }
     }
-
-    fn tell(&mut self, line: impl FnOnce(&mut Screen) -> String) {
-        let text = line(&mut self.screen);
-        (self.print)(&text);
-    }
-
-    fn tell_host(&mut self, text: &str) {
-        self.tell(|screen| screen.host(text, true));
-    }
-
-    fn tell_watch(&mut self, error: Option<&WatchError>) {
-        if let Some(WatchError { reason, remedy }) = error {
-            self.tell_host(&format!("{reason}\n→ {remedy}"));
-        }
-    }
-
-    fn tell_faults(&mut self, faults: BTreeSet<String>) {
-        for fault in faults.difference(&self.faults.clone()) {
-            self.tell_host(fault);
-        }
-        self.faults = faults;
-    }
 }
-
-/// The target of the lines on requests.
-const REQUESTS: &str = "hotbay::request";
 
 /// When the last of these was saved, as the files say, unless they were moved here with an older time.
 fn saved_at(files: &BTreeSet<PathBuf>) -> Instant {
@@ -500,9 +413,4 @@ fn saved_at(files: &BTreeSet<PathBuf>) -> Instant {
     let written = files.iter().filter_map(|file| fs::metadata(file).ok()?.modified().ok()).max();
     let age = written.and_then(|written| SystemTime::now().duration_since(written).ok()).filter(|age| *age < SAVE_MAX);
     age.and_then(|age| now.checked_sub(age)).unwrap_or(now)
-}
-
-/// Whether a compiler's line warns, in colour or not.
-fn is_warning(line: &str) -> bool {
-    console::strip_ansi_codes(line).trim_start().starts_with("warning")
 }

@@ -1,6 +1,6 @@
 //! What kind of wasm is this, and how it becomes a component.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 use wasmparser::{Encoding, Parser, Payload};
 
 /// The magic number of every wasm binary, modules and components alike.
@@ -153,6 +153,29 @@ pub(crate) fn identify(bytes: &[u8]) -> Result<Binary, Unfit> {
         Shape { wit: true, .. } => Ok(Binary::ModuleWithWit),
         Shape { exports, .. } => Err(Unfit::BareModule { exports }),
     }
+}
+
+/// The names of what a component exports on its outermost level, and of the interfaces of a module that becomes one.
+pub(crate) fn exports(bytes: &[u8]) -> Vec<String> {
+    let (mut names, mut depth) = (BTreeSet::new(), 0_usize);
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload {
+            Ok(Payload::Version { .. }) => depth += 1,
+            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            Ok(Payload::ComponentExportSection(section)) if depth == 1 => {
+                names.extend(section.into_iter().flatten().map(|export| export.name.name.to_owned()));
+            }
+            // A function of an interface is called INTERFACE#FUNCTION there.
+            Ok(Payload::ExportSection(section)) if depth == 1 => {
+                let functions = section.into_iter().flatten().filter_map(|export| export.name.split_once('#'));
+                names.extend(functions.map(|(interface, _)| interface.to_owned()));
+            }
+            Ok(_) => {}
+            // What is wrong with it is told where it is checked itself.
+            Err(_) => break,
+        }
+    }
+    names.into_iter().collect()
 }
 
 /// What the outermost level of the binary says of itself.

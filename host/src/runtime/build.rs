@@ -1,7 +1,7 @@
 //! A `.wasm` file as it was read: its bytes, its digest and what they are.
 
 use super::{
-    artifact::{Binary, Unfit, identify},
+    artifact::{Binary, Unfit, exports, identify},
     digest::Digest,
 };
 use bytes::Bytes;
@@ -41,6 +41,11 @@ impl Build {
     /// [`Unfit`] for what can never serve.
     pub fn binary(&self) -> Result<Binary, &Unfit> {
         self.binary.as_ref().copied()
+    }
+
+    /// The interfaces that it exports, as far as they can be read without compiling it.
+    pub fn exports(&self) -> Vec<String> {
+        exports(&self.wasm)
     }
 
     /// Whether more bytes could mend it: the file may still be being written.

@@ -106,6 +106,8 @@ pub struct Inspection {
     pub kind: Option<Kind>,
     /// What it imports and exports.
     pub surface: Surface,
+    /// What it calls of other services, and what they can call, where its types can be read.
+    pub links: Option<Links>,
     /// Why it would not be served.
     pub reject: Option<Reject>,
 }
@@ -199,11 +201,12 @@ impl Loader {
         build: &Build,
         (settings, secrets): (Settings, Secrets),
     ) -> Inspection {
-        let mut seen = Inspection { kind: None, surface: Surface::default(), reject: None };
+        let mut seen = Inspection { kind: None, surface: Surface::default(), links: None, reject: None };
         let outcome = async {
             build.binary().map_err(Unfit::clone)?;
             let (component, flavour) = self.component(service, build).await?;
             seen.surface = Surface::of(&component);
+            seen.links = Links::of(&component, settings.grants.calls()).ok();
             let assembly = self.linkers.link(&component, flavour, &settings.grants, Some(&ByItself))?;
             seen.kind = Some(assembly.kind);
             suits(assembly.kind, &settings)?;

@@ -23,6 +23,7 @@
 
 mod batch;
 mod call_metrics;
+mod durations;
 mod families;
 mod guest_lines;
 mod labels;

@@ -2,9 +2,10 @@
 //! pays nothing for them.
 
 use super::{
+    durations::Durations,
     metrics::{Metrics, ServiceMetrics},
     micros,
-    revision_metrics::{Durations, RevisionMetrics},
+    revision_metrics::RevisionMetrics,
 };
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -280,6 +281,7 @@ impl Readings {
             let step = steps.entry(revision.service().name().to_owned()).or_default();
             step.requests += revision.requests();
             step.faults += revision.faults();
+            step.durations.saw(revision.take_longest());
             let labels = (revision.service().name().to_owned(), revision.revision().to_owned());
             // Several loads of one build share their durations.
             if seen.insert(labels.clone()) {

@@ -1,10 +1,11 @@
 //! What is counted of one revision. Its handles are looked up once, so that a request only adds.
 
 use super::{
+    durations::{Durations, Longest},
     labels::Limit,
     metrics::{Metrics, ServiceMetrics, count},
 };
-use prometheus::{Histogram, IntCounter, core::Metric};
+use prometheus::{Histogram, IntCounter};
 use std::{
     fmt,
     sync::{
@@ -123,6 +124,8 @@ pub struct RevisionMetrics {
     blamed: AtomicU64,
     /// The durations that there were before it.
     earlier: Durations,
+    longest: Longest,
+    longest_lately: Longest,
     fault_seen: Notify,
     instances: AtomicUsize,
     memory: AtomicUsize,
@@ -135,6 +138,8 @@ impl RevisionMetrics {
         let duration = families.duration.with_label_values(&[name, revision]);
         Self {
             earlier: Durations::of(&duration),
+            longest: Longest::default(),
+            longest_lately: Longest::default(),
             by_class: CLASSES.map(|class| families.requests.with_label_values(&[name, revision, class])),
             by_fault: FaultKind::ALL.map(|fault| (fault, families.faults.with_label_values(&[name, revision, fault.as_str()]))),
             duration,
@@ -167,6 +172,9 @@ impl RevisionMetrics {
         let class = usize::from(status.unwrap_or_default() / 100);
         let [.., last] = &self.by_class;
         self.by_class.get(class).unwrap_or(last).inc();
+        // Before it is in a bucket: whoever reads the bucket reads no shorter one.
+        self.longest.saw(took);
+        self.longest_lately.saw(took);
         self.duration.observe(took.as_secs_f64());
         self.requests.fetch_add(1, Relaxed);
         if let Some(fault) = fault {
@@ -259,10 +267,17 @@ impl RevisionMetrics {
     }
 
     /// The time that the share `q` of its requests did not exceed, between the bounds of a bucket by its place in it, as
-    /// PromQL's `histogram_quantile` has it. None before the first request. Of this load of the build, and of others that serve
-    /// at the same time.
+    /// PromQL's `histogram_quantile` has it, and never above the longest that there was. None before the first request. Of this
+    /// load of the build, and of others that serve at the same time.
     pub fn quantile(&self, q: f64) -> Option<Duration> {
-        Durations::of(&self.duration).since(&self.earlier).quantile(q)
+        let mut durations = Durations::of(&self.duration).since(&self.earlier);
+        durations.saw(self.longest.read());
+        durations.quantile(q)
+    }
+
+    /// The longest duration since this was asked before. For one who asks.
+    pub(super) fn take_longest(&self) -> Duration {
+        self.longest_lately.take()
     }
 
     /// The durations that there were before this load of the build.
@@ -272,64 +287,13 @@ impl RevisionMetrics {
 
     /// The durations that there are, where there are more than `before`: reading them costs more than seeing that there are none.
     pub(super) fn durations_since(&self, before: &Durations) -> Option<Durations> {
-        (self.duration.get_sample_count() != before.count).then(|| Durations::of(&self.duration))
+        (self.duration.get_sample_count() != before.count()).then(|| Durations::of(&self.duration))
     }
 
     /// Counts an instance for as long as the returned value lives.
     pub fn instance(self: &Arc<Self>) -> InstanceMetrics {
         self.instances.fetch_add(1, Relaxed);
         InstanceMetrics { revision: self.clone(), memory: 0 }
-    }
-}
-
-/// A reading of a histogram of durations.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Durations {
-    /// Upper bounds in seconds, and how many durations were not above each.
-    buckets: Vec<(f64, u64)>,
-    count: u64,
-}
-
-impl Durations {
-    fn of(histogram: &Histogram) -> Self {
-        let metric = histogram.metric();
-        let read = metric.get_histogram();
-        let buckets = read.get_bucket().iter().map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()));
-        Self { buckets: buckets.collect(), count: read.get_sample_count() }
-    }
-
-    pub(super) fn since(&self, earlier: &Self) -> Self {
-        let before = earlier.buckets.iter().map(|(_, count)| *count).chain(std::iter::repeat(0));
-        let buckets = self.buckets.iter().zip(before).map(|((bound, count), before)| (*bound, count.saturating_sub(before)));
-        Self { buckets: buckets.collect(), count: self.count.saturating_sub(earlier.count) }
-    }
-
-    /// All histograms have the same bounds.
-    pub(super) fn add(&mut self, other: &Self) {
-        if self.buckets.is_empty() {
-            self.clone_from(other);
-            return;
-        }
-        for ((_, count), (_, more)) in self.buckets.iter_mut().zip(&other.buckets) {
-            *count += more;
-        }
-        self.count += other.count;
-    }
-
-    /// See [`RevisionMetrics::quantile`].
-    pub(super) fn quantile(&self, q: f64) -> Option<Duration> {
-        let rank = q.clamp(0.0, 1.0) * float(self.count);
-        let (mut below, mut lower) = (0.0, 0.0);
-        for (upper, count) in &self.buckets {
-            let count = float(*count);
-            if count >= rank && count > below {
-                let seconds = lower + (upper - lower) * ((rank - below) / (count - below)).max(0.0);
-                return Duration::try_from_secs_f64(seconds).ok();
-            }
-            (below, lower) = (count, *upper);
-        }
-        // Above all bounds: the last is the best that can be said.
-        (self.count > 0).then(|| Duration::try_from_secs_f64(lower).ok()).flatten()
     }
 }
 
@@ -378,12 +342,6 @@ fn number(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-/// As near as a float comes.
-fn float(count: u64) -> f64 {
-    let half = |bits: u64| f64::from(u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX));
-    half(count >> 32) * 4_294_967_296.0 + half(count)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -396,18 +354,30 @@ mod tests {
     fn a_quantile_lies_within_its_bucket_by_its_place() {
         let revision = revision();
         assert_eq!(revision.quantile(0.5), None);
-        // Half within (1 ms, 2.5 ms], half within (100 ms, 250 ms].
+        // Half within (1 ms, 2.5 ms], half within (100 ms, 250 ms], of which none was above 200 ms.
         for ms in [2, 200].into_iter().cycle().take(100) {
             revision.completed(Some(200), Duration::from_millis(ms), None);
         }
         let ms = |q| revision.quantile(q).unwrap().as_secs_f64() * 1e3;
-        for (q, wanted) in [(0.25, 1.75), (0.5, 2.5), (0.75, 175.0), (1.0, 250.0)] {
+        for (q, wanted) in [(0.25, 1.75), (0.5, 2.5), (0.75, 150.0), (1.0, 200.0)] {
             assert!((ms(q) - wanted).abs() < 1e-6, "{q}: {} and not {wanted}", ms(q));
         }
         for _ in 0..900 {
             revision.completed(Some(200), Duration::from_secs(60), None);
         }
         assert!((ms(0.99) - 30_000.0).abs() < 1e-6, "above all bounds the last one is told");
+    }
+
+    #[test]
+    fn no_quantile_is_above_the_longest_of_its_time() {
+        let revision = revision();
+        let took = Duration::from_millis(5_001);
+        (0..10).for_each(|_| revision.completed(Some(504), took, None));
+        assert!(revision.quantile(0.99).unwrap() <= took && revision.quantile(1.0) == Some(took));
+        assert_eq!((revision.take_longest(), revision.take_longest()), (took, Duration::ZERO));
+        revision.completed(Some(200), Duration::from_millis(3), None);
+        assert_eq!(revision.take_longest(), Duration::from_millis(3));
+        assert_eq!(revision.quantile(1.0), Some(took), "whoever asks for the last seconds takes nothing from the whole");
     }
 
     #[test]

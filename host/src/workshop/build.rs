@@ -39,6 +39,8 @@ pub(crate) type Sink<'a> = &'a mut (dyn FnMut(Line<'_>) + Send);
 pub(crate) struct Workshop {
     pub(super) mode: Mode,
     pub(super) colour: bool,
+    /// Where builds are put: no source, wherever it lies.
+    pub(super) bay: PathBuf,
     /// For each target of Rust that was asked for.
     pub(super) rust: [OnceCell<Toolchain>; 2],
 }
@@ -60,6 +62,25 @@ pub(crate) struct Built {
     pub(crate) took: Duration,
     /// How much of it was the look at what was made.
     pub(crate) checked: Duration,
+    /// It was there, and nothing of what it was made of is another.
+    pub(crate) was_there: bool,
+}
+
+/// What a build came to: a file.
+pub(super) enum Made {
+    /// The tools ran.
+    Now(PathBuf),
+    /// It was made before, of the very same.
+    Before(PathBuf),
+}
+
+/// Whether a build that is there will do, where nothing of what it was made of is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// It will.
+    Needed,
+    /// The tools run all the same.
+    Anew,
 }
 
 /// Why there is no build.
@@ -93,9 +114,9 @@ impl BuildFailure {
 }
 
 impl Workshop {
-    /// For builds in `mode`; with `colour`, tools are asked for it.
-    pub(crate) fn new(mode: Mode, colour: bool) -> Self {
-        Self { mode, colour, rust: [OnceCell::new(), OnceCell::new()] }
+    /// For builds in `mode` that go to `bay`; with `colour`, tools are asked for it.
+    pub(crate) fn new(mode: Mode, colour: bool, bay: &Path) -> Self {
+        Self { mode, colour, bay: bay.to_owned(), rust: [OnceCell::new(), OnceCell::new()] }
     }
 
     /// Builds the service, tells `sink` what tools say while they run, and looks at what was made. Dropping the future ends all
@@ -103,17 +124,17 @@ impl Workshop {
     ///
     /// # Errors
     /// Why there is no build; a compiler's words went to `sink`.
-    pub(crate) async fn build(&self, project: &Project, sink: Sink<'_>) -> Result<Built, BuildFailure> {
+    pub(crate) async fn build(&self, project: &Project, effort: Effort, sink: Sink<'_>) -> Result<Built, BuildFailure> {
         let start = Instant::now();
-        let wasm = match project.way() {
-            Way::Command { command, output } => self.run_own(project, command, output, sink).await?,
-            Way::Language(Language::Rust) => rust::build(self, project, sink).await?,
-            Way::Language(Language::Python) => python::build(self, project, sink).await?,
-            Way::Language(Language::JavaScript) => javascript::build(self, project, sink).await?,
-            Way::Language(Language::C) => c::build(self, project, sink).await?,
+        let made = match project.way() {
+            Way::Command { command, output } => Made::Now(self.run_own(project, command, output, sink).await?),
+            Way::Language(Language::Rust) => Made::Now(rust::build(self, project, sink).await?),
+            Way::Language(Language::Python) => python::build(self, project, effort, sink).await?,
+            Way::Language(Language::JavaScript) => javascript::build(self, project, effort, sink).await?,
+            Way::Language(Language::C) => Made::Now(c::build(self, project, sink).await?),
         };
         let (name, settings) = (project.name().clone(), project.settings());
-        let read = tokio::task::spawn_blocking(move || looked_at(name, wasm, settings, start)).await;
+        let read = tokio::task::spawn_blocking(move || looked_at(name, made, settings, start)).await;
         read.map_err(|error| BuildFailure::Io { what: "the build was not read".to_owned(), error: error.into() })?
     }
 
@@ -181,11 +202,15 @@ pub(super) fn scratch(output: &Path) -> Result<tempfile::TempDir, BuildFailure> 
 }
 
 /// A look that costs little: whether a host could read it at all. What it imports is looked at when it is loaded.
-fn looked_at(name: ServiceName, wasm: PathBuf, settings: Option<PathBuf>, start: Instant) -> Result<Built, BuildFailure> {
+fn looked_at(name: ServiceName, made: Made, settings: Option<PathBuf>, start: Instant) -> Result<Built, BuildFailure> {
+    let (wasm, was_there) = match made {
+        Made::Now(wasm) => (wasm, false),
+        Made::Before(wasm) => (wasm, true),
+    };
     let made = Instant::now();
     let unfit = |reason, remedy| BuildFailure::Unfit { file: wasm.display().to_string(), reason, remedy };
     let (build, _) = read_build(&wasm).map_err(|error| unfit(error.to_string(), UNREADABLE_REMEDY.to_owned()))?;
     build.binary().map_err(|fault| unfit(fault.to_string(), fault.remedy()))?;
     let (size, digest) = (u64::try_from(build.size()).unwrap_or(u64::MAX), build.digest().short().to_string());
-    Ok(Built { name, wasm, settings, size, digest, took: start.elapsed(), checked: made.elapsed() })
+    Ok(Built { name, wasm, settings, size, digest, took: start.elapsed(), checked: made.elapsed(), was_there })
 }

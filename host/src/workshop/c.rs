@@ -16,11 +16,16 @@ use std::{
 /// Debian's wasi-libc: headers, and the file that a program cannot be linked without.
 const LIBC: [&str; 2] = ["/usr/include/wasm32-wasi/stdio.h", "/usr/lib/wasm32-wasi/libc.a"];
 
-/// `main.c` with settings for the host beside it, so that no other program in C is taken for a service.
+/// A program with settings for the host beside it, so that no other program in C is taken for a service.
 pub(super) fn recognises(dir: &Path, recipe: &Recipe) -> bool {
     let folder = dir.file_name().unwrap_or_default().to_string_lossy();
     let name = recipe.name.as_deref().unwrap_or(&folder);
-    dir.join("main.c").is_file() && dir.join(format!("{name}.toml")).is_file()
+    is_program(dir) && dir.join(format!("{name}.toml")).is_file()
+}
+
+/// Whether it could be one: where nothing else says that it is meant to be a service, people do, by naming its very folder.
+pub(super) fn is_program(dir: &Path) -> bool {
+    dir.join("main.c").is_file()
 }
 
 pub(super) fn needs() -> Vec<Need> {

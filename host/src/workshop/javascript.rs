@@ -1,20 +1,16 @@
 //! Services in JavaScript: a package that depends on componentize-js, which makes a component of its main module.
 
 use super::{
-    BuildFailure, Language, Line, Mode, Project, Workshop,
-    build::{self, Sink, lacking},
+    BuildFailure, Effort, Language, Line, Mode, Project, Workshop,
+    build::{self, Made, Sink, lacking},
     child::Stdout,
     home,
     need::{Need, version},
+    seal::Inputs,
     wit,
 };
 use serde::Deserialize;
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeMap, env, fs, path::Path, process::Command};
 
 /// What a service in JavaScript is recognised by.
 const TOOL: &str = "@bytecodealliance/componentize-js";
@@ -61,21 +57,37 @@ pub(super) fn needs() -> Vec<Need> {
 }
 
 /// Runs componentize-js, which is fetched first where it is missing.
-pub(super) async fn build(workshop: &Workshop, project: &Project, sink: Sink<'_>) -> Result<PathBuf, BuildFailure> {
+pub(super) async fn build(workshop: &Workshop, project: &Project, effort: Effort, sink: Sink<'_>) -> Result<Made, BuildFailure> {
     let (package, text) = Package::read(project.dir()).map_err(BuildFailure::Sources)?;
     install(workshop, project, &text, sink).await?;
     let wit = wit::of(project, Some(WASI)).map_err(BuildFailure::io("the WIT of services"))?;
     let output = build::output(project)?;
+    let mode = if workshop.mode == Mode::Quick { "quick" } else { "release" };
+    let node = tokio::task::spawn_blocking(|| version("node", &["--version"])).await.ok().flatten();
+    let options = ["NODE_OPTIONS", "NODE_PATH"].map(|name| env::var(name).unwrap_or_default());
+    let inputs = Inputs {
+        project: project.clone(),
+        outputs: vec![workshop.bay.clone()],
+        read: vec![wit.clone()],
+        // Node looks for packages in all folders above, too.
+        installed: project.dir().ancestors().map(|dir| dir.join("node_modules")).collect(),
+        words: [env!("CARGO_PKG_VERSION"), SCRIPT, mode].map(str::to_owned).into_iter().chain(node).chain(options).collect(),
+    };
+    let seal = inputs.seal().await?;
+    if effort == Effort::Needed && seal.holds(&output) {
+        return Ok(Made::Before(output));
+    }
     let scratch = build::scratch(&output)?;
     let made = scratch.path().join("made.wasm");
     let cache = home::cache().map_err(BuildFailure::io("a folder for what tools keep"))?.join("javascript");
     let mut command = Command::new("node");
     command.current_dir(project.dir()).env("TMPDIR", scratch.path()).args(["--input-type=module", "--eval", SCRIPT]);
     command.arg("--").arg(package.main.as_deref().unwrap_or("app.js")).arg(wit).arg(&made).arg(cache);
-    command.arg(if workshop.mode == Mode::Quick { "quick" } else { "release" });
+    command.arg(mode);
     workshop.run(("componentize-js", command), Stdout::Told, sink, Some(Language::JavaScript)).await?;
     fs::rename(&made, &output).map_err(BuildFailure::io(output.display()))?;
-    Ok(output)
+    inputs.keep(&seal, &output).await?;
+    Ok(Made::Now(output))
 }
 
 /// `npm install`, once, and again when package.json has changed.

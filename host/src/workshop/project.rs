@@ -1,8 +1,9 @@
 //! A service's sources: a folder, the name of the service and how it is built; and the search for all of them.
 
 use super::{
-    Language,
+    Language, c,
     recipe::{self, Recipe},
+    remark,
 };
 use hotbay::config::{NameError, ServiceName};
 use std::{
@@ -33,6 +34,17 @@ pub(super) enum Way {
     Command { command: String, output: PathBuf },
 }
 
+/// What is found below some folders.
+#[derive(Debug, Default)]
+pub(crate) struct Search {
+    /// The services, by name.
+    pub(crate) projects: Vec<Project>,
+    /// What is wrong.
+    pub(crate) faults: Vec<ProjectError>,
+    /// What is left out although it may be meant for a service, each with the remedy.
+    pub(crate) remarks: Vec<String>,
+}
+
 /// Why there is nothing to build.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProjectError {
@@ -42,7 +54,7 @@ pub(crate) enum ProjectError {
     /// No service in it nor below it.
     #[error(
         "{dir} holds no service: neither a crate with [package.metadata.hotbay] or hotbay-sdk, nor an app.py that imports \
-         wit_world, nor a package.json with componentize-js, nor a main.c with its settings, nor a hotbay-build.toml; `hotbay new` \
+         wit_world, nor a package.json with componentize-js, nor a main.c, nor a hotbay-build.toml; `hotbay new` \
          makes one"
     )]
     NoService { dir: String },
@@ -64,27 +76,24 @@ impl Project {
     /// # Errors
     /// Where one of the folders holds none, or two services have one name.
     pub(crate) fn find<P: AsRef<Path>>(dirs: &[P]) -> Result<Vec<Self>, ProjectError> {
-        let (found, faults) = Self::search(dirs);
-        faults.into_iter().next().map_or(Ok(found), Err)
+        let found = Self::search(dirs);
+        found.faults.into_iter().next().map_or(Ok(found.projects), Err)
     }
 
     /// The same as far as it goes, with all that is wrong: of two services of one name the one in the first folder is there.
-    pub(crate) fn search<P: AsRef<Path>>(dirs: &[P]) -> (Vec<Self>, Vec<ProjectError>) {
-        let (mut found, mut faults): (Vec<Self>, Vec<ProjectError>) = (Vec::new(), Vec::new());
+    pub(crate) fn search<P: AsRef<Path>>(dirs: &[P]) -> Search {
+        let mut search = Search::default();
         for dir in dirs {
             let dir = dir.as_ref();
-            let before = found.len() + faults.len();
             // `.` has no name of its own.
             match dir.canonicalize().and_then(|whole| fs::read_dir(&whole).map(|_| whole)) {
-                Ok(whole) => search(&whole, 0, &mut found, &mut faults),
-                Err(error) => faults.push(ProjectError::Unreadable { dir: dir.display().to_string(), error }),
-            }
-            if found.len() + faults.len() == before {
-                faults.push(ProjectError::NoService { dir: dir.display().to_string() });
+                Ok(whole) => search.named(&whole, dir),
+                Err(error) => search.faults.push(ProjectError::Unreadable { dir: dir.display().to_string(), error }),
             }
         }
-        found.sort_by(|a, b| (&a.name, &a.dir).cmp(&(&b.name, &b.dir)));
-        found.dedup_by(|again, first| {
+        let Search { projects, faults, remarks } = &mut search;
+        projects.sort_by(|a, b| (&a.name, &a.dir).cmp(&(&b.name, &b.dir)));
+        projects.dedup_by(|again, first| {
             if again.name == first.name && again.dir != first.dir {
                 let (first, second) = (first.dir.display().to_string(), again.dir.display().to_string());
                 faults.push(ProjectError::Twice { name: again.name.clone(), first, second });
@@ -92,17 +101,22 @@ impl Project {
             // One folder may be named twice, by itself and by one above it.
             again.name == first.name
         });
-        (found, faults)
+        projects.iter().for_each(|project| remark::of_service(project, remarks));
+        remarks.sort();
+        remarks.dedup();
+        search
     }
 
-    /// The service in this very folder, if there is one.
-    fn of(dir: &Path) -> Result<Option<Self>, ProjectError> {
+    /// The service in this very folder, if there is one. `is_meant`: people say that there is.
+    fn of(dir: &Path, is_meant: bool) -> Result<Option<Self>, ProjectError> {
         let written = Recipe::read(dir).map_err(ProjectError::Recipe)?;
-        let recipe = written.clone().unwrap_or_default();
+        let is_meant = is_meant || written.is_some();
+        let recipe = written.unwrap_or_default();
         let way = match (&recipe.command, &recipe.output) {
             (Some(command), Some(output)) => Way::Command { command: command.clone(), output: dir.join(output) },
             _ => match Language::of(dir, &recipe) {
                 Some(language) => Way::Language(language),
+                None if is_meant && c::is_program(dir) => Way::Language(Language::C),
                 None => return Ok(None),
             },
         };
@@ -182,25 +196,46 @@ pub(crate) fn is_made_by_tools(name: &str) -> bool {
     name.starts_with('.') || NOT_SOURCES.contains(&name)
 }
 
-fn search(dir: &Path, depth: usize, found: &mut Vec<Project>, faults: &mut Vec<ProjectError>) {
-    // A template is no service yet.
-    if depth > 0 && dir.join("{{name}}.toml").exists() {
-        return;
+impl Search {
+    /// Looks into a folder that people named as `shown`.
+    fn named(&mut self, dir: &Path, shown: &Path) {
+        let before = self.projects.len() + self.faults.len();
+        let remarks = self.remarks.len();
+        self.below(dir, 0);
+        if self.projects.len() + self.faults.len() > before {
+            return;
+        }
+        match Project::of(dir, true) {
+            Ok(Some(project)) => {
+                self.projects.push(project);
+                // What was remarked is of this folder, or of folders of this service.
+                self.remarks.truncate(remarks);
+            }
+            Ok(None) => self.faults.push(ProjectError::NoService { dir: shown.display().to_string() }),
+            Err(fault) => self.faults.push(fault),
+        }
     }
-    match Project::of(dir) {
-        Ok(None) => {}
-        Ok(Some(project)) => return found.push(project),
-        Err(fault) => return faults.push(fault),
-    }
-    // Below the first, a folder that cannot be read is none of ours.
-    let (true, Ok(entries)) = (depth < DEPTH_MAX, fs::read_dir(dir)) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        // Links are not followed: they could lead around in a circle.
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_folder && is_source(&entry.file_name().to_string_lossy()) {
-            search(&entry.path(), depth + 1, found, faults);
+
+    fn below(&mut self, dir: &Path, depth: usize) {
+        // A template is no service yet.
+        if depth > 0 && dir.join("{{name}}.toml").exists() {
+            return;
+        }
+        match Project::of(dir, false) {
+            Ok(None) => remark::of_folder(dir, &mut self.remarks),
+            Ok(Some(project)) => return self.projects.push(project),
+            Err(fault) => return self.faults.push(fault),
+        }
+        // Below the first, a folder that cannot be read is none of ours.
+        let (true, Ok(entries)) = (depth < DEPTH_MAX, fs::read_dir(dir)) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            // Links are not followed: they could lead around in a circle.
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_folder && is_source(&entry.file_name().to_string_lossy()) {
+                self.below(&entry.path(), depth + 1);
+            }
         }
     }
 }

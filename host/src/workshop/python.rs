@@ -1,11 +1,12 @@
 //! Services in Python: `app.py`, of which componentize-py makes a component.
 
 use super::{
-    BuildFailure, Language, Line, Project, Workshop,
-    build::{self, Sink, lacking},
+    BuildFailure, Effort, Language, Line, Project, Workshop,
+    build::{self, Made, Sink, lacking},
     child::Stdout,
     home,
     need::{Need, version},
+    seal::Inputs,
     wit,
 };
 use std::{
@@ -34,10 +35,22 @@ pub(super) fn needs() -> Vec<Need> {
 }
 
 /// Runs componentize-py, which is fetched first where it is missing.
-pub(super) async fn build(workshop: &Workshop, project: &Project, sink: Sink<'_>) -> Result<PathBuf, BuildFailure> {
+pub(super) async fn build(workshop: &Workshop, project: &Project, effort: Effort, sink: Sink<'_>) -> Result<Made, BuildFailure> {
     let venv = environment(workshop, project, sink).await?;
     let wit = wit::of(project, None).map_err(BuildFailure::io("the WIT of services"))?;
     let output = build::output(project)?;
+    let installed = packages(&venv);
+    let inputs = Inputs {
+        project: project.clone(),
+        outputs: vec![workshop.bay.clone()],
+        read: vec![wit.clone()],
+        installed: installed.iter().cloned().collect(),
+        words: vec![env!("CARGO_PKG_VERSION").to_owned(), venv.display().to_string()],
+    };
+    let seal = inputs.seal().await?;
+    if effort == Effort::Needed && seal.holds(&output) {
+        return Ok(Made::Before(output));
+    }
     let scratch = build::scratch(&output)?;
     let made = scratch.path().join("made.wasm");
     let mut command = Command::new(venv.join("bin/componentize-py"));
@@ -49,12 +62,13 @@ pub(super) async fn build(workshop: &Workshop, project: &Project, sink: Sink<'_>
         .arg("--wit-path")
         .arg(wit);
     command.args(["--world", "service", "componentize", "app", "--output"]).arg(&made).args(["--python-path", "."]);
-    if let Some(packages) = packages(&venv) {
+    if let Some(packages) = installed {
         command.arg("--python-path").arg(packages);
     }
     workshop.run(("componentize-py", command), Stdout::Told, sink, Some(Language::Python)).await?;
     fs::rename(&made, &output).map_err(BuildFailure::io(output.display()))?;
-    Ok(output)
+    inputs.keep(&seal, &output).await?;
+    Ok(Made::Now(output))
 }
 
 /// The virtual environment with componentize-py: `.venv` in the service's folder where it has a requirements.txt, else one that

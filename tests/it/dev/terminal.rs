@@ -43,6 +43,19 @@ async fn keys_rebuild_open_and_quit_and_the_terminal_is_as_it_was() {
     fs::write(build_file, build(1)).expect("a build");
     dev.type_keys("r").await;
     dev.wait_line(mark, &["rebuild", "build", &guests::digest(&build(1))]).await;
+    // It says of one that cannot be built why it is so, each time.
+    let recipe = sources.dir("one").join("hotbay-build.toml");
+    let text = fs::read_to_string(&recipe).expect("it is there");
+    fs::write(&recipe, "comand = 'true'\n").expect("it can be written");
+    dev.wait_line(mark, &["one", "no service that can be built"]).await;
+    for _ in 0..2 {
+        let mark = dev.mark();
+        dev.type_keys("r").await;
+        dev.wait_line(mark, &["one", "no service that can be built"]).await;
+        dev.wait_line(mark, &["│", "comand"]).await;
+    }
+    fs::write(&recipe, &text).expect("it can be written");
+    dev.wait_line(mark, &["one", "nothing is other than before"]).await;
     dev.type_keys("o").await;
     let opened = super::appears(&sources.folder().join("opened")).await;
     assert_eq!(opened, format!("http://{}/one", dev.address()));

@@ -167,6 +167,7 @@ async fn a_password_is_a_secret_and_read_anew_when_it_was_wrong() {
     let host = builder.log("trace").start().await;
     is_unusable(&host, "/keeper/get?default/a").await;
     told(&host, "ERROR", "the secret `redis` is missing").await;
+    told(&host, "ERROR", "or take keyvalue.password out of hotbay's settings").await;
     let put = |value: &str| {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).expect("a folder");
         let new = folder.join(".new");
@@ -176,6 +177,9 @@ async fn a_password_is_a_secret_and_read_anew_when_it_was_wrong() {
     };
     put(&format!("not-{PASSWORD}"));
     is_unusable(&host, "/keeper/set?default/a/1").await;
+    // Told although it is unusable still: what there is to do is something else now.
+    told(&host, "ERROR", "WRONGPASS").await;
+    told(&host, "ERROR", &format!("the secret file {} is not the password of that Redis", folder.join("redis").display())).await;
     put(PASSWORD);
     until(&host, "/keeper/set?default/a/1", "done").await;
     assert!(!host.told().contains(PASSWORD) && !host.stdout().contains(PASSWORD), "{}", host.told());
@@ -184,6 +188,34 @@ async fn a_password_is_a_secret_and_read_anew_when_it_was_wrong() {
     let refused = keeper().config(&url).run().await;
     assert_eq!(refused.code, Some(1), "{}", refused.stdout);
     assert!(refused.stderr.contains("keyvalue.password") && !refused.stderr.contains(PASSWORD), "{}", refused.stderr);
+}
+
+#[tokio::test]
+async fn a_password_that_is_wanted_or_not_is_told_with_what_to_do() {
+    let Some(redis) = Redis::start(["--requirepass", PASSWORD]).await else { return };
+    let host = keeper().config(&redis.config()).start().await;
+    is_unusable(&host, "/keeper/get?default/a").await;
+    told(&host, "ERROR", "NOAUTH").await;
+    let file = host.bay().join(".hotbay/secrets/redis");
+    told(&host, "ERROR", &format!("into {}, owned by hotbay's user with mode 0600, set password = \"redis\"", file.display()))
+        .await;
+
+    let Some(open) = Redis::start([]).await else { return };
+    let builder = keeper().config(&format!("{}password = 'redis'\n", open.config())).env("HOTBAY_SECRET_REDIS", PASSWORD);
+    let host = builder.start().await;
+    is_unusable(&host, "/keeper/get?default/a").await;
+    told(&host, "ERROR", "wants no password, and HOTBAY_SECRET_REDIS in hotbay's environment is one").await;
+    assert!(!host.told().contains(PASSWORD), "{}", host.told());
+
+    // A user of its own has a name.
+    open.order(&format!("ACL SETUSER shop on >{PASSWORD} ~* +@all")).await;
+    let address = open.config().replace("redis://", "redis://shop@");
+    let builder = keeper().config(&format!("{address}password = 'redis'\n")).env("HOTBAY_SECRET_REDIS", "another");
+    let host = builder.start().await;
+    is_unusable(&host, "/keeper/get?default/a").await;
+    told(&host, "ERROR", "HOTBAY_SECRET_REDIS in hotbay's environment is not the password of the user shop").await;
+    let host = keeper().config(&format!("{address}password = 'redis'\n")).env("HOTBAY_SECRET_REDIS", PASSWORD).start().await;
+    assert_eq!(ask(&host, "/keeper/set?default/a/1").await, "done");
 }
 
 #[tokio::test]

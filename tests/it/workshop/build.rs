@@ -31,6 +31,48 @@ async fn a_folder_that_holds_no_service_is_told_with_the_remedy() {
     assert_fails(&bench.run(["build", "other"]).await, &["other holds no service"]);
 }
 
+/// What lies there as if it were meant for a service is named, whatever becomes of the others.
+#[tokio::test]
+async fn what_is_left_out_is_named_with_the_remedy() {
+    let bench = Bench::new();
+    put_hello(&bench);
+    by_command(&bench, "shop/greet", &format!("cp ../../{HELLO} made.wasm"));
+    bench.put("shop/prices/main.c", "int main(void) { return 0; }\n");
+    let ended = bench.run(["build", "shop"]).await;
+    assert_eq!((ended.code, bench.listed("bay")), (Some(0), vec!["greet.wasm".to_owned()]), "{ended:?}");
+    assert!(ended.stderr.contains("shop/prices holds a main.c and is left out"), "{ended:?}");
+    assert!(ended.stderr.contains("put a prices.toml beside it"), "{ended:?}");
+
+    bench.put("shop/prices/price.toml", "[limits]\nmemory = \"8MiB\"\n");
+    bench.put("shop/greet/great.toml", "[limits]\nmemory = \"8MiB\"\n");
+    bench.put("shop/greet/pyproject.toml", "[project]\n");
+    bench.put("shop/unsaid/hotbay-build.toml", "name = \"said\"\n");
+    let ended = bench.run(["build", "shop"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for words in ["rename its price.toml to prices.toml", "great.toml is not read", "rename great.toml to greet.toml"] {
+        assert!(ended.stderr.contains(words), "{words}: {ended:?}");
+    }
+    assert!(ended.stderr.contains("unsaid holds a hotbay-build.toml and is left out"), "{ended:?}");
+    assert!(!ended.stderr.contains("pyproject"), "{ended:?}");
+    // Where it has its settings, no other file is taken for them.
+    bench.put("shop/greet/greet.toml", "");
+    let ended = bench.run(["build", "shop"]).await;
+    assert!(ended.code == Some(0) && !ended.stderr.contains("great.toml"), "{ended:?}");
+}
+
+/// Whoever names a folder with a program in C means a service; the defaults hold for it.
+#[tokio::test]
+async fn a_program_in_c_that_is_named_is_a_service_without_settings() {
+    let bench = Bench::new();
+    bench.put("prices/main.c", "#include <stdio.h>\nint main(void) { puts(\"Content-Type: text/plain\\n\\nhello\"); }\n");
+    let report = bench.build("prices").await;
+    match report["reason"].as_str() {
+        None => assert_eq!((&report["placed"], bench.listed("bay")), (&json!("changed"), vec!["prices.wasm".to_owned()])),
+        Some(reason) => assert!(reason.contains("cannot build C"), "{report}"),
+    }
+    assert_eq!((&report["service"], &report["language"]), (&json!("prices"), &json!("c")));
+}
+
 #[tokio::test]
 async fn two_services_of_one_name_are_told_with_both_folders() {
     let bench = Bench::new();

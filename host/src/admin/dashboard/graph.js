@@ -12,7 +12,7 @@ const LABEL = 18;
 
 const calls = (edge) => edge.calls + edge.typed_calls;
 const failed = (edge) => edge.failed + edge.typed_failed;
-const kindOf = (edge) => (failed(edge) ? "failed" : edge.callee_state === "missing" || !edge.granted ? "loose" : calls(edge) ? "used" : "");
+const kindOf = (edge) => (failed(edge) ? "failed" : edge.callee_state === "missing" || !edge.granted || edge.waits.length ? "loose" : calls(edge) ? "used" : "");
 const short = (name) => (name.length > LABEL ? `${name.slice(0, LABEL - 1)}…` : name);
 
 /** /v1/graph, again after each event and now and then: calls are no events. */
@@ -107,8 +107,8 @@ const List = ({ edges }) => html`
         <tr key=${`${edge.caller}>${edge.callee}`}>
           <th scope="row"><a href=${linkTo(edge.caller)}>${edge.caller}</a></th>
           <td>${edge.callee_state === "missing" ? edge.callee : html`<a href=${linkTo(edge.callee)}>${edge.callee}</a>`}</td>
-          <td><${State} of=${edge.callee_state} />${!edge.granted && html` <span class="flag">no longer granted</span>`}</td>
-          <td>${edge.interfaces.length ? edge.interfaces.map((one) => html`<code key=${one}>${one}</code> `) : "HTTP"}</td>
+          <td><${State} of=${edge.callee_state} />${edge.waits.length ? html` <span class="flag">${edge.caller} waits for it</span>` : !edge.granted && html` <span class="flag">no longer granted</span>`}</td>
+          <td>${edge.interfaces.length + edge.waits.length ? [...edge.interfaces, ...edge.waits].map((one) => html`<code key=${one}>${one}</code> `) : "HTTP"}</td>
           <td class="number">${count(calls(edge))}</td>
           <td class="number ${failed(edge) ? "bad" : ""}">${count(failed(edge))}</td>
         </tr>`)}</tbody>

@@ -22,22 +22,34 @@ let started = null;
 /** The last event that was seen of the host that started then. */
 let last = null;
 
-/** The token of the address, which is taken out of it at once, or that of this tab. */
+/** The token or the ticket of the address, which is taken out of it at once, or the token of this tab. */
 export function begin() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (given) {
-    history.replaceState(null, "", location.pathname);
-    sessionStorage.setItem(KEY, given);
-  }
+  const given = new URLSearchParams(location.hash.slice(1));
+  const ticket = given.get("ticket");
+  if (ticket || given.get("token")) history.replaceState(null, "", location.pathname);
   onRefusal(() => {
     sessionStorage.removeItem(KEY);
     end();
     set({ link: "asking", token: null, refused: "The host refuses this token." });
   });
   document.addEventListener("visibilitychange", seen);
-  const token = given ?? sessionStorage.getItem(KEY);
-  if (token) enter(token);
+  const token = given.get("token") ?? sessionStorage.getItem(KEY);
+  if (ticket) exchange(ticket, token);
+  else if (token) enter(token);
   else set({ link: "asking", refused: null });
+}
+
+/** Gets the token for a ticket, which is good once; `known` is one of before. */
+async function exchange(ticket, known) {
+  set({ link: "connecting", refused: null });
+  try {
+    const headers = { "content-type": "application/json" };
+    const { token } = await call("POST", "/v1/tickets/exchange", { json: { ticket }, headers });
+    enter(token);
+  } catch (problem) {
+    if (known) enter(known);
+    else set({ link: "asking", refused: `${problem.detail}; ${problem.remedy ?? "paste the token"}` });
+  }
 }
 
 /** Goes in with a token. */

@@ -8,10 +8,11 @@ use super::super::{
 use super::{
     Failure,
     heard::{Heard, Listened},
+    unreached::{Cause, Login, Unreached},
 };
 use crate::{
     capabilities::{Network, SecretFolder},
-    config::{KeyValueConfig, RedisAddress, SecretName},
+    config::{KeyValueConfig, RedisAddress},
 };
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, aio::MultiplexedConnection};
 use rustls::pki_types::ServerName;
@@ -41,14 +42,15 @@ pub(super) struct Link {
     /// Whether it is the one for what is large.
     is_large: bool,
     address: RedisAddress,
-    password: Option<SecretName>,
-    secrets: SecretFolder,
+    login: Login,
     tls: TlsConnector,
     timeout: Duration,
     state: Mutex<State>,
     /// Held by the one that connects.
     connecting: tokio::sync::Mutex<()>,
     reports: Reports,
+    /// Why it could not be reached the last time, to be told anew where that is another reason.
+    cause: Mutex<Cause>,
 }
 
 enum State {
@@ -77,12 +79,6 @@ enum Unanswered {
     Error(RedisError),
 }
 
-/// Why there is no connection, and what to do.
-struct Unreached {
-    reason: String,
-    remedy: String,
-}
-
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
@@ -96,14 +92,14 @@ impl Link {
     ) -> Arc<Self> {
         Arc::new(Self {
             is_large,
+            login: Login::new(&address, config.password.as_ref(), secrets),
             address,
-            password: config.password.clone(),
-            secrets,
             tls: network.trusting().into(),
             timeout: config.timeout.0,
             state: Mutex::new(State::Idle),
             connecting: tokio::sync::Mutex::default(),
             reports: Reports::default(),
+            cause: Mutex::new(Cause::Network),
         })
     }
 
@@ -188,7 +184,7 @@ impl Link {
                 Some(open)
             }
             Err(unreached) => {
-                self.tell(Trouble::All, &unreached.reason, &unreached.remedy);
+                self.tell_unreached(&unreached);
                 self.gone();
                 None
             }
@@ -231,10 +227,11 @@ impl Link {
             }
             Unanswered::Error(error) => {
                 let is_read_only = error.kind() == redis::ErrorKind::Server(ServerErrorKind::ReadOnly);
+                let login = self.login.remedy(error);
                 let (trouble, remedy) = match error.kind() {
                     _ if is_read_only => (how.trouble(), "name the one that may be written; hotbay connects anew"),
                     redis::ErrorKind::Server(_) | redis::ErrorKind::Extension => {
-                        (how.trouble(), "see to the settings, the memory and the disk of Redis")
+                        (how.trouble(), login.as_deref().unwrap_or("see to the settings, the memory and the disk of Redis"))
                     }
                     _ => (Trouble::All, network),
                 };
@@ -248,38 +245,43 @@ impl Link {
     }
 
     async fn dial(&self) -> Result<Open, Unreached> {
-        let remedy = || "see that Redis runs and that keyvalue.redis is its address; hotbay tries again by itself".to_owned();
         let password = self.password().await?;
         let dialled = timeout(self.timeout, self.dial_with(password)).await;
-        let silent = || Unreached { reason: format!("there was no answer within {:?}", self.timeout), remedy: remedy() };
-        dialled.map_err(|_| silent())?.map_err(|reason| Unreached { reason, remedy: remedy() })
+        dialled.map_err(|_| Unreached::network(format!("there was no answer within {:?}", self.timeout)))?
     }
 
-    async fn dial_with(&self, password: Option<String>) -> Result<Open, String> {
-        let stream = self.stream().await.map_err(|error| error.to_string())?;
-        let mut login = RedisConnectionInfo::default().set_db(self.address.database.into()).set_skip_set_lib_name();
-        if let Some(user) = &self.address.user {
-            login = login.set_username(user);
-        }
-        if let Some(password) = password {
-            login = login.set_password(password);
-        }
+    async fn dial_with(&self, password: Option<String>) -> Result<Open, Unreached> {
+        let stream = self.stream().await.map_err(Unreached::network)?;
         let heard = Heard::nothing();
         let stream = Listened { stream, heard: heard.clone(), sends_much: self.is_large };
         // Who asks looks to the time, and at what comes meanwhile.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let connected = MultiplexedConnection::new_with_config(&login, stream, config).await;
-        let (mut connection, driver) = connected.map_err(|error| error.to_string())?;
+        // It would log in by itself, and keep Redis' own words on a refusal to itself.
+        let nobody = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let connected = MultiplexedConnection::new_with_config(&nobody, stream, config).await;
+        let (mut connection, driver) = connected.map_err(Unreached::network)?;
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
         tokio::spawn(async move {
             driver.await;
             drop(guard);
         });
-        // Without a password and with database 0 nothing has been said to it so far.
-        let greeted: RedisResult<()> = redis::cmd("PING").query_async(&mut connection).await;
-        greeted.map_err(|error| error.to_string())?;
+        let greeted = self.log_in(&mut connection, password).await;
+        greeted.map_err(|error| self.login.refused(&error))?;
         Ok(Open { connection, heard, ended })
+    }
+
+    async fn log_in(&self, connection: &mut MultiplexedConnection, password: Option<String>) -> RedisResult<()> {
+        if let Some(password) = password {
+            let mut auth = redis::cmd("AUTH");
+            // An absent one is no argument.
+            auth.arg(&self.login.user).arg(password).query_async::<()>(connection).await?;
+        }
+        if self.address.database != 0 {
+            redis::cmd("SELECT").arg(self.address.database).query_async::<()>(connection).await?;
+        }
+        // Without a password and with database 0 nothing has been said to it so far.
+        redis::cmd("PING").query_async(connection).await
     }
 
     async fn stream(&self) -> std::io::Result<Box<dyn Io>> {
@@ -294,17 +296,26 @@ impl Link {
 
     /// Read anew for each connection: it may have changed.
     async fn password(&self) -> Result<Option<String>, Unreached> {
-        let Some(name) = self.password.clone() else { return Ok(None) };
-        let secrets = self.secrets.clone();
+        let Some(name) = self.login.password.clone() else { return Ok(None) };
+        let secrets = self.login.secrets.clone();
         match spawn_blocking(move || secrets.read(&BTreeSet::from([name]))).await {
             Ok(Ok((read, _))) => Ok(read.iter().next().map(|(_, value)| value.to_owned())),
-            Ok(Err(error)) => Err(Unreached { reason: error.reason, remedy: error.remedy }),
-            Err(error) => Err(Unreached { reason: error.to_string(), remedy: "see the log".to_owned() }),
+            Ok(Err(error)) => Err(self.login.unread(error)),
+            Err(error) => Err(Unreached { cause: Cause::Secret, reason: error.to_string(), remedy: "see the log".to_owned() }),
         }
     }
 
     fn name(&self) -> &'static str {
         if self.is_large { "Redis, asked for much at once," } else { "Redis" }
+    }
+
+    fn tell_unreached(&self, unreached: &Unreached) {
+        let before = std::mem::replace(&mut *self.cause.lock().unwrap_or_else(PoisonError::into_inner), unreached.cause);
+        if before != unreached.cause {
+            // Whoever did what the last line asked for has to know what is wrong now.
+            self.reports.reached();
+        }
+        self.tell(Trouble::All, &unreached.reason, &unreached.remedy);
     }
 
     pub(super) fn tell(&self, trouble: Trouble, reason: &str, remedy: &str) {
@@ -358,7 +369,7 @@ async fn again(link: Weak<Link>) {
                 }
                 return;
             }
-            Err(unreached) => link.tell(Trouble::All, &unreached.reason, &unreached.remedy),
+            Err(unreached) => link.tell_unreached(&unreached),
         }
         pause = (pause * 2).min(AGAIN_LAST);
     }

@@ -2,6 +2,7 @@
 
 mod heard;
 mod link;
+mod unreached;
 
 use self::link::Link;
 use super::{
