@@ -7,6 +7,7 @@ use super::{
 };
 use crate::workshop::{Built, Line, Mode, Placed, Project, Workshop};
 use clap::Parser;
+use futures::future;
 use hotbay::{
     admin,
     config::{CompileConfig, HostConfig, Settings, Span},
@@ -30,7 +31,7 @@ const CHECK: Duration = Duration::from_secs(600);
 /// Lines of the tools that a report of a failed build has.
 const OUTPUT_MAX: usize = 50;
 
-/// What shells tell of a command that Ctrl-C has ended.
+/// What shells tell of a command that Ctrl-C has ended; here of all signals.
 const INTERRUPTED: u8 = 130;
 
 #[derive(Parser)]
@@ -71,7 +72,7 @@ struct Report {
     output: Option<VecDeque<String>>,
 }
 
-/// Exit code 0 where every service was built and is in the bay, 1 where one is not, 130 after Ctrl-C.
+/// Exit code 0 where every service was built and is in the bay, 1 where one is not, 130 after a signal.
 pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let dirs = if args.dirs.is_empty() { vec![PathBuf::from(".")] } else { args.dirs };
     let projects = Project::find(&dirs).map_err(|error| error.to_string())?;
@@ -79,12 +80,14 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let mode = if args.release { Mode::Release } else { Mode::Quick };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
     let reports = runtime.block_on(async {
-        let signals = signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
-        let (mut interrupt, mut terminate) = signals.map_err(|error| format!("signals cannot be handled: {error}"))?;
+        // The last when its terminal is closed: tools in groups of their own are not told of it.
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let signals: Result<Vec<_>, _> = kinds.into_iter().map(signal).collect();
+        let mut signals = signals.map_err(|error| format!("signals cannot be handled: {error}"))?;
+        let stopped = future::select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv())));
         tokio::select! {
             reports = all(&projects, &bay, mode, args.json) => reports.map(Some),
-            _ = interrupt.recv() => Ok(None),
-            _ = terminate.recv() => Ok(None),
+            _ = stopped => Ok(None),
         }
     });
     runtime.shutdown_background();

@@ -113,7 +113,7 @@ async fn without_a_toolchain_the_words_are_the_doctors() {
     assert_fails(&super::finish(command).await, &["cannot build Rust", "rustc is missing", "https://rustup.rs", "hotbay doctor"]);
 }
 
-/// SIGINT in the middle: the tool, and what the tool has started, are gone, and so are drafts.
+/// A signal in the middle: the tool, and what the tool has started, are gone, and so are drafts.
 #[tokio::test]
 async fn an_interrupted_build_leaves_no_process_and_no_half_file() {
     let bench = Bench::new();
@@ -124,7 +124,7 @@ async fn an_interrupted_build_leaves_no_process_and_no_half_file() {
     let fifo = tokio::process::Command::new("mkfifo").arg(bench.path("pipe")).status().await.expect("mkfifo");
     assert!(fifo.success());
 
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let mut alive = pipe::OpenOptions::new().open_receiver(bench.path("pipe")).expect("the pipe");
         // Until the tool has opened it, so that it does not end before it has begun.
         let ours = pipe::OpenOptions::new().open_sender(bench.path("pipe")).expect("the pipe");
