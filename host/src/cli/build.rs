@@ -194,8 +194,8 @@ async fn inspect(loader: &Arc<Loader>, built: &Built, bay: &Path) -> Result<(Ins
 
 fn how_it_is_served(bay: &Path) -> String {
     let whole = bay.canonicalize().unwrap_or_else(|_| bay.to_owned());
-    let serves = admin::addresses(&HostConfig::state_of(bay)).is_ok_and(|hosts| hosts.iter().any(|host| host.bay == whole));
-    match serves {
+    let hosts = admin::addresses(&HostConfig::state_of(bay)).unwrap_or_default();
+    match hosts.iter().any(|host| host.bay == whole && host.is_alive()) {
         true => format!("a host serves {} and takes what is new\n", bay.display()),
         false => format!("serve it: hotbay serve {}\n", bay.display()),
     }

@@ -113,6 +113,25 @@ async fn without_a_toolchain_the_words_are_the_doctors() {
     assert_fails(&super::finish(command).await, &["cannot build Rust", "rustc is missing", "https://rustup.rs", "hotbay doctor"]);
 }
 
+/// A host that was killed leaves its address.
+#[tokio::test]
+async fn a_bay_whose_host_has_ended_is_not_told_as_served() {
+    let bench = Bench::new();
+    put_hello(&bench);
+    by_command(&bench, "greet", &format!("cp ../{HELLO} made.wasm"));
+    fs::create_dir(bench.path("bay")).expect("a bay");
+    let bay = bench.path("bay").canonicalize().expect("a bay");
+    // Of the test's own process, then of one that cannot be.
+    for (pid, told) in [(std::process::id(), "a host serves bay"), (i32::MAX.unsigned_abs(), "serve it: hotbay serve bay")] {
+        let host = json!({ "address": "127.0.0.1:9191", "pid": pid, "bay": bay });
+        bench.put("bay/.hotbay/admin.address", &format!("{host}\n"));
+        let ended = bench.run(["build", "greet", "--bay", "bay"]).await;
+        assert!(ended.code == Some(0) && ended.stdout.contains(told), "{ended:?}");
+    }
+    let ended = bench.run(["doctor", "--bay", "bay"]).await;
+    assert!(ended.stdout.contains("none runs; start one"), "{ended:?}");
+}
+
 /// A signal in the middle: the tool, and what the tool has started, are gone, and so are drafts.
 #[tokio::test]
 async fn an_interrupted_build_leaves_no_process_and_no_half_file() {
