@@ -153,8 +153,19 @@ impl Workshop {
 
 /// What the language's tools lack on this machine. Runs them for their versions.
 pub(super) async fn lacking(language: Language) -> BuildFailure {
+    BuildFailure::Missing { language, needs: lacked(language).await }
+}
+
+/// The same where they lack something.
+pub(super) async fn lacking_any(language: Language) -> Result<(), BuildFailure> {
+    let needs = lacked(language).await;
+    if needs.is_empty() { Ok(()) } else { Err(BuildFailure::Missing { language, needs }) }
+}
+
+/// Off the threads that serve, where a host runs beside.
+async fn lacked(language: Language) -> Vec<Need> {
     let needs = tokio::task::spawn_blocking(move || language.needs()).await.unwrap_or_default();
-    BuildFailure::Missing { language, needs: needs.into_iter().filter(|need| need.found.is_none()).collect() }
+    needs.into_iter().filter(|need| need.found.is_none()).collect()
 }
 
 fn missing(language: Language, needs: &[Need]) -> String {

@@ -2,7 +2,7 @@
 
 use super::{
     BuildFailure, Language, Line, Mode, Project, Workshop,
-    build::{self, Sink, lacking},
+    build::{self, Sink, lacking_any},
     child::Stdout,
     home::{self, Installed},
     need::{Need, version},
@@ -89,9 +89,7 @@ async fn install(workshop: &Workshop, project: &Project, asked: &str, sink: Sink
     if installed.is(asked) {
         return Ok(());
     }
-    if needs().iter().any(|need| need.found.is_none()) {
-        return Err(lacking(Language::JavaScript).await);
-    }
+    lacking_any(Language::JavaScript).await?;
     sink(Line::Note(&format!("npm's packages are fetched first, once, into {}", folder.display())));
     installed.begin().map_err(BuildFailure::io(folder.display()))?;
     let mut command = Command::new("npm");

@@ -2,7 +2,7 @@
 
 use super::{
     BuildFailure, Language, Line, Project, Workshop,
-    build::{self, Sink, lacking},
+    build::{self, Sink, lacking_any},
     child::Stdout,
     home::{self, Installed},
     need::{Need, version},
@@ -83,9 +83,7 @@ async fn environment(workshop: &Workshop, project: &Project, sink: Sink<'_>) -> 
     if installed.is(&asked) {
         return Ok(venv);
     }
-    if needs().iter().any(|need| need.found.is_none()) {
-        return Err(lacking(Language::Python).await);
-    }
+    lacking_any(Language::Python).await?;
     sink(Line::Note(&format!("Python's packages are fetched first, once, into {}", venv.display())));
     installed.begin().map_err(BuildFailure::io(venv.display()))?;
     let mut create = Command::new("python3");
