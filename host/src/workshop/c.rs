@@ -30,9 +30,10 @@ pub(super) fn needs() -> Vec<Need> {
     }
     let clang = version("clang", &["--version"]);
     // Each clang has its own.
-    let rt = clang.as_deref().and_then(number).map_or("libclang-rt-dev-wasm32".to_owned(), |(major, _)| {
-        format!("libclang-rt-{major}-dev-wasm32")
-    });
+    let rt = clang
+        .as_deref()
+        .and_then(number)
+        .map_or("libclang-rt-dev-wasm32".to_owned(), |(major, _)| format!("libclang-rt-{major}-dev-wasm32"));
     let libc = LIBC.iter().all(|file| Path::new(file).is_file()).then(|| "in /usr/lib/wasm32-wasi".to_owned());
     vec![
         Need::new("clang", clang, "apt-get install clang"),

@@ -83,7 +83,8 @@ async fn what_clang_does_not_find_is_told_with_the_package_of_that_clang() {
     let bench = Bench::new();
     bench.put("greet/main.c", "");
     bench.put("greet/greet.toml", "");
-    let clang = "#!/bin/sh\n[ \"$1\" = --version ] && echo clang version 16.0.6 && exit\necho unable to execute wasm-ld >&2; exit 1\n";
+    let clang =
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo clang version 16.0.6 && exit\necho unable to execute wasm-ld >&2; exit 1\n";
     put_tool(&bench, "clang", clang);
     let mut command = bench.hotbay(["build", "greet"]);
     command.env("PATH", bench.path("tools")).env_remove("WASI_SDK_PATH");
