@@ -5,7 +5,7 @@ use hotbay_tests::{
     host::{ask, assert_fails, finish, hotbay},
 };
 use serde_json::Value;
-use std::{fs, io, process::Stdio};
+use std::{fs, io, net::TcpListener, process::Stdio};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 async fn host() -> Host {
@@ -97,6 +97,15 @@ async fn a_host_that_is_not_there_is_told_with_what_was_looked_for() {
     let ended = ask(&host, ["ps"]).await;
     assert_fails(&ended, &[&address, &host.pid().to_string(), "has ended", "hotbay serve"]);
     assert_fails(&ask(&host, ["events"]).await, &["has ended"]);
+    // Who listens there now is not sent the token.
+    let somebody = TcpListener::bind(&address).expect("the address is free");
+    somebody.set_nonblocking(true).expect("a listener");
+    for args in [["ps"], ["events"], ["dashboard"]] {
+        assert_fails(&ask(&host, args).await, &["has ended"]);
+    }
+    let came = somebody.accept().map_err(|error| error.kind());
+    assert!(matches!(came, Err(io::ErrorKind::WouldBlock)), "{came:?}");
+    drop(somebody);
     // The next host of the bay takes its place.
     let host = host.again().start().await;
     assert_eq!(ask(&host, ["ps"]).await.code, Some(0));

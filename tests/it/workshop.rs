@@ -2,6 +2,7 @@
 
 mod build;
 mod doctor;
+mod installs;
 mod new;
 mod templates;
 

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::workshop::{Built, Effort, Line, Mode, Placed, Project, Search, Workshop};
 use clap::Parser;
+use futures::future;
 use hotbay::{
     admin,
     config::{CompileConfig, HostConfig, Settings, Span},
@@ -30,7 +31,7 @@ const CHECK: Duration = Duration::from_secs(600);
 /// Lines of the tools that a report of a failed build has.
 const OUTPUT_MAX: usize = 50;
 
-/// What shells tell of a command that Ctrl-C has ended.
+/// What shells tell of a command that Ctrl-C has ended; here of all signals.
 const INTERRUPTED: u8 = 130;
 
 #[derive(Parser)]
@@ -76,7 +77,7 @@ struct Report {
     output: Option<VecDeque<String>>,
 }
 
-/// Exit code 0 where every service was built and is in the bay, 1 where one is not, 130 after Ctrl-C.
+/// Exit code 0 where every service was built and is in the bay, 1 where one is not, 130 after a signal.
 pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let dirs = if args.dirs.is_empty() { vec![PathBuf::from(".")] } else { args.dirs };
     let Search { projects, faults, remarks } = Project::search(&dirs);
@@ -89,12 +90,14 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let effort = if args.anew { Effort::Anew } else { Effort::Needed };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
     let reports = runtime.block_on(async {
-        let signals = signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
-        let (mut interrupt, mut terminate) = signals.map_err(|error| format!("signals cannot be handled: {error}"))?;
+        // The last when its terminal is closed: tools in groups of their own are not told of it.
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let signals: Result<Vec<_>, _> = kinds.into_iter().map(signal).collect();
+        let mut signals = signals.map_err(|error| format!("signals cannot be handled: {error}"))?;
+        let stopped = future::select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv())));
         tokio::select! {
             reports = all(&projects, &bay, (mode, effort), args.json) => reports.map(Some),
-            _ = interrupt.recv() => Ok(None),
-            _ = terminate.recv() => Ok(None),
+            _ = stopped => Ok(None),
         }
     });
     runtime.shutdown_background();
@@ -201,8 +204,8 @@ async fn inspect(loader: &Arc<Loader>, built: &Built, bay: &Path) -> Result<(Ins
 
 fn how_it_is_served(bay: &Path) -> String {
     let whole = bay.canonicalize().unwrap_or_else(|_| bay.to_owned());
-    let serves = admin::addresses(&HostConfig::state_of(bay)).is_ok_and(|hosts| hosts.iter().any(|host| host.bay == whole));
-    match serves {
+    let hosts = admin::addresses(&HostConfig::state_of(bay)).unwrap_or_default();
+    match hosts.iter().any(|host| host.bay == whole && host.is_alive()) {
         true => format!("a host serves {} and takes what is new\n", bay.display()),
         false => format!("serve it: hotbay serve {}\n", bay.display()),
     }

@@ -133,10 +133,13 @@ fn find(state: &Path, bay: Option<&Path>) -> Result<Address, String> {
         _ => format!("{shown} cannot be read: {error}; run the command as the user that hotbay runs as"),
     })?;
     let wanted = bay.map(|bay| bay.canonicalize().unwrap_or_else(|_| bay.to_owned()));
-    let of_bay: Vec<_> = hosts.iter().filter(|host| wanted.as_ref().is_none_or(|wanted| host.bay == *wanted)).collect();
+    let of_bay = hosts.iter().filter(|host| wanted.as_ref().is_none_or(|wanted| host.bay == *wanted));
+    // Whoever listens where a host has ended may be anybody, and must not be sent the token.
+    let (alive, ended): (Vec<_>, Vec<_>) = of_bay.partition(|host| host.is_alive());
     let bays = || hosts.iter().map(|host| host.bay.display().to_string()).collect::<Vec<_>>().join(", ");
-    match (of_bay.as_slice(), &wanted) {
+    match (alive.as_slice(), &wanted) {
         ([host], _) => Ok((*host).clone()),
+        ([], _) if let [host, ..] = ended.as_slice() => Err(has_ended(host)),
         ([], Some(wanted)) => {
             let wanted = wanted.display();
             Err(format!("no host of the bay {wanted} runs there: {shown} names those of {}; {remedy}", bays()))
@@ -287,15 +290,21 @@ impl Client {
     fn unreachable(&self, error: &ureq::Error) -> String {
         let address = &self.address;
         match &self.found {
-            Some(host) if !host.is_alive() => format!(
-                "no host answers at {address}: process {} of the bay {} has ended; start it with `hotbay serve`",
-                host.pid,
-                host.bay.display()
-            ),
+            Some(host) if !host.is_alive() => has_ended(host),
             Some(host) => format!("process {} does not answer at {address}: {error}; its log says more", host.pid),
             None => format!("no host answers at {address}: {error}; name the address that `hotbay serve` prints"),
         }
     }
+}
+
+fn has_ended(host: &Address) -> String {
+    format!(
+        "no host answers at {}: process {} of the bay {} has ended; start it with `hotbay serve`, or name it with --admin if it \
+         runs in a container of its own",
+        host.address,
+        host.pid,
+        host.bay.display()
+    )
 }
 
 /// A problem as a person reads it.

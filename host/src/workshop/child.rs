@@ -19,6 +19,13 @@ use tokio::{
 /// How long what a tool left running may hold on to its output.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Bytes of a line at most; a longer one is told in parts.
+const LINE_MAX: u64 = 64 << 10;
+/// Bytes of standard output that are kept: the last ones.
+const KEPT_MAX: usize = 16 << 20;
+/// Bytes that are read of it at once.
+const READ: usize = 16 << 10;
+
 /// What becomes of standard output; errors are told line by line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stdout {
@@ -31,7 +38,7 @@ pub(super) enum Stdout {
 /// How a tool ended.
 pub(super) struct Ended {
     pub(super) status: ExitStatus,
-    /// Standard output where it was kept.
+    /// Standard output where it was kept, at least its end.
     pub(super) output: Vec<u8>,
 }
 
@@ -53,37 +60,60 @@ pub(super) async fn run(mut command: Command, stdout: Stdout, sink: Sink<'_>) ->
     drop(command);
     let mut group = Group::of(&child);
     let kept = child.stdout.take();
-    let mut all = pin!(future::try_join(tell(words, sink), keep(kept)));
-    let ended = match future::select(pin!(child.wait()), &mut all).await {
-        Either::Left((status, _)) => Either::Left(status?),
-        Either::Right((read, waiting)) => Either::Right((waiting.await?, read?.1)),
+    // Outside of what reads: what came before the end of the patience came.
+    let (mut line, mut output) = (Vec::new(), Vec::new());
+    let status = {
+        let mut all = pin!(future::try_join(tell(words, &mut line, &mut *sink), keep(kept, &mut output)));
+        match future::select(pin!(child.wait()), &mut all).await {
+            Either::Left((status, _)) => {
+                let status = status?;
+                // Else something that it started writes on, and ends here.
+                if let Ok(read) = timeout(LAST_WORDS, all).await {
+                    read?;
+                    group.0 = None;
+                }
+                status
+            }
+            Either::Right((read, waiting)) => {
+                let status = waiting.await?;
+                read?;
+                group.0 = None;
+                status
+            }
+        }
     };
-    let (status, output) = match ended {
-        Either::Right(both) => both,
-        Either::Left(status) => match timeout(LAST_WORDS, all).await {
-            Ok(read) => (status, read?.1),
-            // Something that it started writes on, and ends here.
-            Err(_) => return Ok(Ended { status, output: Vec::new() }),
-        },
-    };
-    group.0 = None;
+    if !line.is_empty() {
+        told(&line, sink);
+    }
     Ok(Ended { status, output })
 }
 
-async fn tell(words: impl AsyncRead + Unpin, sink: Sink<'_>) -> io::Result<()> {
-    let mut lines = BufReader::new(words).split(b'\n');
-    while let Some(line) = lines.next_segment().await? {
-        sink(Line::Tool(String::from_utf8_lossy(&line).trim_end_matches('\r')));
+/// Line by line; of a line that has not ended, what came is in `line`.
+async fn tell(words: impl AsyncRead + Unpin, line: &mut Vec<u8>, sink: Sink<'_>) -> io::Result<()> {
+    let mut words = BufReader::new(words);
+    while (&mut words).take(LINE_MAX).read_until(b'\n', line).await? > 0 {
+        told(line, &mut *sink);
+        line.clear();
     }
     Ok(())
 }
 
-async fn keep(stdout: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
-    let mut kept = Vec::new();
-    if let Some(mut stdout) = stdout {
-        stdout.read_to_end(&mut kept).await?;
+fn told(line: &[u8], sink: Sink<'_>) {
+    sink(Line::Tool(String::from_utf8_lossy(line).trim_end_matches(['\r', '\n'])));
+}
+
+async fn keep(stdout: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) -> io::Result<()> {
+    let Some(mut stdout) = stdout else { return Ok(()) };
+    loop {
+        kept.reserve(READ);
+        if stdout.read_buf(kept).await? == 0 {
+            return Ok(());
+        }
+        // Not at each read, or each would move all of it.
+        if kept.len() > 2 * KEPT_MAX {
+            kept.drain(..kept.len() - KEPT_MAX);
+        }
     }
-    Ok(kept)
 }
 
 /// The processes of a tool, which end when this is dropped.
@@ -101,5 +131,43 @@ impl Drop for Group {
             // Gone already is what was wanted.
             let _ = kill_process_group(group, Signal::KILL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn shell(script: &str) -> (Ended, Vec<String>) {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let mut lines = Vec::new();
+        let mut sink = |line: Line<'_>| {
+            if let Line::Tool(text) = line {
+                lines.push(text.to_owned());
+            }
+        };
+        let ended = run(command, Stdout::Kept, &mut sink).await.unwrap();
+        (ended, lines)
+    }
+
+    #[tokio::test]
+    async fn what_a_tool_said_is_there_also_where_something_of_it_writes_on() {
+        let (ended, lines) = shell("echo made; echo whole >&2; printf half >&2; sleep 1000 & exit 3").await;
+        assert_eq!((ended.status.code(), ended.output.as_slice()), (Some(3), b"made\n".as_slice()));
+        assert_eq!(lines, ["whole", "half"]);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_does_not_end_is_told_in_parts() {
+        let (_, lines) = shell("head -c 200000 /dev/zero | tr '\\0' x >&2; printf '\\nnext\\n' >&2").await;
+        let lengths: Vec<_> = lines.iter().map(String::len).collect();
+        assert_eq!(lengths, [64 << 10, 64 << 10, 64 << 10, 200_000 - (192 << 10), 4]);
+    }
+
+    #[tokio::test]
+    async fn of_much_output_the_end_is_kept() {
+        let (ended, _) = shell("head -c 50000000 /dev/zero; echo made").await;
+        assert!(ended.output.len() <= 2 * KEPT_MAX && ended.output.ends_with(b"made\n"), "{}", ended.output.len());
     }
 }

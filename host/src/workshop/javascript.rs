@@ -2,9 +2,9 @@
 
 use super::{
     BuildFailure, Effort, Language, Line, Mode, Project, Workshop,
-    build::{self, Made, Sink, lacking},
+    build::{self, Made, Sink, lacking_any},
     child::Stdout,
-    home,
+    home::{self, Installed},
     need::{Need, version},
     seal::Inputs,
     wit,
@@ -93,22 +93,19 @@ pub(super) async fn build(workshop: &Workshop, project: &Project, effort: Effort
 /// `npm install`, once, and again when package.json has changed.
 async fn install(workshop: &Workshop, project: &Project, asked: &str, sink: Sink<'_>) -> Result<(), BuildFailure> {
     let folder = project.dir().join("node_modules");
-    // Holds what was asked for once all of it is there.
-    let done = folder.join(".hotbay-installed");
-    let is_done = || fs::read_to_string(&done).is_ok_and(|installed| installed == asked);
-    if is_done() {
+    let installed = Installed::into(&folder);
+    if installed.is(asked) {
         return Ok(());
     }
-    let _lock = home::lock(&folder).await.map_err(BuildFailure::io(folder.display()))?;
-    if is_done() {
+    let _lock = home::lock(&folder.join(".lock")).await.map_err(BuildFailure::io(folder.display()))?;
+    if installed.is(asked) {
         return Ok(());
     }
-    if needs().iter().any(|need| need.found.is_none()) {
-        return Err(lacking(Language::JavaScript).await);
-    }
+    lacking_any(Language::JavaScript).await?;
     sink(Line::Note(&format!("npm's packages are fetched first, once, into {}", folder.display())));
+    installed.begin().map_err(BuildFailure::io(folder.display()))?;
     let mut command = Command::new("npm");
     command.current_dir(project.dir()).args(["install", "--no-audit", "--no-fund", "--loglevel=error"]);
     workshop.run(("npm install", command), Stdout::Told, sink, Some(Language::JavaScript)).await?;
-    fs::write(&done, asked).map_err(BuildFailure::io(done.display()))
+    installed.finish(asked).map_err(BuildFailure::io(folder.display()))
 }

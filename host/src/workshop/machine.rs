@@ -136,8 +136,7 @@ fn served(bay: &Path) -> Finding {
     let what = format!("host of {}", bay.display());
     let whole = bay.canonicalize().unwrap_or_else(|_| bay.to_owned());
     let hosts = admin::addresses(&HostConfig::state_of(bay)).unwrap_or_default();
-    let lives = |pid: u32| Path::new(&format!("/proc/{pid}")).exists();
-    match hosts.iter().find(|host| host.bay == whole && lives(host.pid)) {
+    match hosts.iter().find(|host| host.bay == whole && host.is_alive()) {
         Some(host) => Finding::ok(what, format!("process {}, admin API on {}", host.pid, host.address)),
         None => Finding::ok(what, format!("none runs; start one: hotbay serve {}", bay.display())),
     }

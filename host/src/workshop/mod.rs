@@ -7,6 +7,7 @@
 mod build;
 mod c;
 mod child;
+mod claim;
 mod crate_name;
 mod finding;
 mod home;

@@ -2,9 +2,9 @@
 
 use super::{
     BuildFailure, Effort, Language, Line, Project, Workshop,
-    build::{self, Made, Sink, lacking},
+    build::{self, Made, Sink, lacking_any},
     child::Stdout,
-    home,
+    home::{self, Installed},
     need::{Need, version},
     seal::Inputs,
     wit,
@@ -17,6 +17,8 @@ use std::{
 
 /// The version that templates ask for, and that is taken where a service asks for none.
 const TOOL: &str = "componentize-py==0.25.1";
+/// What the virtual environments that are made here are called; those that somebody else has made are not emptied.
+const PROMPT: &str = "hotbay";
 /// What a service asks for: its packages from PyPI, componentize-py among them.
 const REQUIREMENTS: &str = "requirements.txt";
 
@@ -75,36 +77,48 @@ pub(super) async fn build(workshop: &Workshop, project: &Project, effort: Effort
 /// all services share. Made once, and anew when what is asked for has changed.
 async fn environment(workshop: &Workshop, project: &Project, sink: Sink<'_>) -> Result<PathBuf, BuildFailure> {
     let requirements = project.dir().join(REQUIREMENTS);
-    let (venv, asked, from) = match fs::read_to_string(&requirements) {
-        Ok(asked) => (project.dir().join(".venv"), asked, vec!["-r".into(), requirements.into_os_string()]),
+    // The lock lies outside, or it would go with what is emptied.
+    let (venv, lock, asked, from) = match fs::read_to_string(&requirements) {
+        Ok(asked) => {
+            let lock = build::output(project)?.with_file_name(".venv.lock");
+            (project.dir().join(".venv"), lock, asked, vec!["-r".into(), requirements.into_os_string()])
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let shared = home::cache().map_err(BuildFailure::io("a folder for tools"))?.join("python").join(TOOL);
-            (shared, TOOL.to_owned(), vec![TOOL.into()])
+            let shared = home::cache().map_err(BuildFailure::io("a folder for tools"))?.join("python");
+            (shared.join(TOOL), shared.join(format!("{TOOL}.lock")), TOOL.to_owned(), vec![TOOL.into()])
         }
         Err(error) => return Err(BuildFailure::io(requirements.display())(error)),
     };
-    // Holds what was asked for once all of it is there.
-    let done = venv.join(".hotbay-installed");
-    let is_done = || fs::read_to_string(&done).is_ok_and(|installed| installed == asked);
-    if is_done() {
+    let installed = Installed::into(&venv);
+    if installed.is(&asked) {
         return Ok(venv);
     }
-    let _lock = home::lock(&venv).await.map_err(BuildFailure::io(venv.display()))?;
-    if is_done() {
+    let _lock = home::lock(&lock).await.map_err(BuildFailure::io(lock.display()))?;
+    if installed.is(&asked) {
         return Ok(venv);
     }
-    if needs().iter().any(|need| need.found.is_none()) {
-        return Err(lacking(Language::Python).await);
-    }
+    lacking_any(Language::Python).await?;
     sink(Line::Note(&format!("Python's packages are fetched first, once, into {}", venv.display())));
+    installed.begin().map_err(BuildFailure::io(venv.display()))?;
     let mut create = Command::new("python3");
-    create.args(["-m", "venv"]).arg(&venv);
+    create.args(["-m", "venv", "--prompt", PROMPT]);
+    if !is_somebody_elses(&venv) {
+        // pip takes nothing away that is asked for no more.
+        create.arg("--clear");
+    }
+    create.arg(&venv);
     workshop.run(("python3 -m venv", create), Stdout::Told, sink, Some(Language::Python)).await?;
     let mut install = Command::new(venv.join("bin/python"));
     install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(from);
     workshop.run(("pip install", install), Stdout::Told, sink, Some(Language::Python)).await?;
-    fs::write(&done, asked).map_err(BuildFailure::io(done.display()))?;
+    installed.finish(&asked).map_err(BuildFailure::io(venv.display()))?;
     Ok(venv)
+}
+
+/// Whether a developer has made it, for more than builds maybe. A folder without its settings is none, or one half emptied.
+fn is_somebody_elses(venv: &Path) -> bool {
+    let is_prompt = |line: &str| line.starts_with("prompt") && line.contains(PROMPT);
+    fs::read_to_string(venv.join("pyvenv.cfg")).is_ok_and(|settings| !settings.lines().any(is_prompt))
 }
 
 /// Where the packages of a virtual environment are.

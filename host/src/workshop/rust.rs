@@ -4,6 +4,7 @@ use super::{
     BuildFailure, Language, Line, Mode, Project, Workshop,
     build::{Sink, lacking},
     child::Stdout,
+    claim::Claim,
     need::{Need, version},
     toolchain::{Target, Toolchain},
 };
@@ -63,6 +64,7 @@ enum Targets {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 struct Lib {
+    name: Option<String>,
     crate_type: Vec<String>,
 }
 
@@ -154,26 +156,41 @@ pub(super) async fn build(workshop: &Workshop, project: &Project, sink: Sink<'_>
     let stack = package.metadata.hotbay.as_ref().and_then(|hotbay| hotbay.stack).unwrap_or(STACK);
     // Two arguments: wasm-component-ld does not take it as one.
     let mut link = vec!["-Clink-arg=-z".to_owned(), format!("-Clink-arg=stack-size={stack}")];
-    if manifest.is_library() {
+    let name = if manifest.is_library() {
         command.arg("--lib");
+        manifest.lib.name.as_ref().unwrap_or(&package.name)
     } else {
-        let named = manifest.bin.first().and_then(|bin| bin.name.as_ref());
-        command.args(["--bin", named.unwrap_or(&package.name)]);
+        let named = manifest.bin.first().and_then(|bin| bin.name.as_ref()).unwrap_or(&package.name);
+        command.args(["--bin", named]);
         link.extend(toolchain.start_object().map(|object| format!("-Clink-arg={object}")));
-    }
+        named
+    };
     command.arg("--").args(link);
 
-    let folder = target_dir.or_else(|| env::var_os("CARGO_TARGET_DIR").map(PathBuf::from));
-    if let Some(folder) = folder.filter(|folder| toolchain.lacks_std(folder, target, profile)) {
+    let shared = target_dir.or_else(|| env::var_os("CARGO_TARGET_DIR").map(PathBuf::from));
+    // As cargo takes it, which runs there.
+    let shared = shared.map(|folder| project.dir().join(folder));
+    if let Some(folder) = shared.as_ref().filter(|folder| toolchain.lacks_std(folder, target, profile)) {
         let folder = folder.display();
         sink(Line::Note(&format!("std for {} is built from its sources first, once, into {folder}: minutes", target.triple())));
     }
+    let claim = match shared {
+        Some(folder) => {
+            let folder = folder.join(target.triple()).join(profile);
+            Some(Claim::take(&folder, name, project).await.map_err(BuildFailure::io(folder.display()))?)
+        }
+        None => None,
+    };
     let told = workshop.run(("cargo", command), Stdout::Kept, sink, Some(Language::Rust)).await?;
-    made(&told).ok_or_else(|| BuildFailure::NoOutput {
+    let made = made(&told).ok_or_else(|| BuildFailure::NoOutput {
         tool: "cargo".to_owned(),
         file: format!("component of {}", package.name),
         remedy: "set crate-type = [\"cdylib\"] in [lib] of its Cargo.toml, or give it a main",
-    })
+    })?;
+    match claim {
+        Some(claim) => claim.carry_out(&made, project),
+        None => Ok(made),
+    }
 }
 
 impl Workshop {

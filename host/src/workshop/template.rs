@@ -4,7 +4,8 @@ use super::{Language, crate_name, sdk};
 use hotbay::config::ServiceName;
 use include_dir::{Dir, DirEntry, include_dir};
 use std::{
-    fs, io,
+    fs::{self, Permissions},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -51,6 +52,8 @@ pub(crate) enum NewError {
 struct Source {
     path: PathBuf,
     content: Vec<u8>,
+    /// Where the usual ones will not do: scripts can be run.
+    permissions: Option<Permissions>,
 }
 
 impl Template {
@@ -109,7 +112,7 @@ impl Drop for Draft {
 fn write(sources: &[Source], draft: &Path, name: &ServiceName) -> io::Result<()> {
     fs::create_dir_all(draft)?;
     let mut wants_sdk = false;
-    for Source { path, content } in sources {
+    for Source { path, content, permissions } in sources {
         let renamed = path.to_string_lossy().replace(PLACEHOLDER, name.as_str());
         let to = draft.join(&renamed);
         if let Some(folder) = to.parent() {
@@ -119,10 +122,13 @@ fn write(sources: &[Source], draft: &Path, name: &ServiceName) -> io::Result<()>
             Ok(text) => {
                 let text = text.replace(PLACEHOLDER, name.as_str());
                 wants_sdk |= renamed == "Cargo.toml" && text.contains(sdk::FOLDER);
-                fs::write(to, text)?;
+                fs::write(&to, text)?;
             }
             // A picture, say.
-            Err(_) => fs::write(to, content)?,
+            Err(_) => fs::write(&to, content)?,
+        }
+        if let Some(permissions) = permissions {
+            fs::set_permissions(&to, permissions.clone())?;
         }
     }
     if wants_sdk && !draft.join(sdk::FOLDER).exists() { sdk::unpack(draft) } else { Ok(()) }
@@ -134,7 +140,7 @@ fn embedded(dir: &Dir<'_>, root: &Path, sources: &mut Vec<Source>) {
             DirEntry::Dir(dir) => embedded(dir, root, sources),
             DirEntry::File(file) => {
                 let path = file.path().strip_prefix(root).unwrap_or(file.path()).to_owned();
-                sources.push(Source { path, content: file.contents().to_owned() });
+                sources.push(Source { path, content: file.contents().to_owned(), permissions: None });
             }
         }
     }
@@ -152,7 +158,8 @@ fn read(folder: &Path, inside: &Path, sources: &mut Vec<Source>) -> io::Result<(
         if kind.is_dir() {
             read(&entry.path(), &path, sources)?;
         } else if kind.is_file() {
-            sources.push(Source { path, content: fs::read(entry.path())? });
+            let permissions = Some(entry.metadata()?.permissions());
+            sources.push(Source { path, content: fs::read(entry.path())?, permissions });
         }
     }
     Ok(())

@@ -155,7 +155,70 @@ async fn without_a_toolchain_the_words_are_the_doctors() {
     assert_fails(&super::finish(command).await, &["cannot build Rust", "rustc is missing", "https://rustup.rs", "hotbay doctor"]);
 }
 
-/// SIGINT in the middle: the tool, and what the tool has started, are gone, and so are drafts.
+/// The tests have one target folder, as all services have whose std is built from its sources.
+#[tokio::test]
+async fn crates_of_one_name_do_not_get_each_others_code() {
+    let bench = Bench::new();
+    let doctor = bench.run(["doctor", "--lang", "rust"]).await;
+    if doctor.code != Some(0) {
+        println!("skipped: this machine lacks Rust's tools\n{}", doctor.stdout);
+        return;
+    }
+    // A name of this test's own: others build in that folder too.
+    let greet = |dir: &str, kind: &str, text: &str| {
+        let lib = if kind == "lib" { "[lib]\ncrate-type = [\"cdylib\"]\n" } else { "" };
+        let manifest = format!(
+            "[package]\nname = \"of-one-name\"\nedition = \"2024\"\n[package.metadata.hotbay]\ntarget = \"wasm32-wasip1\"\n{lib}[workspace]\n"
+        );
+        bench.put(&format!("{dir}/Cargo.toml"), &manifest);
+        let source = match kind {
+            "lib" => format!("#[unsafe(no_mangle)]\npub extern \"C\" fn _start() {{ print!(\"{text}\") }}\n"),
+            _ => format!("fn main() {{ print!(\"{text}\") }}\n"),
+        };
+        bench.put(&format!("{dir}/src/{}.rs", if kind == "lib" { "lib" } else { "main" }), &source);
+    };
+    let has = |service: &str, text: &str| {
+        let build = fs::read(bench.path(&format!("bay/{service}.wasm"))).expect("a build");
+        build.windows(text.len()).any(|part| part == text.as_bytes())
+    };
+    for kind in ["bin", "lib"] {
+        let (one, other) = (format!("{kind}-one"), format!("{kind}-other"));
+        greet(&one, kind, "words-of-the-one");
+        greet(&other, kind, "words-of-the-other");
+        for (dir, own) in [(&one, "words-of-the-one"), (&other, "words-of-the-other"), (&one, "words-of-the-one")] {
+            let built = bench.build(dir).await;
+            assert!(built["reason"].is_null() && has(dir, own), "{own}: {built}");
+        }
+        // A change from before the other was built is not taken for old.
+        greet(&one, kind, "words-that-are-new");
+        for dir in [&other, &one] {
+            assert!(bench.build(dir).await["reason"].is_null());
+        }
+        assert!(has(&one, "words-that-are-new"), "{kind}");
+        assert_eq!(bench.build(&one).await["placed"], "unchanged");
+    }
+}
+
+/// A host that was killed leaves its address.
+#[tokio::test]
+async fn a_bay_whose_host_has_ended_is_not_told_as_served() {
+    let bench = Bench::new();
+    put_hello(&bench);
+    by_command(&bench, "greet", &format!("cp ../{HELLO} made.wasm"));
+    fs::create_dir(bench.path("bay")).expect("a bay");
+    let bay = bench.path("bay").canonicalize().expect("a bay");
+    // Of the test's own process, then of one that cannot be.
+    for (pid, told) in [(std::process::id(), "a host serves bay"), (i32::MAX.unsigned_abs(), "serve it: hotbay serve bay")] {
+        let host = json!({ "address": "127.0.0.1:9191", "pid": pid, "bay": bay });
+        bench.put("bay/.hotbay/admin.address", &format!("{host}\n"));
+        let ended = bench.run(["build", "greet", "--bay", "bay"]).await;
+        assert!(ended.code == Some(0) && ended.stdout.contains(told), "{ended:?}");
+    }
+    let ended = bench.run(["doctor", "--bay", "bay"]).await;
+    assert!(ended.stdout.contains("none runs; start one"), "{ended:?}");
+}
+
+/// A signal in the middle: the tool, and what the tool has started, are gone, and so are drafts.
 #[tokio::test]
 async fn an_interrupted_build_leaves_no_process_and_no_half_file() {
     let bench = Bench::new();
@@ -166,7 +229,7 @@ async fn an_interrupted_build_leaves_no_process_and_no_half_file() {
     let fifo = tokio::process::Command::new("mkfifo").arg(bench.path("pipe")).status().await.expect("mkfifo");
     assert!(fifo.success());
 
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let mut alive = pipe::OpenOptions::new().open_receiver(bench.path("pipe")).expect("the pipe");
         // Until the tool has opened it, so that it does not end before it has begun.
         let ours = pipe::OpenOptions::new().open_sender(bench.path("pipe")).expect("the pipe");

@@ -2,7 +2,10 @@
 
 use super::Bench;
 use hotbay_tests::host::assert_fails;
-use std::fs;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+};
 
 #[tokio::test]
 async fn a_name_that_no_service_can_have_is_refused() {
@@ -59,14 +62,18 @@ async fn a_template_of_ones_own_gets_the_name_in_texts_and_names_of_files() {
     bench.put("mine/{{name}}.toml", "# {{name}}\n");
     bench.put("mine/src/{{name}}_main.c", "/* {{name}}, {{name}} */\n");
     bench.put("mine/.git/config", "not part of it\n");
+    let script = bench.put("mine/build.sh", "#!/bin/sh\n");
+    fs::set_permissions(script, Permissions::from_mode(0o755)).expect("a script");
     fs::write(bench.path("mine/picture"), b"\xff\xfe{{name}}").expect("a file");
     let ended = bench.run(["new", "services/orders", "--template", "mine"]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let read = |file: &str| fs::read(bench.path(file)).expect("a file");
     assert_eq!(bench.listed("services"), ["orders"]);
-    assert_eq!(bench.listed("services/orders"), ["orders.toml", "picture", "src"]);
+    assert_eq!(bench.listed("services/orders"), ["build.sh", "orders.toml", "picture", "src"]);
     assert_eq!(read("services/orders/orders.toml"), b"# orders\n");
     assert_eq!(read("services/orders/src/orders_main.c"), b"/* orders, orders */\n");
+    let script = fs::metadata(bench.path("services/orders/build.sh")).expect("a file");
+    assert_eq!(script.permissions().mode() & 0o777, 0o755);
     // Not text, so as it is.
     assert_eq!(read("services/orders/picture"), b"\xff\xfe{{name}}");
 }
