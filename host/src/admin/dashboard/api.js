@@ -36,8 +36,7 @@ function failed(status, text) {
   return problemOf(status, text);
 }
 
-/** One call; the answer as JSON, or as text where it is none. */
-export async function call(method, path, { json, body, headers, signal } = {}) {
+async function answer(method, path, { json, body, headers, signal } = {}) {
   const sent = json === undefined ? { body } : { body: JSON.stringify(json) };
   let response, text;
   try {
@@ -48,7 +47,19 @@ export async function call(method, path, { json, body, headers, signal } = {}) {
     throw away();
   }
   if (!response.ok) throw failed(response.status, text);
-  return (response.headers.get("content-type") ?? "").includes("json") ? JSON.parse(text) : text;
+  return { text, headers: response.headers };
+}
+
+/** One call; the answer as JSON, or as text where it is none. */
+export async function call(method, path, more) {
+  const { text, headers } = await answer(method, path, more);
+  return (headers.get("content-type") ?? "").includes("json") ? JSON.parse(text) : text;
+}
+
+/** A text, and the tag that names it: with that in `if-match` nobody else's is overwritten. */
+export async function tagged(path) {
+  const { text, headers } = await answer("GET", path);
+  return { text, tag: headers.get("etag") };
 }
 
 export const pathOf = (name, more = "") => `/v1/services/${encodeURIComponent(name)}${more}`;
