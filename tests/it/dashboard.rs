@@ -1,6 +1,7 @@
 //! The dashboard in a real browser: what a person does on it, what it shows while things happen, and that all can do so.
 
 mod everybody;
+mod links;
 mod pictures;
 
 use hotbay_tests::{Browser, Builder, Host, How, Key, guests};

@@ -81,6 +81,32 @@ export function upload(path, file, headers, progress) {
   });
 }
 
+/** What is asked again after each event is asked at most this often. */
+const CALM = 250;
+
+/** `ask`, to be called as often as one likes: once at a time, not too often, and what takes long less often. The last call counts. */
+export function calm(ask) {
+  let busy = false;
+  let wanted = false;
+  return function soon() {
+    if (busy) {
+      wanted = true;
+      return;
+    }
+    busy = true;
+    const begun = performance.now();
+    ask().finally(() => {
+      const rest = Math.max(CALM, (performance.now() - begun) * 5);
+      setTimeout(() => {
+        busy = false;
+        if (!wanted) return;
+        wanted = false;
+        soon();
+      }, rest);
+    });
+  };
+}
+
 const PAUSE_MIN = 500;
 const PAUSE_MAX = 10000;
 /** The host says something every 15 seconds. */

@@ -1,6 +1,6 @@
 // Keeps the state of the page as the host's is: asks again after each event, and now and then.
 
-import { call, follow, onRefusal } from "./api.js";
+import { call, calm, follow, onRefusal } from "./api.js";
 import { get, set } from "./store.js";
 import { added } from "./swaps.js";
 
@@ -8,8 +8,6 @@ import { added } from "./swaps.js";
 const FIGURES = 5000;
 /** Some changes come without an event, such as shares that are others. */
 const SERVICES = 15000;
-/** The list is asked for again after an event, at most this often. */
-const CALM = 250;
 /** A hidden page lets its stream go after this: browsers have six connections for one host, and each stream takes one. */
 const HIDDEN = 20000;
 
@@ -103,36 +101,15 @@ function seen() {
   else if (!stream) connect();
 }
 
-let asking = null;
-let wanted = false;
-
-/** Asks for the list of services, soon and not too often; one that takes long, less often. */
-export function soon() {
-  if (asking) {
-    wanted = true;
-    return;
-  }
-  const begun = performance.now();
-  asking = services().finally(() => {
-    const rest = Math.max(CALM, (performance.now() - begun) * 5);
-    setTimeout(() => {
-      asking = null;
-      if (wanted) {
-        wanted = false;
-        soon();
-      }
-    }, rest);
-  });
-}
-
-async function services() {
+/** Asks for the list of services. */
+export const soon = calm(async () => {
   try {
     const { services } = await call("GET", "/v1/services");
     set({ services });
   } catch {
     // The stream says that the host is gone.
   }
-}
+});
 
 async function figures() {
   if (get().link !== "live") return;
