@@ -1,7 +1,45 @@
 //! The page's way to the host: what it holds of it, what it asks, and what it says when it is refused or gets no answer.
 
 use super::{content, dashboard, go, probe};
-use hotbay_tests::{How, guests};
+use hotbay_tests::{Browser, How, guests};
+use serde_json::json;
+
+/// What the page waits for before a silent one is given up, in milliseconds.
+const SILENCE: u32 = 40_000;
+
+/// Waits of this length are over soon, until [`calm_down`].
+async fn hurry(browser: &Browser, wait: u32) {
+    let script = "const [long, real] = [arguments[0], window.setTimeout];
+        window.calmDown = () => (window.setTimeout = real);
+        window.setTimeout = (work, wait, ...more) => real(work, wait === long ? 50 : wait, ...more);";
+    browser.run(script, &[json!(wait)]).await;
+}
+
+async fn calm_down(browser: &Browser) {
+    browser.run("calmDown()", &[]).await;
+}
+
+/// Guards the timer in `once` of api.js, which runs before the first question.
+#[tokio::test]
+async fn an_attempt_that_gets_no_answer_has_an_end() {
+    let host = probe().start().await;
+    let Some(browser) = dashboard(&host).await else { return };
+    browser.press("Leave").await;
+    hurry(&browser, SILENCE).await;
+    let script = "window.real = window.fetch;
+        window.fetch = (path, more) => path !== '/v1/metrics/summary' ? real(path, more) : new Promise((_, reject) => {
+          more.signal?.addEventListener('abort', () => reject(more.signal.reason));
+        });";
+    browser.run(script, &[]).await;
+    browser.write("input[name=token]", &host.admin().token()).await;
+    browser.press("Open").await;
+    browser.reads(&["The host does not answer.", "no answer"]).await;
+    calm_down(&browser).await;
+    browser.run("window.fetch = real", &[]).await;
+    browser.press("Try now").await;
+    browser.reads(&["live", "probe"]).await;
+    content(&browser).await;
+}
 
 /// Guards `calm` in `useGraph`.
 #[tokio::test]

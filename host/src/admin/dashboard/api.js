@@ -38,6 +38,8 @@ function failed(status, text) {
 
 async function answer(method, path, { json, body, headers, signal } = {}) {
   const sent = json === undefined ? { body } : { body: JSON.stringify(json) };
+  // An order takes as long as it takes.
+  signal ??= method === "GET" ? AbortSignal.timeout(SILENCE) : undefined;
   let response, text;
   try {
     response = await fetch(path, { method, ...sent, headers: headersOf(headers), signal, cache: "no-store", redirect: "error" });
@@ -114,8 +116,8 @@ const SILENCE = 40000;
 
 /**
  * Follows server-sent events with the token, which an EventSource cannot send. After a break it goes on from the last id, with a
- * growing pause between attempts. `on` may have `open`, `message({ id, event, data })`, `lost(error, pause)`, and `from()`, asked
- * before each attempt for the id to go on from. Returns `{ stop, now }`.
+ * growing pause between attempts. `on` may have `open`, `message({ id, event, data })`, `lost(error, pause)`, and `from(signal)`,
+ * asked before each attempt for the id to go on from, which ends with the signal. Returns `{ stop, now }`.
  */
 export function follow(path, on) {
   const state = { last: null, pause: PAUSE_MIN, stopped: false, wake: () => {}, abort: new AbortController() };
@@ -150,11 +152,10 @@ export function follow(path, on) {
 
 async function once(path, on, state) {
   state.abort = new AbortController();
-  const last = on.from ? await on.from(state.last) : state.last;
-  state.last = last;
-  const resumed = last === null ? {} : { "last-event-id": last };
   let silence = setTimeout(() => state.abort.abort(), SILENCE);
   try {
+    if (on.from) state.last = await on.from(state.abort.signal);
+    const resumed = state.last === null ? {} : { "last-event-id": state.last };
     const response = await fetch(path, { headers: headersOf(resumed), signal: state.abort.signal, cache: "no-store" });
     if (!response.ok) throw failed(response.status, await response.text());
     state.pause = PAUSE_MIN;

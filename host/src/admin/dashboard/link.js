@@ -81,8 +81,8 @@ function connect() {
 }
 
 /** A host that was started anew counts its events from 1: what is known of the old one's is told again then. */
-async function sameHost() {
-  const summary = await call("GET", "/v1/metrics/summary");
+async function sameHost(signal) {
+  const summary = await call("GET", "/v1/metrics/summary", { signal });
   if (summary.started_at_ms !== started) {
     started = summary.started_at_ms;
     last = null;
