@@ -1,10 +1,12 @@
 //! The page's way to the host: what it holds of it, what it asks, and what it says when it is refused or gets no answer.
 
 use super::{content, dashboard, go, probe};
-use hotbay_tests::{Browser, How, guests};
+use hotbay_tests::{Browser, How, Messages, PATIENCE, guests};
 use serde_json::json;
+use tokio::time::timeout;
 
-/// What the page waits for before a silent one is given up, in milliseconds.
+/// What the page waits for before a hidden one lets its streams go, and before a silent one is given up, in milliseconds.
+const HIDDEN: u32 = 20_000;
 const SILENCE: u32 = 40_000;
 
 /// Waits of this length are over soon, until [`calm_down`].
@@ -17,6 +19,49 @@ async fn hurry(browser: &Browser, wait: u32) {
 
 async fn calm_down(browser: &Browser) {
     browser.run("calmDown()", &[]).await;
+}
+
+/// As if another tab were in front, or this one again.
+async fn hide(browser: &Browser, hidden: bool) {
+    let script = "Object.defineProperty(document, 'hidden', { configurable: true, value: arguments[0] });
+        document.dispatchEvent(new Event('visibilitychange'));";
+    browser.run(script, &[json!(hidden)]).await;
+}
+
+/// Guards `resting` in api.js.
+#[tokio::test]
+async fn a_hidden_page_lets_its_streams_go() {
+    let host = probe().service("talks", &guests::fixture("logging")).start().await;
+    let Some(browser) = dashboard(&host).await else { return };
+    let live = "document.querySelector('.bar .live')?.innerText === 'live'";
+    go(&browser, "#/services/talks").await;
+    browser.holds(live).await;
+    assert_eq!(host.get("/talks/levels").await.status, 200);
+    browser.reads(&["words of error"]).await;
+
+    let admin = host.admin();
+    let mut streams = Vec::new();
+    for _ in 0..62 {
+        streams.push(admin.follow("/v1/logs", None).await);
+    }
+    assert_eq!(admin.get("/v1/logs").await.status, 503, "the page holds two");
+    hurry(&browser, HIDDEN).await;
+    hide(&browser, true).await;
+    let freed = async {
+        while streams.len() < 64 {
+            let reply = admin.request("GET", "/v1/logs").open().await;
+            if reply.status == 200 {
+                streams.push(Messages::of(reply));
+            }
+        }
+    };
+    timeout(PATIENCE, freed).await.expect("the page lets its streams go");
+
+    hide(&browser, false).await;
+    drop(streams);
+    browser.holds(live).await;
+    browser.reads(&["words of error", "Lines may be missing before this one"]).await;
+    content(&browser).await;
 }
 
 /// Guards the timer in `once` of api.js, which runs before the first question.

@@ -113,16 +113,39 @@ const PAUSE_MIN = 500;
 const PAUSE_MAX = 10000;
 /** The host says something every 15 seconds. */
 const SILENCE = 40000;
+/** A hidden page lets its streams go after this: browsers have six connections for one host, and each stream takes one. */
+const HIDDEN = 20000;
 
 /**
  * Follows server-sent events with the token, which an EventSource cannot send. After a break it goes on from the last id, with a
- * growing pause between attempts. `on` may have `open`, `message({ id, event, data })`, `lost(error, pause)`, and `from(signal)`,
- * asked before each attempt for the id to go on from, which ends with the signal. Returns `{ stop, now }`.
+ * growing pause between attempts. A page that is hidden rests, and goes on when it is looked at. `on` may have `open`,
+ * `message({ id, event, data })`, `lost(error, pause)`, `rest()`, and `from(signal)`, asked before each attempt for the id to go on
+ * from, which ends with the signal. Returns `{ stop, now }`.
  */
 export function follow(path, on) {
-  const state = { last: null, pause: PAUSE_MIN, stopped: false, wake: () => {}, abort: new AbortController() };
+  const state = { last: null, pause: PAUSE_MIN, stopped: false, resting: document.hidden, wake: () => {}, abort: new AbortController() };
+  const woken = () => new Promise((resolve) => (state.wake = resolve));
+  let hiding = 0;
+  const seen = () => {
+    clearTimeout(hiding);
+    if (document.hidden) {
+      hiding = setTimeout(() => {
+        state.resting = true;
+        state.abort.abort();
+        state.wake();
+      }, HIDDEN);
+    } else if (state.resting) {
+      state.resting = false;
+      state.wake();
+    }
+  };
   const run = async () => {
     while (!state.stopped) {
+      if (state.resting) {
+        on.rest?.();
+        await woken();
+        continue;
+      }
       let error;
       try {
         await once(path, on, state);
@@ -131,17 +154,20 @@ export function follow(path, on) {
         error = caught instanceof Problem ? caught : away();
       }
       if (state.stopped || error.status === 401) return;
+      if (state.resting) continue;
       on.lost?.(error, state.pause);
-      await new Promise((resolve) => {
-        const timer = setTimeout(resolve, state.pause * (0.8 + Math.random() * 0.4));
-        state.wake = () => (clearTimeout(timer), resolve());
-      });
+      const timer = setTimeout(() => state.wake(), state.pause * (0.8 + Math.random() * 0.4));
+      await woken();
+      clearTimeout(timer);
       state.pause = Math.min(state.pause * 2, PAUSE_MAX);
     }
   };
+  document.addEventListener("visibilitychange", seen);
   run();
   return {
     stop: () => {
+      document.removeEventListener("visibilitychange", seen);
+      clearTimeout(hiding);
       state.stopped = true;
       state.abort.abort();
       state.wake();

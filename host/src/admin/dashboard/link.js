@@ -8,14 +8,11 @@ import { added } from "./swaps.js";
 const FIGURES = 5000;
 /** Some changes come without an event, such as shares that are others. */
 const SERVICES = 15000;
-/** A hidden page lets its stream go after this: browsers have six connections for one host, and each stream takes one. */
-const HIDDEN = 20000;
 
 const KEY = "hotbay-token";
 
 let stream = null;
 let timers = [];
-let hiding = 0;
 let started = null;
 /** The last event that was seen of the host that started then. */
 let last = null;
@@ -32,7 +29,6 @@ export function begin() {
     end();
     set({ link: "asking", token: null, refused: "The host refuses this token." });
   });
-  document.addEventListener("visibilitychange", seen);
   const token = given ?? sessionStorage.getItem(KEY);
   if (token) enter(token);
   else set({ link: "asking", refused: null });
@@ -56,6 +52,11 @@ export function leave() {
 function end() {
   stream?.stop();
   stream = null;
+  rest();
+}
+
+/** Asks no more by the clock. */
+function rest() {
   timers.forEach(clearInterval);
   timers = [];
 }
@@ -66,9 +67,12 @@ function connect() {
     from: sameHost,
     open: () => {
       set({ link: "live" });
+      rest();
+      timers = [setInterval(figures, FIGURES), setInterval(soon, SERVICES)];
       soon();
       figures();
     },
+    rest,
     lost: (error, pause) => set({ link: "lost", again: Date.now() + pause }),
     message: ({ id, event, data }) => {
       if (event === "lost") return;
@@ -77,7 +81,6 @@ function connect() {
       soon();
     },
   });
-  timers = [setInterval(figures, FIGURES), setInterval(soon, SERVICES)];
 }
 
 /** A host that was started anew counts its events from 1: what is known of the old one's is told again then. */
@@ -93,13 +96,6 @@ async function sameHost(signal) {
 
 /** Tries now, where the link is lost. */
 export const again = () => stream?.now();
-
-function seen() {
-  clearTimeout(hiding);
-  if (!get().token) return;
-  if (document.hidden) hiding = setTimeout(end, HIDDEN);
-  else if (!stream) connect();
-}
 
 /** Asks for the list of services. */
 export const soon = calm(async () => {

@@ -19,7 +19,9 @@ function useLines(service, paused) {
   useEffect(() => {
     let number = 0;
     let waiting = [];
+    let wasLive = false;
     set([]);
+    const say = (text) => waiting.push({ at: Date.now(), level: "warn", text, id: ++number });
     const timer = setInterval(() => {
       if (held.current || !waiting.length) return;
       const come = waiting;
@@ -28,11 +30,16 @@ function useLines(service, paused) {
     }, PAUSE);
     const query = service ? `?service=${encodeURIComponent(service)}` : "";
     const stream = follow(`/v1/logs${query}`, {
-      open: () => setLive(true),
+      open: () => {
+        if (wasLive) say("Lines may be missing before this one: they were not followed for a while");
+        wasLive = true;
+        setLive(true);
+      },
+      rest: () => setLive(false),
       lost: () => setLive(false),
       message: ({ event, data }) => {
-        const line = event === "lost" ? { at: Date.now(), level: "warn", text: `${data.lost} lines were lost: they came too fast` } : data;
-        waiting.push({ ...line, id: ++number });
+        if (event === "lost") say(`${data.lost} lines were lost: they came too fast`);
+        else waiting.push({ ...data, id: ++number });
         // Of a flood that nobody looks at, the newest stay.
         if (waiting.length > KEPT) waiting.shift();
       },
