@@ -28,9 +28,9 @@ async fn hide(browser: &Browser, hidden: bool) {
     browser.run(script, &[json!(hidden)]).await;
 }
 
-/// Guards `resting` in api.js.
+/// Guards `resting` in api.js, and the problem that `lost` is told.
 #[tokio::test]
-async fn a_hidden_page_lets_its_streams_go() {
+async fn a_hidden_page_lets_its_streams_go_and_one_that_gets_none_says_why() {
     let host = probe().service("talks", &guests::fixture("logging")).start().await;
     let Some(browser) = dashboard(&host).await else { return };
     let live = "document.querySelector('.bar .live')?.innerText === 'live'";
@@ -58,9 +58,15 @@ async fn a_hidden_page_lets_its_streams_go() {
     timeout(PATIENCE, freed).await.expect("the page lets its streams go");
 
     hide(&browser, false).await;
+    browser
+        .reads(&["64 streams are open, and no more are taken: end one of them.", "The lines cannot be followed", "refused"])
+        .await;
+    assert!(!browser.text().await.contains("does not answer"));
     drop(streams);
+    browser.press("Try now").await;
     browser.holds(live).await;
     browser.reads(&["words of error", "Lines may be missing before this one"]).await;
+    browser.holds("!document.body.innerText.includes('no more are taken')").await;
     content(&browser).await;
 }
 

@@ -73,7 +73,7 @@ function connect() {
       figures();
     },
     rest,
-    lost: (error, pause) => set({ link: "lost", again: Date.now() + pause }),
+    lost: (problem, pause) => set({ link: "lost", problem, again: Date.now() + pause }),
     message: ({ id, event, data }) => {
       if (event === "lost") return;
       last = id;

@@ -3,6 +3,7 @@
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { follow } from "./api.js";
 import { timeOfDay } from "./format.js";
+import { Refused } from "./parts.js";
 import { useStore } from "./store.js";
 
 const KEPT = 1000;
@@ -12,7 +13,7 @@ const PAUSE = 100;
 /** The lines of a service, or of all, from the moment at which they are looked at. */
 function useLines(service, paused) {
   const [lines, set] = useState([]);
-  const [live, setLive] = useState(false);
+  const [link, setLink] = useState({ live: false, problem: null });
   const held = useRef(paused);
   held.current = paused;
   const clear = () => set([]);
@@ -33,10 +34,11 @@ function useLines(service, paused) {
       open: () => {
         if (wasLive) say("Lines may be missing before this one: they were not followed for a while");
         wasLive = true;
-        setLive(true);
+        setLink({ live: true, problem: null });
       },
-      rest: () => setLive(false),
-      lost: () => setLive(false),
+      rest: () => setLink({ live: false, problem: null }),
+      // That nobody answers is said at the top.
+      lost: (problem) => setLink({ live: false, problem: problem.status ? problem : null }),
       message: ({ event, data }) => {
         if (event === "lost") say(`${data.lost} lines were lost: they came too fast`);
         else waiting.push({ ...data, id: ++number });
@@ -49,13 +51,13 @@ function useLines(service, paused) {
       stream.stop();
     };
   }, [service]);
-  return { lines, live, clear };
+  return { lines, link, clear };
 }
 
 export function Lines({ service, tall }) {
   const [paused, pause] = useState(false);
   const [filter, setFilter] = useState("");
-  const { lines, live, clear } = useLines(service, paused);
+  const { lines, link: { live, problem }, clear } = useLines(service, paused);
   const place = useRef();
   const atEnd = useRef(true);
   const words = filter.toLowerCase();
@@ -72,7 +74,7 @@ export function Lines({ service, tall }) {
   return html`
     <div class="bar">
       <h2 id="lines">${tall ? "Lines" : "Log"}</h2>
-      <span class="live ${live && !paused ? "on" : ""}" role="status">${paused ? "paused" : live ? "live" : "connecting…"}</span>
+      <span class="live ${live && !paused ? "on" : ""}" role="status">${paused ? "paused" : live ? "live" : problem ? "refused" : "connecting…"}</span>
       <span class="grow"></span>
       <label class="filter"><span class="hidden">Filter lines</span>
         <input type="search" placeholder="Filter lines" value=${filter} onInput=${(event) => setFilter(event.target.value)} />
@@ -80,6 +82,7 @@ export function Lines({ service, tall }) {
       <button type="button" aria-pressed=${paused} onClick=${() => pause(!paused)}>${paused ? "Go on" : "Pause"}</button>
       <button type="button" onClick=${clear}>Clear</button>
     </div>
+    ${problem && html`<${Refused} problem=${problem} title="The lines cannot be followed; the page tries again by itself" />`}
     <div class="lines ${tall ? "tall" : ""}" ref=${place} onScroll=${scrolled} tabindex="0" role="log" aria-live="off" aria-labelledby="lines">
       ${shown.length === 0 && html`<p class="empty">${lines.length ? "No line fits this filter." : "Nothing yet: lines show here as guests write them."}</p>`}
       ${shown.map((line) => html`
