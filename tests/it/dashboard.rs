@@ -1,6 +1,7 @@
 //! The dashboard in a real browser: what a person does on it, what it shows while things happen, and that all can do so.
 
 mod everybody;
+mod links;
 mod pictures;
 
 use hotbay_tests::{Browser, Builder, Host, How, Key, PATIENCE, guests};
@@ -167,6 +168,37 @@ async fn settings_are_edited_as_text_and_a_slip_is_shown() {
     browser.reads(&["The settings of probe hold."]).await;
     browser.holds("!document.querySelector('dialog')").await;
     assert_eq!(fs::read_to_string(host.bay().join("probe.toml")).expect("settings"), "[limits]\nqueue = 8\n");
+    content(&browser).await;
+}
+
+#[tokio::test]
+async fn what_somebody_else_changed_meanwhile_stays() {
+    let builder =
+        probe().service("probe@beta", &guests::revision("probe", 2)).service("probe@next", &guests::revision("probe", 3));
+    let host = builder.settings("probe", "[limits]\nqueue = 7\n").start().await;
+    let Some(browser) = dashboard(&host).await else { return };
+    let settings = || fs::read_to_string(host.bay().join("probe.toml")).expect("settings");
+    go(&browser, "#/services/probe").await;
+    browser.reads(&["Revisions side by side", "@next"]).await;
+    // The page does not know yet of the share of the other, as no event tells it.
+    browser.write(".percent input", "50").await;
+    let shared = host.admin().put("/v1/services/probe/traffic", r#"{"shares": {"next": 7}}"#).await;
+    assert_eq!(shared.status, 200, "{}", shared.text());
+    browser.press("Share out").await;
+    browser.reads(&["The requests of probe are shared out anew."]).await;
+    let shared_out = "[limits]\nqueue = 7\n\n[traffic]\nnext = 7\nbeta = 50\n";
+    assert_eq!(settings(), shared_out);
+
+    browser.press("Settings").await;
+    browser.holds("document.querySelector('textarea').value.includes('beta = 50')").await;
+    let theirs = format!("# theirs\n{shared_out}");
+    let changed = host.admin().put("/v1/services/probe/settings", theirs.clone()).await;
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    browser.write("textarea", "[limits]\nqueue = 8\n").await;
+    browser.press("Save").await;
+    browser.reads(&["They were not changed", "others by now", "make the change in those"]).await;
+    assert_eq!(settings(), theirs);
+    assert_eq!(browser.run("return document.querySelector('textarea').value", &[]).await, "[limits]\nqueue = 8\n");
     content(&browser).await;
 }
 

@@ -1,5 +1,7 @@
 //! What `--dev` does for whoever writes a service: errors that say where and what to do, and pages that load themselves again.
 
+mod in_a_browser;
+
 use crate::outbound::{asking, counted};
 use hotbay_tests::{Builder, Host, How, Message, Messages, Reply, Request, Response, Signal, guests};
 use serde_json::json;

@@ -152,6 +152,64 @@ async fn shares_of_labels_that_are_gone_hold_up_no_rollback() {
     assert!(!host.bay().join("shop.toml").exists());
 }
 
+async fn share(host: &Host, label: &str, percent: u32) -> Response {
+    host.admin().put("/v1/services/shop/traffic", format!(r#"{{"shares": {{"{label}": {percent}}}}}"#)).await
+}
+
+/// Guards `Change::Shares`: each order changes what the one before it wrote.
+#[tokio::test]
+async fn shares_that_are_ordered_at_once_all_hold() {
+    let host = with_builds(1).await;
+    for (label, n) in [("beta", 2), ("next", 3)] {
+        host.swap(&format!("shop@{label}"), &guests::revision("marker", n), How::Rename).await;
+    }
+    let (beta, next) = tokio::join!(share(&host, "beta", 5), share(&host, "next", 7));
+    assert_eq!((beta.status, next.status), (200, 200), "{} {}", beta.text(), next.text());
+    let settings = settings_of(&host);
+    assert!(settings.contains("beta = 5\n") && settings.contains("next = 7\n"), "{settings}");
+}
+
+/// Guards `settled_settings` in an order of shares: an editor that has cut the file writes it anew in a moment.
+#[tokio::test]
+async fn shares_wait_for_whoever_writes_the_settings() {
+    let builder = Host::builder().own_state().service("shop", &guests::revision("marker", 1)).settings("shop", "# mine\n");
+    let host = builder.service("shop@beta", &guests::revision("marker", 2)).start().await;
+    let (settings, mark) = (host.bay().join("shop.toml"), host.mark());
+    fs::write(&settings, "").expect("settings");
+    let written = async {
+        host.since(mark).wait("the order", |event| event.target == "hotbay::admin" && event.service == "shop").await;
+        fs::write(&settings, "# mine still\n[limits]\nqueue = 5\n").expect("settings");
+    };
+    let (shared, ()) = tokio::join!(share(&host, "beta", 5), written);
+    assert_eq!(shared.status, 200, "{}", shared.text());
+    assert_eq!(settings_of(&host), "# mine still\n[limits]\nqueue = 5\n\n[traffic]\nbeta = 5\n");
+}
+
+/// Guards `made_from` in an order of settings.
+#[tokio::test]
+async fn settings_that_were_made_from_others_overwrite_nothing() {
+    let host = with_builds(1).await;
+    let target = "/v1/services/shop/settings";
+    let tag = async || host.admin().get(target).await.header("etag").to_owned();
+    let sent = async |method: &str, tag: &str| {
+        host.admin().request(method, target).header("if-match", tag).body("# ours\n").send().await
+    };
+    let none = tag().await;
+    host.place_settings("shop", "# theirs\n");
+    for method in ["PUT", "DELETE"] {
+        let refused = sent(method, &none).await;
+        assert_eq!(refused.status, 412, "{method}: {}", refused.text());
+        assert_eq!(sent(method, "\"abc\"").await.status, 400, "{method}");
+    }
+    assert_eq!(settings_of(&host), "# theirs\n");
+    let put = sent("PUT", &tag().await).await;
+    assert_eq!(put.status, 200, "{}", put.text());
+    assert_eq!(settings_of(&host), "# ours\n");
+    let deleted = sent("DELETE", &format!("W/{}", tag().await)).await;
+    assert_eq!(deleted.status, 200, "{}", deleted.text());
+    assert!(!host.bay().join("shop.toml").exists());
+}
+
 /// Guards `Entry::is_proven`: what nobody has asked is no better than what failed.
 #[tokio::test]
 async fn the_host_goes_back_to_what_was_seen_to_work() {

@@ -4,7 +4,7 @@ use super::{
     Admin,
     order::{Answer, Call, Outcome},
     problem::Problem,
-    upload,
+    settings, upload,
 };
 use crate::{config::Label, deploy::Change, runtime::Reject};
 use axum::{
@@ -111,6 +111,7 @@ pub(super) async fn remove(call: Call) -> Answer {
     params(
         ("name", description = "The service"),
         ("wait" = Option<bool>, Query, description = "`false`: answer at once, and go on"),
+        ("if-match" = Option<String>, Header, description = "The `ETag` of the settings that these were made from, which must be those in the bay"),
         ("content-digest" = Option<String>, Header, description = "`sha-256=:BASE64:` of the body (RFC 9530), checked where it is given"),
     ),
     request_body(content = String, content_type = "application/toml"),
@@ -118,13 +119,15 @@ pub(super) async fn remove(call: Call) -> Answer {
         (status = 200, description = "They hold", body = Outcome),
         (status = 404, description = "No such service", body = Problem),
         (status = 413, description = "The body is too large", body = Problem),
+        (status = 412, description = "The settings are others than `If-Match` names, and stay", body = Problem),
         (status = 409, description = "Somebody else changed its files meanwhile, which stay", body = Problem),
         (status = 422, description = "They will not do, and the bay is as it was", body = Problem),
     ))]
 pub(super) async fn put_settings(call: Call, headers: HeaderMap, body: Body) -> Answer {
     settings_are_of(&call)?;
+    let made_from = settings::made_from(&headers)?;
     let text = upload::settings(&headers, body).await?;
-    call.order(Change::Settings(Some(text)), None).await
+    call.order(Change::Settings { text: Some(text), made_from }, None).await
 }
 
 /// Take the settings of a service away: the defaults hold
@@ -132,16 +135,19 @@ pub(super) async fn put_settings(call: Call, headers: HeaderMap, body: Body) -> 
     params(
         ("name", description = "The service"),
         ("wait" = Option<bool>, Query, description = "`false`: answer at once, and go on"),
+        ("if-match" = Option<String>, Header, description = "The `ETag` of the settings that these were made from, which must be those in the bay"),
     ),
     responses(
         (status = 200, description = "The defaults hold", body = Outcome),
         (status = 404, description = "No such service", body = Problem),
+        (status = 412, description = "The settings are others than `If-Match` names, and stay", body = Problem),
         (status = 409, description = "Somebody else changed its files meanwhile, which stay", body = Problem),
         (status = 422, description = "Without them it will not serve, and the bay is as it was", body = Problem),
     ))]
-pub(super) async fn delete_settings(call: Call) -> Answer {
+pub(super) async fn delete_settings(call: Call, headers: HeaderMap) -> Answer {
     settings_are_of(&call)?;
-    call.order(Change::Settings(None), None).await
+    let made_from = settings::made_from(&headers)?;
+    call.order(Change::Settings { text: None, made_from }, None).await
 }
 
 fn settings_are_of(call: &Call) -> Result<(), Problem> {

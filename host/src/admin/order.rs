@@ -136,8 +136,9 @@ impl Call {
 fn kind(change: &Change) -> &'static str {
     match change {
         Change::Build(_) | Change::Both(..) => "deploy",
-        Change::Settings(Some(_)) => "settings",
-        Change::Settings(None) => "removal of settings",
+        Change::Settings { text: Some(_), .. } => "settings",
+        Change::Settings { text: None, .. } => "removal of settings",
+        Change::Shares(_) => "shares",
         Change::Rollback { .. } => "rollback",
         Change::Promote { .. } => "promotion",
         Change::Remove => "removal",
@@ -210,6 +211,8 @@ impl Admin {
             OrderError::Files(error) => unwritten(&error),
             OrderError::Changed(_) => Problem::new(StatusCode::CONFLICT, error.to_string())
                 .remedy("look at what serves now (`hotbay ps`), and send it again if it is still wanted"),
+            OrderError::OtherSettings => Problem::new(StatusCode::PRECONDITION_FAILED, error.to_string())
+                .remedy("look at them as they are now, and make the change in those"),
             OrderError::Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
                 .remedy("send it again in a moment")
                 .retry_after(1),

@@ -8,13 +8,14 @@ use super::{
     upload::unwritten,
 };
 use crate::{
-    config::{Label, ServiceName, with_shares},
+    config::{Label, ServiceName},
     deploy::{Change, read_settings_of},
+    runtime::Digest,
 };
 use axum::{
     body::Bytes,
     extract::rejection::BytesRejection,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -32,10 +33,11 @@ pub(super) struct Shares {
 /// The settings of a service, as they lie in the bay
 ///
 /// The text of `NAME.toml`; empty where there is no such file. They may be others than those that hold, where they were rejected.
+/// `ETag` names this text: who sends it back in `If-Match` with a change overwrites nobody else's.
 #[utoipa::path(get, path = "/v1/services/{name}/settings", tag = "services",
     params(("name", description = "The service")),
     responses(
-        (status = 200, content_type = "application/toml", body = String),
+        (status = 200, content_type = "application/toml", body = String, headers(("etag" = String, description = "Names this text"))),
         (status = 404, description = "No such service", body = Problem),
         (status = 500, description = "The file cannot be read", body = Problem),
     ))]
@@ -43,7 +45,21 @@ pub(super) async fn settings(call: Call) -> Result<Response, Problem> {
     call.must_be_service("ask for the settings of its service, which are its own too")?;
     call.must_be_there()?;
     let text = read(&call.admin, call.name.service).await?.unwrap_or_default();
-    Ok(([(header::CONTENT_TYPE, "application/toml")], text).into_response())
+    let tag = format!("\"{}\"", Digest::of(&text));
+    Ok(([(header::CONTENT_TYPE, "application/toml".to_owned()), (header::ETAG, tag)], text).into_response())
+}
+
+/// The text that a change was made from, as `If-Match` names it.
+pub(super) fn made_from(headers: &HeaderMap) -> Result<Option<Digest>, Problem> {
+    let mut tags = headers.get_all(header::IF_MATCH).iter();
+    let (Some(tag), more) = (tags.next(), tags.next()) else { return Ok(None) };
+    let named = tag.to_str().ok().filter(|_| more.is_none()).map(str::trim);
+    // Proxies that compress call it weak; it names the same text.
+    let quoted = named.and_then(|tag| tag.trim_start_matches("W/").strip_prefix('"')?.strip_suffix('"'));
+    quoted.and_then(Digest::parse).map(Some).ok_or_else(|| {
+        Problem::new(StatusCode::BAD_REQUEST, "if-match does not hold the etag of settings")
+            .remedy("send the etag that came with them, or leave it out to overwrite whatever is there")
+    })
 }
 
 /// Share the requests of a service out anew
@@ -70,14 +86,7 @@ pub(super) async fn traffic(call: Call, body: Result<Bytes, BytesRejection>) -> 
     let Shares { shares } = json(body, usage)?.ok_or_else(|| bad("the body names no shares".to_owned()))?;
     let labels = shares.into_iter().map(|(label, percent)| Label::parse(&label).map(|label| (label, percent)));
     let shares = labels.collect::<Result<Vec<_>, _>>().map_err(|error| bad(error.to_string()))?;
-    let text = read(&call.admin, call.name.service.clone()).await?.unwrap_or_default();
-    let unfit = |reason: String| {
-        let detail = format!("the settings in the bay cannot be changed: {reason}");
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).remedy("mend them by hand first")
-    };
-    let text = std::str::from_utf8(&text).map_err(|error| unfit(error.to_string()))?;
-    let text = with_shares(text, shares.iter().map(|(label, percent)| (label, *percent))).map_err(unfit)?;
-    call.order(Change::Settings(Some(text.into())), None).await
+    call.order(Change::Shares(shares), None).await
 }
 
 async fn read(admin: &Admin, service: ServiceName) -> Result<Option<Bytes>, Problem> {

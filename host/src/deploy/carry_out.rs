@@ -11,9 +11,9 @@ use super::{
     verdict::Counts,
 };
 use crate::{
-    config::{BuildName, Label, Settings, without_share},
+    config::{BuildName, Label, Settings, with_shares, without_share},
     fault_point,
-    runtime::{Build, Reject},
+    runtime::{Build, Digest, Reject},
 };
 use bytes::Bytes;
 use std::{io, time::Instant};
@@ -131,10 +131,20 @@ impl Swaps {
                 let text = Some(text);
                 (build.clone(), text.clone(), Written { build: Some(build), settings: Some(text) }, None)
             }
-            Change::Settings(text) => {
-                let unknown = OrderError::UnknownService(self.name.clone());
-                let (build, stamp) = self.build_of(self.name.clone()).await?.ok_or(unknown)?;
-                before.build = Some(stamp);
+            Change::Settings { text, made_from } => {
+                if let Some(made_from) = made_from {
+                    let there = self.settled_settings(&mut before).await?.unwrap_or_default();
+                    if Digest::of(&there) != made_from {
+                        return Err(OrderError::OtherSettings);
+                    }
+                }
+                let build = self.build_there(&mut before).await?;
+                (build, text.clone(), Written { build: None, settings: Some(text) }, None)
+            }
+            Change::Shares(shares) => {
+                let there = self.settled_settings(&mut before).await?.unwrap_or_default();
+                let text = Some(shared_out(&there, &shares).map_err(OrderError::Rejected)?);
+                let build = self.build_there(&mut before).await?;
                 (build, text.clone(), Written { build: None, settings: Some(text) }, None)
             }
             Change::Rollback { to } => {
@@ -170,6 +180,14 @@ impl Swaps {
         let candidate = self.candidate(build, text, detected).await.map_err(OrderError::Rejected)?;
         let candidate = Candidate { repeats, ..candidate };
         Ok(Ordered { candidate, written, before, abandoned })
+    }
+
+    /// The build in the bay, for an order that leaves it there; `before` is of the same state.
+    async fn build_there(&self, before: &mut Stamps) -> Result<Build, OrderError> {
+        let unknown = OrderError::UnknownService(self.name.clone());
+        let (build, stamp) = self.build_of(self.name.clone()).await?.ok_or(unknown)?;
+        before.build = Some(stamp);
+        Ok(build)
     }
 
     /// The build of `name` in the bay, if there is one, once nobody writes it.
@@ -321,4 +339,14 @@ impl Swaps {
         self.context.events.rejected(&self.name, Some(&revision), took, &reject.reason, &reject.remedy);
         OrderError::Rejected(reject)
     }
+}
+
+/// The text of settings with these shares.
+fn shared_out(text: &Bytes, shares: &[(Label, u32)]) -> Result<Bytes, Reject> {
+    let written = std::str::from_utf8(text)
+        .map_err(|error| error.to_string())
+        .and_then(|text| with_shares(text, shares.iter().map(|(label, percent)| (label, *percent))));
+    written
+        .map(Bytes::from)
+        .map_err(|reason| Reject::new(format!("the settings in the bay cannot be changed: {reason}"), "mend them by hand first"))
 }

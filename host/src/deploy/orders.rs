@@ -25,7 +25,14 @@ pub enum Change {
     /// Another build with settings of its own.
     Both(Build, Bytes),
     /// Other settings, or none, with the build that is there.
-    Settings(Option<Bytes>),
+    Settings {
+        /// The text of `NAME.toml`.
+        text: Option<Bytes>,
+        /// SHA-256 of the text that it was made from. Nothing is written where another is there.
+        made_from: Option<Digest>,
+    },
+    /// Other shares, in percent, in the settings that are there. The rest of them stays as it is written.
+    Shares(Vec<(Label, u32)>),
     /// Build and settings as they were: of the revision before the one that serves, or of the one that is named.
     Rollback {
         /// The first hex digits of a digest, or `v` and the number of a publication.
@@ -88,6 +95,9 @@ pub enum OrderError {
     /// Somebody else changed the files while the order was carried out. Nothing was written.
     #[error("{0} while the order was carried out; nothing was written")]
     Changed(String),
+    /// The settings in the bay are not those that the order's were made from. Nothing was written.
+    #[error("the settings in the bay are others by now; nothing was written")]
+    OtherSettings,
     /// Too many orders wait.
     #[error("{WAITING_MAX} orders of this service wait already")]
     Busy,

@@ -36,9 +36,10 @@ function failed(status, text) {
   return problemOf(status, text);
 }
 
-/** One call; the answer as JSON, or as text where it is none. */
-export async function call(method, path, { json, body, headers, signal } = {}) {
+async function answer(method, path, { json, body, headers, signal } = {}) {
   const sent = json === undefined ? { body } : { body: JSON.stringify(json) };
+  // An order takes as long as it takes.
+  signal ??= method === "GET" ? AbortSignal.timeout(SILENCE) : undefined;
   let response, text;
   try {
     response = await fetch(path, { method, ...sent, headers: headersOf(headers), signal, cache: "no-store", redirect: "error" });
@@ -48,7 +49,19 @@ export async function call(method, path, { json, body, headers, signal } = {}) {
     throw away();
   }
   if (!response.ok) throw failed(response.status, text);
-  return (response.headers.get("content-type") ?? "").includes("json") ? JSON.parse(text) : text;
+  return { text, headers: response.headers };
+}
+
+/** One call; the answer as JSON, or as text where it is none. */
+export async function call(method, path, more) {
+  const { text, headers } = await answer(method, path, more);
+  return (headers.get("content-type") ?? "").includes("json") ? JSON.parse(text) : text;
+}
+
+/** A text, and the tag that names it: with that in `if-match` nobody else's is overwritten. */
+export async function tagged(path) {
+  const { text, headers } = await answer("GET", path);
+  return { text, tag: headers.get("etag") };
 }
 
 export const pathOf = (name, more = "") => `/v1/services/${encodeURIComponent(name)}${more}`;
@@ -70,20 +83,69 @@ export function upload(path, file, headers, progress) {
   });
 }
 
+/** What is asked again after each event is asked at most this often. */
+const CALM = 250;
+
+/** `ask`, to be called as often as one likes: once at a time, not too often, and what takes long less often. The last call counts. */
+export function calm(ask) {
+  let busy = false;
+  let wanted = false;
+  return function soon() {
+    if (busy) {
+      wanted = true;
+      return;
+    }
+    busy = true;
+    const begun = performance.now();
+    ask().finally(() => {
+      const rest = Math.max(CALM, (performance.now() - begun) * 5);
+      setTimeout(() => {
+        busy = false;
+        if (!wanted) return;
+        wanted = false;
+        soon();
+      }, rest);
+    });
+  };
+}
+
 const PAUSE_MIN = 500;
 const PAUSE_MAX = 10000;
 /** The host says something every 15 seconds. */
 const SILENCE = 40000;
+/** A hidden page lets its streams go after this: browsers have six connections for one host, and each stream takes one. */
+const HIDDEN = 20000;
 
 /**
  * Follows server-sent events with the token, which an EventSource cannot send. After a break it goes on from the last id, with a
- * growing pause between attempts. `on` may have `open`, `message({ id, event, data })`, `lost(error, pause)`, and `from()`, asked
- * before each attempt for the id to go on from. Returns `{ stop, now }`.
+ * growing pause between attempts. A page that is hidden rests, and goes on when it is looked at. `on` may have `open`,
+ * `message({ id, event, data })`, `lost(error, pause)`, `rest()`, and `from(signal)`, asked before each attempt for the id to go on
+ * from, which ends with the signal. Returns `{ stop, now }`.
  */
 export function follow(path, on) {
-  const state = { last: null, pause: PAUSE_MIN, stopped: false, wake: () => {}, abort: new AbortController() };
+  const state = { last: null, pause: PAUSE_MIN, stopped: false, resting: document.hidden, wake: () => {}, abort: new AbortController() };
+  const woken = () => new Promise((resolve) => (state.wake = resolve));
+  let hiding = 0;
+  const seen = () => {
+    clearTimeout(hiding);
+    if (document.hidden) {
+      hiding = setTimeout(() => {
+        state.resting = true;
+        state.abort.abort();
+        state.wake();
+      }, HIDDEN);
+    } else if (state.resting) {
+      state.resting = false;
+      state.wake();
+    }
+  };
   const run = async () => {
     while (!state.stopped) {
+      if (state.resting) {
+        on.rest?.();
+        await woken();
+        continue;
+      }
       let error;
       try {
         await once(path, on, state);
@@ -92,17 +154,20 @@ export function follow(path, on) {
         error = caught instanceof Problem ? caught : away();
       }
       if (state.stopped || error.status === 401) return;
+      if (state.resting) continue;
       on.lost?.(error, state.pause);
-      await new Promise((resolve) => {
-        const timer = setTimeout(resolve, state.pause * (0.8 + Math.random() * 0.4));
-        state.wake = () => (clearTimeout(timer), resolve());
-      });
+      const timer = setTimeout(() => state.wake(), state.pause * (0.8 + Math.random() * 0.4));
+      await woken();
+      clearTimeout(timer);
       state.pause = Math.min(state.pause * 2, PAUSE_MAX);
     }
   };
+  document.addEventListener("visibilitychange", seen);
   run();
   return {
     stop: () => {
+      document.removeEventListener("visibilitychange", seen);
+      clearTimeout(hiding);
       state.stopped = true;
       state.abort.abort();
       state.wake();
@@ -113,11 +178,10 @@ export function follow(path, on) {
 
 async function once(path, on, state) {
   state.abort = new AbortController();
-  const last = on.from ? await on.from(state.last) : state.last;
-  state.last = last;
-  const resumed = last === null ? {} : { "last-event-id": last };
   let silence = setTimeout(() => state.abort.abort(), SILENCE);
   try {
+    if (on.from) state.last = await on.from(state.abort.signal);
+    const resumed = state.last === null ? {} : { "last-event-id": state.last };
     const response = await fetch(path, { headers: headersOf(resumed), signal: state.abort.signal, cache: "no-store" });
     if (!response.ok) throw failed(response.status, await response.text());
     state.pause = PAUSE_MIN;

@@ -34,9 +34,16 @@ function View({ route: [part, name] }) {
   }
 }
 
+/** The reason in a sentence, with what to do where the host says it. */
+function why({ status, detail, remedy }) {
+  const said = status && remedy ? `${detail}: ${remedy}` : detail;
+  return said.endsWith(".") ? said : `${said}.`;
+}
+
 /** Seconds until the next attempt, counted down. */
 function Lost() {
   const at = useStore((state) => state.again);
+  const problem = useStore((state) => state.problem);
   const [, draw] = useState(0);
   useEffect(() => {
     const timer = setInterval(() => draw((count) => count + 1), 500);
@@ -45,7 +52,7 @@ function Lost() {
   const seconds = Math.max(0, Math.ceil((at - Date.now()) / 1000));
   return html`
     <div class="banner bad">
-      <p role="alert">The host does not answer. What is shown may be old.</p>
+      <p role="alert">${why(problem)} What is shown may be old.</p>
       <p aria-hidden="true">Trying again ${seconds ? `in ${seconds} s` : "now"}</p>
       <button type="button" class="small" onClick=${again}>Try now</button>
     </div>
@@ -63,7 +70,8 @@ const Notices = () => html`
 
 function Head({ part }) {
   const link = useStore((state) => state.link);
-  const said = { connecting: "connecting", live: "live", lost: "no answer" }[link];
+  const refused = useStore((state) => state.link === "lost" && state.problem.status > 0);
+  const said = { connecting: "connecting", live: "live", lost: refused ? "refused" : "no answer" }[link];
   const here = part === "services" ? "" : (part ?? "");
   return html`
     <header class="top">

@@ -1,7 +1,7 @@
 // Who calls whom: drawn, and the same as a list.
 
 import { html, useEffect, useMemo, useState } from "./html.js";
-import { call } from "./api.js";
+import { call, calm } from "./api.js";
 import { count } from "./format.js";
 import { BOX, place } from "./layout.js";
 import { Refused, State, linkTo } from "./parts.js";
@@ -20,16 +20,27 @@ function useGraph() {
   const [graph, set] = useState({ edges: null, problem: null });
   const events = useStore((state) => state.events);
   const link = useStore((state) => state.link);
+  const asked = useMemo(() => {
+    const asked = { over: false };
+    asked.soon = calm(async () => {
+      if (asked.over) return;
+      try {
+        const { calls } = await call("GET", "/v1/graph");
+        if (!asked.over) set({ edges: calls, problem: null });
+      } catch (problem) {
+        if (!asked.over) set(({ edges }) => ({ edges, problem: edges ? null : problem }));
+      }
+    });
+    return asked;
+  }, []);
+  useEffect(asked.soon, [events, link]);
   useEffect(() => {
-    const ask = () =>
-      call("GET", "/v1/graph").then(
-        ({ calls }) => set({ edges: calls, problem: null }),
-        (problem) => set(({ edges }) => ({ edges, problem: edges ? null : problem })),
-      );
-    ask();
-    const timer = setInterval(ask, EVERY);
-    return () => clearInterval(timer);
-  }, [events, link]);
+    const timer = setInterval(asked.soon, EVERY);
+    return () => {
+      asked.over = true;
+      clearInterval(timer);
+    };
+  }, []);
   return graph;
 }
 

@@ -1,6 +1,6 @@
 // Keeps the state of the page as the host's is: asks again after each event, and now and then.
 
-import { call, follow, onRefusal } from "./api.js";
+import { call, calm, follow, onRefusal } from "./api.js";
 import { get, set } from "./store.js";
 import { added } from "./swaps.js";
 
@@ -8,16 +8,11 @@ import { added } from "./swaps.js";
 const FIGURES = 5000;
 /** Some changes come without an event, such as shares that are others. */
 const SERVICES = 15000;
-/** The list is asked for again after an event, at most this often. */
-const CALM = 250;
-/** A hidden page lets its stream go after this: browsers have six connections for one host, and each stream takes one. */
-const HIDDEN = 20000;
 
 const KEY = "hotbay-token";
 
 let stream = null;
 let timers = [];
-let hiding = 0;
 let started = null;
 /** The last event that was seen of the host that started then. */
 let last = null;
@@ -32,7 +27,6 @@ export function begin() {
     end();
     set({ link: "asking", token: null, refused: "The host refuses this token." });
   });
-  document.addEventListener("visibilitychange", seen);
   const token = given.get("token") ?? sessionStorage.getItem(KEY);
   if (ticket) exchange(ticket, token);
   else if (token) enter(token);
@@ -70,6 +64,11 @@ export function leave() {
 function end() {
   stream?.stop();
   stream = null;
+  rest();
+}
+
+/** Asks no more by the clock. */
+function rest() {
   timers.forEach(clearInterval);
   timers = [];
 }
@@ -80,10 +79,13 @@ function connect() {
     from: sameHost,
     open: () => {
       set({ link: "live" });
+      rest();
+      timers = [setInterval(figures, FIGURES), setInterval(soon, SERVICES)];
       soon();
       figures();
     },
-    lost: (error, pause) => set({ link: "lost", again: Date.now() + pause }),
+    rest,
+    lost: (problem, pause) => set({ link: "lost", problem, again: Date.now() + pause }),
     message: ({ id, event, data }) => {
       if (event === "lost") return;
       last = id;
@@ -91,12 +93,11 @@ function connect() {
       soon();
     },
   });
-  timers = [setInterval(figures, FIGURES), setInterval(soon, SERVICES)];
 }
 
 /** A host that was started anew counts its events from 1: what is known of the old one's is told again then. */
-async function sameHost() {
-  const summary = await call("GET", "/v1/metrics/summary");
+async function sameHost(signal) {
+  const summary = await call("GET", "/v1/metrics/summary", { signal });
   if (summary.started_at_ms !== started) {
     started = summary.started_at_ms;
     last = null;
@@ -108,43 +109,15 @@ async function sameHost() {
 /** Tries now, where the link is lost. */
 export const again = () => stream?.now();
 
-function seen() {
-  clearTimeout(hiding);
-  if (!get().token) return;
-  if (document.hidden) hiding = setTimeout(end, HIDDEN);
-  else if (!stream) connect();
-}
-
-let asking = null;
-let wanted = false;
-
-/** Asks for the list of services, soon and not too often; one that takes long, less often. */
-export function soon() {
-  if (asking) {
-    wanted = true;
-    return;
-  }
-  const begun = performance.now();
-  asking = services().finally(() => {
-    const rest = Math.max(CALM, (performance.now() - begun) * 5);
-    setTimeout(() => {
-      asking = null;
-      if (wanted) {
-        wanted = false;
-        soon();
-      }
-    }, rest);
-  });
-}
-
-async function services() {
+/** Asks for the list of services. */
+export const soon = calm(async () => {
   try {
     const { services } = await call("GET", "/v1/services");
     set({ services });
   } catch {
     // The stream says that the host is gone.
   }
-}
+});
 
 async function figures() {
   if (get().link !== "live") return;

@@ -3,6 +3,7 @@
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { follow } from "./api.js";
 import { timeOfDay } from "./format.js";
+import { Refused } from "./parts.js";
 import { useStore } from "./store.js";
 
 const KEPT = 1000;
@@ -12,14 +13,16 @@ const PAUSE = 100;
 /** The lines of a service, or of all, from the moment at which they are looked at. */
 function useLines(service, paused) {
   const [lines, set] = useState([]);
-  const [live, setLive] = useState(false);
+  const [link, setLink] = useState({ live: false, problem: null });
   const held = useRef(paused);
   held.current = paused;
   const clear = () => set([]);
   useEffect(() => {
     let number = 0;
     let waiting = [];
+    let wasLive = false;
     set([]);
+    const say = (text) => waiting.push({ at: Date.now(), level: "warn", text, id: ++number });
     const timer = setInterval(() => {
       if (held.current || !waiting.length) return;
       const come = waiting;
@@ -28,11 +31,17 @@ function useLines(service, paused) {
     }, PAUSE);
     const query = service ? `?service=${encodeURIComponent(service)}` : "";
     const stream = follow(`/v1/logs${query}`, {
-      open: () => setLive(true),
-      lost: () => setLive(false),
+      open: () => {
+        if (wasLive) say("Lines may be missing before this one: they were not followed for a while");
+        wasLive = true;
+        setLink({ live: true, problem: null });
+      },
+      rest: () => setLink({ live: false, problem: null }),
+      // That nobody answers is said at the top.
+      lost: (problem) => setLink({ live: false, problem: problem.status ? problem : null }),
       message: ({ event, data }) => {
-        const line = event === "lost" ? { at: Date.now(), level: "warn", text: `${data.lost} lines were lost: they came too fast` } : data;
-        waiting.push({ ...line, id: ++number });
+        if (event === "lost") say(`${data.lost} lines were lost: they came too fast`);
+        else waiting.push({ ...data, id: ++number });
         // Of a flood that nobody looks at, the newest stay.
         if (waiting.length > KEPT) waiting.shift();
       },
@@ -42,13 +51,13 @@ function useLines(service, paused) {
       stream.stop();
     };
   }, [service]);
-  return { lines, live, clear };
+  return { lines, link, clear };
 }
 
 export function Lines({ service, tall }) {
   const [paused, pause] = useState(false);
   const [filter, setFilter] = useState("");
-  const { lines, live, clear } = useLines(service, paused);
+  const { lines, link: { live, problem }, clear } = useLines(service, paused);
   const place = useRef();
   const atEnd = useRef(true);
   const words = filter.toLowerCase();
@@ -65,7 +74,7 @@ export function Lines({ service, tall }) {
   return html`
     <div class="bar">
       <h2 id="lines">${tall ? "Lines" : "Log"}</h2>
-      <span class="live ${live && !paused ? "on" : ""}" role="status">${paused ? "paused" : live ? "live" : "connecting…"}</span>
+      <span class="live ${live && !paused ? "on" : ""}" role="status">${paused ? "paused" : live ? "live" : problem ? "refused" : "connecting…"}</span>
       <span class="grow"></span>
       <label class="filter"><span class="hidden">Filter lines</span>
         <input type="search" placeholder="Filter lines" value=${filter} onInput=${(event) => setFilter(event.target.value)} />
@@ -73,6 +82,7 @@ export function Lines({ service, tall }) {
       <button type="button" aria-pressed=${paused} onClick=${() => pause(!paused)}>${paused ? "Go on" : "Pause"}</button>
       <button type="button" onClick=${clear}>Clear</button>
     </div>
+    ${problem && html`<${Refused} problem=${problem} title="The lines cannot be followed; the page tries again by itself" />`}
     <div class="lines ${tall ? "tall" : ""}" ref=${place} onScroll=${scrolled} tabindex="0" role="log" aria-live="off" aria-labelledby="lines">
       ${shown.length === 0 && html`<p class="empty">${lines.length ? "No line fits this filter." : "Nothing yet: lines show here as guests write them."}</p>`}
       ${shown.map((line) => html`

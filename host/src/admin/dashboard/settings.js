@@ -1,7 +1,7 @@
 // The settings of a service as text, as they lie in the bay.
 
 import { html, useEffect, useState } from "./html.js";
-import { call, pathOf } from "./api.js";
+import { call, pathOf, tagged } from "./api.js";
 import { Dialog, useOrder } from "./dialogs.js";
 import { Refused } from "./parts.js";
 import { notice } from "./store.js";
@@ -10,20 +10,21 @@ const EXAMPLE = '# Nothing is set: the defaults hold.\n# [limits]\n# concurrency
 
 export function Settings({ name, onClose }) {
   const [text, setText] = useState(null);
-  const [was, setWas] = useState("");
+  const [was, setWas] = useState({ text: "", tag: null });
   const [{ busy, problem }, give] = useOrder(() => {
     notice(`The settings of ${name} hold.`);
     onClose();
   });
   useEffect(() => {
-    call("GET", pathOf(name, "/settings")).then(
-      (text) => (setWas(text), setText(text)),
+    tagged(pathOf(name, "/settings")).then(
+      (was) => (setWas(was), setText(was.text)),
       (problem) => give(() => Promise.reject(problem)),
     );
   }, []);
   const submit = (event) => {
     event.preventDefault();
-    give(() => call("PUT", pathOf(name, "/settings"), { body: text, headers: { "content-type": "application/toml" } }));
+    const headers = { "content-type": "application/toml", ...(was.tag && { "if-match": was.tag }) };
+    give(() => call("PUT", pathOf(name, "/settings"), { body: text, headers }));
   };
   return html`
     <${Dialog} title="Settings of ${name}" onClose=${onClose} busy=${busy} wide=${true}>
@@ -36,7 +37,7 @@ export function Settings({ name, onClose }) {
         </div>
         <footer>
           <button type="button" disabled=${busy} onClick=${onClose}>Cancel</button>
-          <button type="submit" class="primary" disabled=${busy || text === null || text === was}>${busy ? "Working…" : "Save"}</button>
+          <button type="submit" class="primary" disabled=${busy || text === null || text === was.text}>${busy ? "Working…" : "Save"}</button>
         </footer>
       </form>
     <//>

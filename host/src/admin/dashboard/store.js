@@ -9,7 +9,8 @@ const state = {
   link: "connecting",
   /** Why the token is asked for, where one was refused. */
   refused: null,
-  /** When the next attempt is, while the link is lost. */
+  /** Why the link is lost, and when the next attempt is. */
+  problem: null,
   again: 0,
   /** All services as /v1/services has them; null before the first answer. */
   services: null,

@@ -20,10 +20,11 @@ export function Weights({ main, labelled }) {
   const percents = labelled.map((one) => Number(share(one)));
   const valid = labelled.every((one) => /^\d{1,3}$/.test(share(one))) && percents.reduce((sum, percent) => sum + percent, 0) <= 100;
   const rest = 100 - percents.reduce((sum, percent) => sum + percent, 0);
-  const changed = labelled.some((one) => share(one) !== String(one.share ?? 0));
+  const changed = labelled.filter((one) => share(one) !== String(one.share ?? 0));
   const submit = (event) => {
     event.preventDefault();
-    const shares = Object.fromEntries(labelled.map((one, place) => [labelOf(one), percents[place]]));
+    // The others keep what they have by now.
+    const shares = Object.fromEntries(changed.map((one) => [labelOf(one), Number(share(one))]));
     if (valid) give(() => call("PUT", pathOf(main.name, "/traffic"), { json: { shares } }));
   };
   const row = (one, cell) => html`
@@ -63,7 +64,7 @@ export function Weights({ main, labelled }) {
             </tbody>
           </table>
         </div>
-        ${(changed || busy) && html`<div class="bar end">
+        ${(changed.length > 0 || busy) && html`<div class="bar end">
           ${!valid && html`<p class="error" role="alert">Shares are whole percents, of 100 in all.</p>`}
           <button type="button" disabled=${busy} onClick=${() => edit({})}>Leave as it is</button>
           <button type="submit" class="primary" disabled=${busy || !valid}>${busy ? "Working…" : "Share out"}</button>
