@@ -2,6 +2,7 @@
 
 use crate::{PATIENCE, client::Request};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
@@ -36,12 +37,21 @@ const LOOK: Duration = Duration::from_millis(40);
 /// By this name WebDriver tells elements.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// A running browser with one page. Dropping it ends it, and all its processes: Chromium ends with its driver.
+/// A running browser with one page. Dropping it ends it, and all its processes: Chromium does not end with a driver that is killed.
 pub struct Browser {
     driver: SocketAddr,
     session: String,
-    _process: Child,
+    process: Child,
     _profile: TempDir,
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if let Some(group) = self.process.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            // They may have ended by themselves.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 /// Keys that are no text.
@@ -93,7 +103,7 @@ impl Browser {
         } } });
         let session = command(driver, "POST", "/session", &wanted).await.expect("Chromium starts");
         let session = session["sessionId"].as_str().expect("a session").to_owned();
-        Some(Self { driver, session, _process: process, _profile: profile })
+        Some(Self { driver, session, process, _profile: profile })
     }
 
     /// Opens an address.
@@ -293,7 +303,8 @@ async fn serve(driver: &Path, folder: &Path) -> (Child, SocketAddr) {
         .args(["--port=0", "--log-level=SEVERE"])
         .env("HOME", folder)
         .env("XDG_CONFIG_HOME", folder)
-        .env("XDG_CACHE_HOME", folder);
+        .env("XDG_CACHE_HOME", folder)
+        .process_group(0);
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
