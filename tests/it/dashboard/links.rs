@@ -63,7 +63,6 @@ async fn a_hidden_page_lets_its_streams_go_and_one_that_gets_none_says_why() {
         .await;
     assert!(!browser.text().await.contains("does not answer"));
     drop(streams);
-    browser.press("Try now").await;
     browser.holds(live).await;
     browser.reads(&["words of error", "Lines may be missing before this one"]).await;
     browser.holds("!document.body.innerText.includes('no more are taken')").await;
@@ -87,7 +86,6 @@ async fn an_attempt_that_gets_no_answer_has_an_end() {
     browser.reads(&["The host does not answer.", "no answer"]).await;
     calm_down(&browser).await;
     browser.run("window.fetch = real", &[]).await;
-    browser.press("Try now").await;
     browser.reads(&["live", "probe"]).await;
     content(&browser).await;
 }
