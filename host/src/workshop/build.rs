@@ -6,10 +6,12 @@ use hotbay::{
     deploy::{UNREADABLE_REMEDY, read_build},
 };
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     fs, io,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 use tokio::sync::OnceCell;
@@ -41,6 +43,8 @@ pub(crate) struct Workshop {
     pub(super) colour: bool,
     /// For each target of Rust that was asked for.
     pub(super) rust: [OnceCell<Toolchain>; 2],
+    /// Languages that lack nothing.
+    whole: Mutex<BTreeSet<Language>>,
 }
 
 /// A build that was made and that a host can read.
@@ -95,7 +99,7 @@ impl BuildFailure {
 impl Workshop {
     /// For builds in `mode`; with `colour`, tools are asked for it.
     pub(crate) fn new(mode: Mode, colour: bool) -> Self {
-        Self { mode, colour, rust: [OnceCell::new(), OnceCell::new()] }
+        Self { mode, colour, rust: [OnceCell::new(), OnceCell::new()], whole: Mutex::default() }
     }
 
     /// Builds the service, tells `sink` what tools say while they run, and looks at what was made. Dropping the future ends all
@@ -120,23 +124,38 @@ impl Workshop {
     /// Runs `tool`, whose words are told as they come.
     ///
     /// # Errors
-    /// Where it cannot be started or does not end well. A program that is missing is `missing`.
+    /// Where it cannot be started or does not end well. Where `language` lacks something, that is why.
     pub(super) async fn run(
         &self,
         (tool, command): (&str, Command),
         stdout: Stdout,
         sink: Sink<'_>,
-        missing: Option<Language>,
+        language: Option<Language>,
     ) -> Result<Vec<u8>, BuildFailure> {
-        let ended = match (child::run(command, stdout, sink).await, missing) {
+        let ended = match (child::run(command, stdout, sink).await, language) {
             (Ok(ended), _) => ended,
             (Err(error), Some(language)) if error.kind() == io::ErrorKind::NotFound => return Err(lacking(language).await),
             (Err(error), _) => return Err(BuildFailure::io(format!("{tool} does not start"))(error)),
         };
         if !ended.status.success() {
+            if let Some(language) = language {
+                self.look(language).await?;
+            }
             return Err(BuildFailure::Failed { tool: tool.to_owned(), status: ended.status.to_string() });
         }
         Ok(ended.output)
+    }
+
+    /// Whether a tool failed because it is too old, or misses another. Not at each error in the sources: once it does not.
+    async fn look(&self, language: Language) -> Result<(), BuildFailure> {
+        // Nothing that can panic runs under the lock.
+        let whole = || self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_whole = whole().contains(&language);
+        if !is_whole {
+            lacking_any(language).await?;
+            whole().insert(language);
+        }
+        Ok(())
     }
 
     async fn run_own(&self, project: &Project, line: &str, output: &Path, sink: Sink<'_>) -> Result<PathBuf, BuildFailure> {

@@ -4,7 +4,7 @@ use super::{
     BuildFailure, Language, Mode, Project, Workshop,
     build::{self, Sink, lacking},
     child::Stdout,
-    need::{Need, version},
+    need::{Need, number, version},
     recipe::Recipe,
 };
 use std::{
@@ -28,12 +28,18 @@ pub(super) fn needs() -> Vec<Need> {
         let clang = sdk.join("bin/clang");
         return vec![Need::new("WASI_SDK_PATH", version(&clang.to_string_lossy(), &["--version"]), "unpack a wasi-sdk there")];
     }
+    let clang = version("clang", &["--version"]);
+    // Each clang has its own.
+    let rt = clang
+        .as_deref()
+        .and_then(number)
+        .map_or("libclang-rt-dev-wasm32".to_owned(), |(major, _)| format!("libclang-rt-{major}-dev-wasm32"));
     let libc = LIBC.iter().all(|file| Path::new(file).is_file()).then(|| "in /usr/lib/wasm32-wasi".to_owned());
     vec![
-        Need::new("clang", version("clang", &["--version"]), "apt-get install clang"),
+        Need::new("clang", clang, "apt-get install clang"),
         Need::new("wasm-ld", version("wasm-ld", &["--version"]), "apt-get install lld"),
         Need::new("wasi-libc", libc, "apt-get install wasi-libc    (or unpack a wasi-sdk and set WASI_SDK_PATH to its folder)"),
-        Need::new("compiler-rt for wasm32", compiler_rt(), "apt-get install libclang-rt-14-dev-wasm32"),
+        Need::new("compiler-rt for wasm32", compiler_rt(), format!("apt-get install {rt}")),
     ]
 }
 
@@ -72,9 +78,8 @@ fn sdk() -> Option<PathBuf> {
 
 /// What clang links every program with, if it is where clang looks for it.
 fn compiler_rt() -> Option<String> {
-    let folder = version("clang", &["--print-resource-dir"])?;
-    let file = Path::new(&folder).join("lib/wasi/libclang_rt.builtins-wasm32.a");
-    file.is_file().then(|| file.display().to_string())
+    let file = version("clang", &["--target=wasm32-wasi", "--print-libgcc-file-name"])?;
+    Path::new(&file).is_file().then_some(file)
 }
 
 /// Names of the folder's own C files; sorted, so that the same sources make the same program.

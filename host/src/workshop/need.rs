@@ -32,7 +32,7 @@ impl Need {
 }
 
 /// The first version number in a text, `(1, 95)` of `rustc 1.95.0`.
-fn number(text: &str) -> Option<(u32, u32)> {
+pub(super) fn number(text: &str) -> Option<(u32, u32)> {
     let word = text
         .split_whitespace()
         .map(|word| word.trim_start_matches('v'))

@@ -1,7 +1,7 @@
 //! What `hotbay build` installs for services in Python and JavaScript, with tools that only write down how they were called.
 
 use super::{Bench, finish};
-use hotbay_tests::{Finished, guests::fixture};
+use hotbay_tests::{Finished, guests::fixture, host::assert_fails};
 use std::{env, fs, os::unix::fs::PermissionsExt};
 
 /// Makes a virtual environment with the tools in it; what is asked for fails where it is `bad`.
@@ -65,6 +65,30 @@ async fn an_npm_install_that_did_not_finish_is_not_taken_for_the_one_before() {
         let (ended, calls) = build(&bench).await;
         assert_eq!((calls.len(), ended.code), (called, Some(code)), "{package}: {ended:?} {calls:?}");
     }
+}
+
+/// Once everything is installed nobody has looked at node before it fails.
+#[tokio::test]
+async fn a_tool_that_has_become_too_old_is_told_as_such() {
+    let bench = bench();
+    bench.put("greet/package.json", PACKAGE);
+    assert_eq!(build(&bench).await.0.code, Some(0));
+    put_tool(&bench, "node", "#!/bin/sh\n[ $# = 1 ] && echo v12.22.9 && exit\necho no such option >&2; exit 9\n");
+    let (ended, _) = build(&bench).await;
+    assert_fails(&ended, &["no such option", "cannot build JavaScript", "v12.22.9 is older than 20.6"]);
+}
+
+#[tokio::test]
+async fn what_clang_does_not_find_is_told_with_the_package_of_that_clang() {
+    let bench = Bench::new();
+    bench.put("greet/main.c", "");
+    bench.put("greet/greet.toml", "");
+    let clang =
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo clang version 16.0.6 && exit\necho unable to execute wasm-ld >&2; exit 1\n";
+    put_tool(&bench, "clang", clang);
+    let mut command = bench.hotbay(["build", "greet"]);
+    command.env("PATH", bench.path("tools")).env_remove("WASI_SDK_PATH");
+    assert_fails(&finish(command).await, &["cannot build C", "apt-get install lld", "libclang-rt-16-dev-wasm32"]);
 }
 
 #[tokio::test]
