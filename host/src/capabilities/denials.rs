@@ -21,6 +21,13 @@ pub struct Denial {
     pub grant: Option<String>,
 }
 
+impl Denial {
+    /// What allows it, as the log says it.
+    pub(crate) fn remedy(&self) -> Option<String> {
+        self.grant.as_ref().map(|grant| remedy(&self.service, grant))
+    }
+}
+
 /// The denials of one request and of the calls that it led to.
 #[derive(Debug, Clone, Default)]
 pub struct Denials(Option<Arc<Mutex<Vec<Denial>>>>);

@@ -22,6 +22,12 @@ const QUOTED_MAX: usize = 8;
 const LINE_MAX: usize = 512;
 const WORDS_MAX: usize = 1 << 10;
 
+/// How a trap goes on after the reason: with the functions, innermost first, and with the guest's last lines. Whoever tells it in
+/// other lines reads it by these.
+pub(crate) const FRAMES: &str = "; in ";
+pub(crate) const BETWEEN_FRAMES: &str = " < ";
+pub(crate) const OUTPUT: &str = "; it wrote: ";
+
 /// What the host saw go wrong. The message is for the log and for `--dev`; what a client reads in production is the title only.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
@@ -223,7 +229,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)?;
         if !self.frames.is_empty() {
-            write!(f, "; in {}", self.frames.join(" < "))?;
+            write!(f, "{FRAMES}{}", self.frames.join(BETWEEN_FRAMES))?;
         }
         f.write_str(&quoted(&self.output))
     }
@@ -233,7 +239,7 @@ impl fmt::Display for Report {
 pub(super) fn quoted(output: &[String]) -> String {
     let last = output.iter().skip(output.len().saturating_sub(QUOTED_MAX));
     let lines: Vec<_> = last.map(|line| shown(line, LINE_MAX)).collect();
-    if lines.is_empty() { String::new() } else { format!("; it wrote: {}", lines.join(" | ")) }
+    if lines.is_empty() { String::new() } else { format!("{OUTPUT}{}", lines.join(" | ")) }
 }
 
 #[cfg(test)]

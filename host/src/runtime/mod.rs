@@ -56,6 +56,7 @@ pub use compile_child::{SUBCOMMAND as COMPILE_CHILD, child as compile_child, sta
 pub use coredump::CoreDumps;
 pub use digest::Digest;
 pub use engine::{Backtraces, Engines, Flavour};
+pub(crate) use fault::{BETWEEN_FRAMES, FRAMES, OUTPUT};
 pub use fault::{Fault, Report};
 pub use granted::Sources;
 pub(crate) use invoke::invoke;

@@ -1,11 +1,7 @@
 //! Why a request failed, as lines for a terminal: what the log says in one.
 
 use super::frame::Frame;
-
-/// How the log goes on after the reason: with the functions, innermost first, and with the guest's last lines.
-const FRAMES: &str = "; in ";
-const BETWEEN: &str = " < ";
-const OUTPUT: &str = "; it wrote: ";
+use crate::runtime::{BETWEEN_FRAMES, FRAMES, OUTPUT};
 
 /// Functions that are told where none is the service's own.
 const STRANGE_MAX: usize = 3;
@@ -17,7 +13,7 @@ pub fn in_lines(reason: &str) -> String {
     let Some((head, backtrace)) = told.split_once(FRAMES) else {
         return told.to_owned();
     };
-    let frames: Vec<_> = backtrace.split(BETWEEN).map(Frame::read).collect();
+    let frames: Vec<_> = backtrace.split(BETWEEN_FRAMES).map(Frame::read).collect();
     let some_are_own = frames.iter().any(|frame| frame.is_own);
     let most = if some_are_own { frames.len() } else { STRANGE_MAX };
     let mut lines = head.to_owned();

@@ -216,8 +216,7 @@ impl Dev {
 
 /// What allows it; a setting that is not set may well be one that need not be.
 fn remedy(denial: &Denial) -> Option<String> {
-    let grant = denial.grant.as_ref().filter(|_| denial.capability != UNSET)?;
-    Some(format!("put {grant} below [grants] in {}.toml", denial.service))
+    if denial.capability == UNSET { None } else { denial.remedy() }
 }
 
 /// Denials as one header value.
