@@ -6,10 +6,11 @@ mod template;
 mod terminal;
 
 use hotbay_tests::{
-    Dev, Sources, guests,
-    host::{assert_fails, finish, hotbay},
+    Dev, Signal, Sources, guests,
+    host::{assert_fails, binary, finish, hotbay},
 };
-use std::fs;
+use std::{fs, process::Stdio};
+use tokio::process::Command;
 
 /// Revision `n` of a service that answers with its marker.
 fn build(n: u32) -> bytes::Bytes {
@@ -130,6 +131,23 @@ async fn an_end_in_the_middle_of_a_build_leaves_nothing() {
     gone(&process).await;
     let left: Vec<_> = fs::read_dir(sources.bay()).expect("a bay").map(|entry| entry.expect("an entry").file_name()).collect();
     assert!(left.iter().all(|name| [".dev.lock", ".hotbay"].iter().any(|known| name == *known)), "{left:?}");
+}
+
+/// Guards `is_ignored` in host/src/cli/hangup.rs.
+#[tokio::test]
+async fn what_was_started_to_outlive_its_terminal_does() {
+    let sources = Sources::new().service("one", &build(0));
+    let mut command = Command::new("env");
+    command.arg("--ignore-signal=HUP").arg(binary()).arg("dev").arg(sources.services());
+    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "json"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let dev = Dev::launch(command, sources).await;
+    dev.wait_line(0, &["one", "first build"]).await;
+    dev.signal(Signal::HUP);
+    dev.sources().save("one", &build(1));
+    dev.wait_line(0, &["✓", &guests::digest(&build(1))]).await;
+    assert_serves(&dev, "one", 1).await;
+    dev.interrupt().await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! `hotbay build`: from sources to builds in a bay.
 
 use super::{
-    check,
+    check, hangup,
     output::{print, took},
     table,
 };
@@ -91,8 +91,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
     let reports = runtime.block_on(async {
         // The last when its terminal is closed: tools in groups of their own are not told of it.
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        let signals: Result<Vec<_>, _> = kinds.into_iter().map(signal).collect();
+        let hangup = (!hangup::is_ignored()).then(SignalKind::hangup);
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hangup);
+        let signals: Result<Vec<_>, _> = kinds.map(signal).collect();
         let mut signals = signals.map_err(|error| format!("signals cannot be handled: {error}"))?;
         let stopped = future::select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv())));
         tokio::select! {

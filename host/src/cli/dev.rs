@@ -1,7 +1,7 @@
 //! `hotbay dev`: host, builder and watcher in one process, for who writes services.
 
 use super::{
-    host_config,
+    hangup, host_config,
     listener::{bind, bind_near, raise_descriptor_limit, runtime},
     output::tell,
 };
@@ -146,6 +146,9 @@ async fn listen(
 
 /// A terminal that is closed ends what runs in it, in good order.
 fn end_with_terminal(shutdown: &Shutdown) -> io::Result<()> {
+    if hangup::is_ignored() {
+        return Ok(());
+    }
     let mut hangup = signal(SignalKind::hangup())?;
     let shutdown = shutdown.clone();
     tokio::spawn(async move {

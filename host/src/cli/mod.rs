@@ -11,6 +11,7 @@ mod deploy;
 mod dev;
 mod doctor;
 mod events;
+mod hangup;
 mod history;
 mod host_config;
 mod hottest;

@@ -88,23 +88,27 @@ enum How {
     Installed,
 }
 
-struct Walk<'a> {
-    inputs: &'a Inputs,
+struct Walk {
     hasher: Sha256,
+    /// No source, though it lies among them.
+    settings: Option<PathBuf>,
     /// Folders that were entered: links may lead around in a circle.
     entered: BTreeSet<PathBuf>,
     left: u32,
 }
 
-impl<'a> Walk<'a> {
-    fn over(inputs: &'a Inputs) -> Option<String> {
-        let entered = inputs.outputs.iter().filter_map(|output| output.canonicalize().ok()).collect();
-        let mut walk = Self { inputs, hasher: Sha256::new(), entered, left: FILES_MAX };
+impl Walk {
+    fn over(inputs: &Inputs) -> Option<String> {
+        let read = inputs.read.iter().map(PathBuf::as_path);
+        let sources: Vec<_> = inputs.project.watched().chain(read).map(|folder| (folder, How::Sources)).collect();
+        // A bay that holds the sources themselves is no reason to look at none of them.
+        let is_within = |output: &PathBuf| !sources.iter().any(|(folder, _)| folder.starts_with(output));
+        let outputs = inputs.outputs.iter().filter_map(|output| output.canonicalize().ok()).filter(is_within);
+        let mut walk =
+            Self { hasher: Sha256::new(), settings: inputs.project.settings(), entered: outputs.collect(), left: FILES_MAX };
         inputs.words.iter().for_each(|word| walk.word(word.as_bytes()));
-        let sources =
-            inputs.project.watched().chain(inputs.read.iter().map(PathBuf::as_path)).map(|folder| (folder, How::Sources));
         let installed = inputs.installed.iter().map(|folder| (folder.as_path(), How::Installed));
-        for (folder, how) in sources.chain(installed) {
+        for (folder, how) in sources.into_iter().chain(installed) {
             walk.word(folder.as_os_str().as_encoded_bytes());
             walk.path(folder, 0, how)?;
         }
@@ -144,7 +148,7 @@ impl<'a> Walk<'a> {
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let (name, path) = (entry.file_name(), entry.path());
-            let is_settings = self.inputs.project.settings().is_some_and(|settings| settings == path);
+            let is_settings = self.settings.as_ref() == Some(&path);
             if !is_settings && counts(&name.to_string_lossy(), how) {
                 self.path(&path, depth + 1, how)?;
             }
@@ -259,6 +263,10 @@ mod tests {
             fs::write(bench.path(file), "x").unwrap();
             assert!(bench.holds().await, "{file}");
         }
+        bench.1.outputs.push(bench.path("greet"));
+        bench.build().await;
+        fs::write(bench.path("greet/app.py"), "import wit_world # in the bay\n").unwrap();
+        assert!(!bench.holds().await, "a bay that is the folder of the service hides no source");
         fs::remove_file(bench.path("greet/parts/one.py")).unwrap();
         assert!(!bench.holds().await);
         bench.build().await;
