@@ -296,12 +296,12 @@ async fn what_cannot_be_followed_is_named_with_the_remedy() {
 async fn a_file_watcher_that_ran_out_is_named_and_files_are_looked_at() {
     let sources = Sources::new().service("one", &build(0));
     let services = sources.services();
-    let mut command = tokio::process::Command::new("unshare");
+    let mut command = Command::new("unshare");
     // A namespace of its own has limits of its own.
     let start = r#"echo 0 > /proc/sys/user/max_inotify_watches && exec "$@""#;
-    command.args(["--user", "--map-root-user", "sh", "-c", start, "sh"]).arg(hotbay_tests::host::binary());
+    command.args(["--user", "--map-root-user", "sh", "-c", start, "sh"]).arg(binary());
     command.arg("dev").arg(&services).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "json"]);
-    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let may = tokio::process::Command::new("unshare")
         .args(["--user", "--map-root-user", "sh", "-c", "echo 0 > /proc/sys/user/max_inotify_watches"])
         .output()
