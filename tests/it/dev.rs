@@ -302,7 +302,7 @@ async fn a_file_watcher_that_ran_out_is_named_and_files_are_looked_at() {
     command.args(["--user", "--map-root-user", "sh", "-c", start, "sh"]).arg(binary());
     command.arg("dev").arg(&services).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "json"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let may = tokio::process::Command::new("unshare")
+    let may = Command::new("unshare")
         .args(["--user", "--map-root-user", "sh", "-c", "echo 0 > /proc/sys/user/max_inotify_watches"])
         .output()
         .await;

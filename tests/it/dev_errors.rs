@@ -167,12 +167,18 @@ async fn a_service_without_a_good_revision_says_why() {
     assert_eq!(dev["remedy"], remedy);
     let page = assert_error_page(&browsed(&host, "/broken").await, 503);
     assert!(page.contains("The last build was rejected:") && page.matches("To do:").count() == 1, "{page}");
-    // It is told of a build that works as soon as there is one.
-    assert!(page.contains("data-watch=\"service=broken\" data-seen=\"\""), "{page}");
+    // It is told of another reason, and of a build that works, as soon as there is one.
+    let (_, seen) = page.split_once("data-watch=\"service=broken\" data-seen=\"").expect("it waits");
+    let (seen, _) = seen.split_once('"').expect("an end");
     let mut told = follow(&host, "service=broken").await;
-    assert_eq!(serving(&told.expect().await), Vec::<String>::new());
+    assert_eq!(serving(&told.expect().await), [seen]);
+    host.place("broken", &guests::text("unknown-import"), How::Rename);
+    let other = serving(&told.expect().await);
+    assert!(other.len() == 1 && other[0] != seen, "{other:?}");
+    assert!(assert_error_page(&browsed(&host, "/broken").await, 503).contains(&format!("data-seen=\"{}\"", other[0])));
     host.swap("broken", &guests::fixture("pages"), How::Rename).await;
-    assert_eq!(serving(&told.expect().await).len(), 1);
+    let good = serving(&told.expect().await);
+    assert!(good.len() == 1 && good != other, "{good:?}");
 }
 
 #[tokio::test]
