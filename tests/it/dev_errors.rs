@@ -114,7 +114,7 @@ async fn a_missing_grant_is_shown_as_the_line_that_grants_it() {
     let line = r#"http = ["https://other.example.com", "https://api.example.com:8443"]"#;
     let page = assert_error_page(&browsed(&host, "/pages/fetch-panic?api.example.com:8443").await, 500);
     let shown = line.replace('"', "&quot;");
-    assert!(page.contains(&format!("pages.toml needs<pre>[grants]\n{shown}</pre>")), "{page}");
+    assert!(page.contains(&format!("in pages.toml, where a line of that name is in its place:<pre>{shown}</pre>")), "{page}");
     let denied = host.get("/pages/fetch-panic?api.example.com:8443").await.json()["dev"]["denied"].clone();
     let expected = json!([{ "service": "pages", "capability": "http", "destination": "api.example.com:8443",
                             "reason": "not granted", "grant": line }]);

@@ -315,3 +315,19 @@ async fn grants_are_shown() {
     let checked: Value = serde_json::from_str(&checked).expect("JSON");
     assert_eq!(checked[0]["grants"][1], "http http://127.0.0.1:9000", "{checked}");
 }
+
+/// Guards `ReadToItsEnd` in host/src/capabilities/outbound/unread.rs: a guest that cannot write its body says that its connection was reset.
+#[tokio::test]
+async fn whoever_writes_a_body_that_nobody_takes_learns_why() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let settings = format!("[grants]\nhttp = [\"http://{nobody}\"]\n");
+    let host = Host::builder().service("keeper", &guests::fixture("keeper")).settings("keeper", &settings).start().await;
+    for size in [0, 1 << 20] {
+        for target in ["127.0.0.1:9", "keeper.internal"] {
+            let said = host.get(&format!("/keeper/post/{size}?{target}")).await.text();
+            assert_eq!(said, format!("NotGranted(\"{target}\")"), "{size} bytes");
+        }
+        let said = host.get(&format!("/keeper/post/{size}?{nobody}")).await.text();
+        assert!(said.starts_with("Failed(") && said.contains("ConnectionRefused"), "{size} bytes: {said}");
+    }
+}

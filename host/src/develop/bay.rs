@@ -68,9 +68,12 @@ impl Bay {
             return Ok(());
         }
         for entry in fs::read_dir(&self.path)?.flatten() {
+            let is_built = |name: &ServiceName| self.path.join(format!("{name}.wasm")).exists();
             let is_gone = match BayFile::of(&entry.file_name().to_string_lossy()) {
                 BayFile::Build(name) => !projects.contains_key(&name),
-                BayFile::Settings(name) => projects.get(&name).is_none_or(|project| project.settings().is_none()),
+                BayFile::Settings(name) => {
+                    !is_built(&name) || projects.get(&name).is_none_or(|project| project.settings().is_none())
+                }
                 // Labelled builds come by orders.
                 _ => false,
             };

@@ -2,8 +2,8 @@
 
 use super::{Development, address, builds::Wanted};
 use crate::workshop::{Effort, Project};
-use hotbay::config::ServiceName;
-use std::{collections::BTreeSet, time::Instant};
+use hotbay::config::{ServiceName, Settings};
+use std::{collections::BTreeSet, fs, time::Instant};
 
 impl Development {
     /// Nothing says any more how this service is built, although its folder is there. `faults` were found in it.
@@ -20,12 +20,12 @@ impl Development {
         self.tell(|screen| screen.failed(name.as_str(), &what, &words));
     }
 
-    /// Says again of those of `asked_for` that cannot be built still why it is so.
-    pub(super) fn tell_broken(&mut self, asked_for: &BTreeSet<ServiceName>) {
+    /// Says again of those of `asked_for` that cannot be built still why it is so, but for what was `told` just now.
+    pub(super) fn tell_broken(&mut self, asked_for: &BTreeSet<ServiceName>, told: &BTreeSet<String>) {
         for name in asked_for.intersection(&self.broken.clone()) {
             let dir = self.projects.get(name).map(|project| project.dir().display().to_string()).unwrap_or_default();
             let is_of_it = |fault: &&String| fault.strip_prefix(&dir).is_some_and(|rest| rest.starts_with(['/', ' ', ':']));
-            let faults: Vec<_> = self.faults.iter().filter(is_of_it).cloned().collect();
+            let faults: Vec<_> = self.faults.difference(told).filter(is_of_it).cloned().collect();
             self.breaks(name, &faults);
         }
     }
@@ -33,8 +33,8 @@ impl Development {
     /// Builds all anew, and says of those that cannot be built why it is so.
     pub(super) fn rebuild(&mut self) {
         let were_broken = self.broken.clone();
-        self.search();
-        self.tell_broken(&were_broken);
+        let told = self.search().faults;
+        self.tell_broken(&were_broken, &told);
         let whole: Vec<_> = self.projects.values().filter(|project| !self.broken.contains(project.name())).cloned().collect();
         if self.projects.is_empty() {
             self.tell_host("there is no service to build; make one with: hotbay new NAME");
@@ -58,8 +58,19 @@ impl Development {
         }
     }
 
-    /// Whether nothing of this service has come into the bay.
-    fn is_unbuilt(&self, name: &ServiceName) -> bool {
-        self.voices.board.one(name.as_str()).is_none()
+    /// Its settings were saved before there is a build to place them with: what is wrong with them is told.
+    pub(super) fn other_settings_of_unbuilt(&mut self, project: &Project) {
+        let name = project.name();
+        self.unbuilt.moves(name, address::routes(project));
+        let text = project.settings().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        if let Err(error) = Settings::parse(name, &text) {
+            self.tell(|screen| screen.failed(name.as_str(), "its settings will not do", &error.to_string()));
+        }
+    }
+
+    /// Whether no build of this service is in the bay, nor serves.
+    pub(super) fn is_unbuilt(&self, name: &ServiceName) -> bool {
+        let serves = self.voices.board.one(name.as_str()).is_some_and(|status| status.serving.is_some());
+        !serves && !self.bay.path().join(format!("{name}.wasm")).exists()
     }
 }

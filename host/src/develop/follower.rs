@@ -11,6 +11,9 @@ use std::{
 /// The services that are followed.
 pub(super) type Projects = BTreeMap<ServiceName, Project>;
 
+/// Files that came while a build of their service ran.
+pub(super) type Late = BTreeMap<ServiceName, BTreeSet<PathBuf>>;
+
 /// What tools write beside the sources while they build.
 const LOCKS: [&str; 2] = ["Cargo.lock", "package-lock.json"];
 
@@ -30,6 +33,25 @@ impl Calls {
     pub(super) fn leave_out_own_locks(&mut self, runs: impl Fn(&ServiceName) -> bool) {
         let is_lock = |path: &PathBuf| path.file_name().is_some_and(|name| LOCKS.iter().any(|lock| name == *lock));
         self.builds.retain(|name, files| !runs(name) || !files.iter().all(is_lock));
+    }
+
+    /// Puts off builds for files that come while a build of their service runs, as what it writes beside the sources and takes away
+    /// again: whether they stay is seen at its end. `late` are those that were put off before.
+    pub(super) fn put_off(&mut self, new: &BTreeSet<PathBuf>, runs: impl Fn(&ServiceName) -> bool, late: &mut Late) {
+        self.builds.retain(|name, files| {
+            if !runs(name) {
+                return true;
+            }
+            let late = late.entry(name.clone()).or_default();
+            files.retain(|file| {
+                let is_late = late.contains(file) || new.contains(file);
+                if is_late {
+                    late.insert(file.clone());
+                }
+                !is_late
+            });
+            !files.is_empty()
+        });
     }
 }
 
@@ -158,6 +180,24 @@ mod tests {
         };
         assert_eq!(calls(&["orders/Cargo.lock", "orders/package-lock.json", "stock/Cargo.lock"]), ["stock"]);
         assert_eq!(calls(&["orders/Cargo.lock", "orders/src/main.c"]), ["orders"]);
+    }
+
+    #[test]
+    fn what_comes_while_a_build_runs_is_put_off() {
+        let (_folder, root, projects) = shop();
+        let (made, source) = (root.join("orders/out.new"), root.join("orders/src/main.c"));
+        let mut late = Late::new();
+        let mut calls = |files: &[&PathBuf], new: &[&PathBuf], runs: bool| {
+            let paths: Vec<_> = files.iter().map(|file| (*file).clone()).collect();
+            let mut calls = decide(&projects, &saved(&paths));
+            calls.put_off(&new.iter().map(|file| (*file).clone()).collect(), |_| runs, &mut late);
+            calls.builds.into_values().flatten().collect::<Vec<_>>()
+        };
+        assert!(calls(&[&made], &[&made], true).is_empty());
+        assert!(calls(&[&made], &[], true).is_empty(), "it goes, or is written on");
+        assert_eq!(calls(&[&made, &source], &[], true), std::slice::from_ref(&source), "a save is a save");
+        assert_eq!(calls(&[&made], &[&made], false), std::slice::from_ref(&made));
+        assert_eq!(late.into_values().flatten().collect::<Vec<_>>(), [made]);
     }
 
     #[test]

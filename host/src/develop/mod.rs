@@ -27,7 +27,7 @@ use crate::workshop::{BuildFailure, Effort, Mode, Placed, Project, Workshop};
 use awaited::Awaited;
 use builds::{Builds, Ended, Wanted};
 use ears::{Ears, Happened};
-use follower::{Calls, Projects};
+use follower::{Calls, Late, Projects};
 use found::roots;
 use hotbay::{Voices, config::ServiceName, deploy, http::Unbuilt, shutdown::Shutdown, telemetry::LogLine};
 use keys::Asked;
@@ -79,6 +79,8 @@ struct Again {
     mended: BTreeSet<ServiceName>,
     /// By a save that came meanwhile.
     saved: BTreeMap<ServiceName, BTreeSet<PathBuf>>,
+    /// What was found to be wrong and had not been told.
+    faults: BTreeSet<String>,
 }
 
 /// Services that are followed, and who is heard.
@@ -94,6 +96,7 @@ pub(crate) struct Development {
     projects: Projects,
     tree: Tree,
     builds: Builds,
+    late: Late,
     awaited: Awaited,
     /// What is wrong with the folders, so that the same is told once.
     faults: BTreeSet<String>,
@@ -131,6 +134,7 @@ impl Development {
             projects: found.projects,
             tree,
             builds,
+            late: Late::new(),
             awaited: Awaited::default(),
             faults: BTreeSet::new(),
             broken: BTreeSet::new(),
@@ -200,17 +204,20 @@ impl Development {
         }
         let mut calls = follower::decide(&self.projects, &difference);
         calls.leave_out_own_locks(|name| self.builds.runs(name));
+        calls.put_off(&difference.new_files, |name| self.builds.runs(name), &mut self.late);
         let Calls { mut builds, settings, search } = calls;
         let were_broken: BTreeSet<_> =
             builds.keys().chain(&settings).filter(|name| self.broken.contains(*name)).cloned().collect();
+        let mut told = BTreeSet::new();
         if search || !were_broken.is_empty() {
-            let Again { mended, saved } = self.search();
+            let Again { mended, saved, faults } = self.search();
+            told = faults;
             for name in mended {
                 builds.entry(name).or_default();
             }
             builds.extend(saved);
         }
-        self.tell_broken(&were_broken);
+        self.tell_broken(&were_broken, &told);
         builds.retain(|name, _| !self.broken.contains(name));
         for name in settings.difference(&self.broken.clone()) {
             self.place_settings(name, saved_at(&difference.files));
@@ -248,7 +255,7 @@ impl Development {
         let Found { projects: mut now, faults } = Found::so_far(&self.folders);
         let (came, went) = follower::compare(&self.projects, &now);
         let broken = follower::broken(&self.projects, &now);
-        self.tell_faults(faults);
+        let faults = self.tell_faults(faults);
         let were_broken = std::mem::replace(&mut self.broken, broken.keys().cloned().collect());
         for name in self.broken.clone().difference(&were_broken) {
             self.breaks(name, &[]);
@@ -279,7 +286,7 @@ impl Development {
                 self.want(project, "first build".to_owned(), Instant::now());
             }
         }
-        Again { mended, saved }
+        Again { mended, saved, faults }
     }
 
     fn want(&mut self, project: Project, why: String, saved: Instant) {
@@ -297,6 +304,12 @@ impl Development {
         let service = project.name().as_str();
         // What its tools wrote up to their last moment is no save.
         self.tree.look_at(follower::locks(&project));
+        let late = self.late.remove(project.name()).unwrap_or_default();
+        self.tree.look_at(late.iter().cloned());
+        let stay: BTreeSet<_> = late.into_iter().filter(|file| file.exists()).collect();
+        if !stay.is_empty() {
+            self.want(project.clone(), follower::in_words(&project, &stay), saved_at(&stay));
+        }
         match outcome {
             Ok(built) => {
                 if words.lines().any(is_warning) {
@@ -343,6 +356,9 @@ impl Development {
 
     fn place_settings(&mut self, name: &ServiceName, saved: Instant) {
         let Some(project) = self.projects.get(name).cloned() else { return };
+        if self.is_unbuilt(name) {
+            return self.other_settings_of_unbuilt(&project);
+        }
         let at = Instant::now();
         match project.place_settings(self.bay.path()) {
             Ok(Placed::Changed) if let Some(serving) = self.serves_already(name, None) => {

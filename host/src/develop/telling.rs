@@ -50,6 +50,10 @@ impl Development {
             let rest: Vec<_> = line.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
             return self.tell_host(&format!("{} {}", line.message, rest.join(" ")));
         }
+        // Whoever asks for one that is being built for the first time is told how that goes, and here it stands already.
+        if ServiceName::parse(field("service")).is_ok_and(|service| self.unbuilt.knows(&service)) {
+            return;
+        }
         let took = field("took_us").parse().map_or(Duration::ZERO, Duration::from_micros);
         let what = format!("{} {} {} in {}", field("status"), field("method"), field("path"), Took(took));
         let words: Vec<_> = [field("reason"), field("remedy")].into_iter().filter(|text| !text.is_empty()).collect();
@@ -71,11 +75,12 @@ impl Development {
         }
     }
 
-    pub(super) fn tell_faults(&mut self, faults: BTreeSet<String>) {
-        for fault in faults.difference(&self.faults.clone()) {
-            self.tell_host(fault);
-        }
+    /// Tells those that have not been told. Returns them.
+    pub(super) fn tell_faults(&mut self, faults: BTreeSet<String>) -> BTreeSet<String> {
+        let new: BTreeSet<_> = faults.difference(&self.faults).cloned().collect();
+        new.iter().for_each(|fault| self.tell_host(fault));
         self.faults = faults;
+        new
     }
 }
 

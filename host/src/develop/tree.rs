@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, Metadata},
     hash::{DefaultHasher, Hasher},
+    io,
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
     time::{Duration, SystemTime},
@@ -95,6 +96,8 @@ pub(super) struct Tree {
 pub(super) struct Difference {
     /// Files that came, changed or went.
     pub(super) files: BTreeSet<PathBuf>,
+    /// Those of them that came.
+    pub(super) new_files: BTreeSet<PathBuf>,
     /// Folders that came.
     pub(super) new_folders: BTreeSet<PathBuf>,
     /// Folders that went.
@@ -109,6 +112,7 @@ impl Difference {
     /// Both together.
     pub(super) fn join(&mut self, other: Self) {
         self.files.extend(other.files);
+        self.new_files.extend(other.new_files);
         self.new_folders.extend(other.new_folders);
         self.gone_folders.extend(other.gone_folders);
     }
@@ -157,7 +161,7 @@ impl Tree {
             if !self.counts(&path) {
                 continue;
             }
-            match fs::metadata(&path) {
+            match of_sources(&path) {
                 Ok(found) if found.is_dir() => {
                     let mut seen = Seen::default();
                     self.walk(&path, 0, &mut seen, &mut difference);
@@ -195,14 +199,11 @@ impl Tree {
             if !self.counts(&path) {
                 continue;
             }
-            // Links are followed to files and not to folders, which may lie around them.
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() && depth < DEPTH_MAX => self.walk(&path, depth + 1, seen, difference),
-                Ok(kind) if !kind.is_dir() => {
-                    if let Ok(found) = fs::metadata(&path).and_then(only_files) {
-                        seen.files.insert(path.clone());
-                        self.note(path, &found, false, difference);
-                    }
+            match of_sources(&path) {
+                Ok(found) if found.is_dir() && depth < DEPTH_MAX => self.walk(&path, depth + 1, seen, difference),
+                Ok(found) if found.is_file() => {
+                    seen.files.insert(path.clone());
+                    self.note(path, &found, false, difference);
                 }
                 _ => {}
             }
@@ -217,6 +218,7 @@ impl Tree {
         };
         let Some(before) = self.files.get(&path).copied() else {
             self.files.insert(path.clone(), Known { stamp, content: None });
+            difference.new_files.insert(path.clone());
             difference.files.insert(path);
             return;
         };
@@ -261,8 +263,14 @@ struct Seen {
     folders: BTreeSet<PathBuf>,
 }
 
-fn only_files(found: Metadata) -> std::io::Result<Metadata> {
-    if found.is_file() { Ok(found) } else { Err(std::io::ErrorKind::InvalidInput.into()) }
+/// What lies at `path`. Links are followed to files and not to folders: these may lie around them, and whoever watched one by two names
+/// would hear of it by one, and of nothing once that is gone.
+fn of_sources(path: &Path) -> io::Result<Metadata> {
+    let found = fs::symlink_metadata(path)?;
+    if !found.is_symlink() {
+        return Ok(found);
+    }
+    fs::metadata(path).and_then(|found| if found.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(found) })
 }
 
 fn is_temporary(name: &str) -> bool {
@@ -344,6 +352,19 @@ mod tests {
         assert!(tree.look_at([file.clone()]).is_empty(), "it says what it said before");
         fs::remove_file(&file).unwrap();
         assert_eq!(names(folder.path(), &tree.look_at([file]).files), ["a/src/lib.rs"]);
+    }
+
+    #[test]
+    fn links_lead_to_files_and_not_to_folders() {
+        let (folder, mut tree) = tree();
+        tree.look_at_all();
+        let (to_a, around, to_file) = ["b/a", "b/around", "b/main.rs"].map(|name| folder.path().join(name)).into();
+        std::os::unix::fs::symlink("../a", &to_a).unwrap();
+        std::os::unix::fs::symlink(".", &around).unwrap();
+        std::os::unix::fs::symlink("../a/src/lib.rs", &to_file).unwrap();
+        let seen = tree.look_at([to_a, around, to_file]);
+        assert_eq!((names(folder.path(), &seen.files), seen.new_folders.len()), (vec!["b/main.rs".to_owned()], 0));
+        assert!(tree.look_at_all().is_empty());
     }
 
     #[test]

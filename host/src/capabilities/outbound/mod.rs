@@ -12,6 +12,7 @@ mod resolver;
 mod share;
 mod tally;
 mod tcp;
+mod unread;
 
 pub(crate) use client::OutboundClient;
 pub use client::Reach;
@@ -28,6 +29,7 @@ use client::Destination;
 use failure::Failure;
 use http::{Request, Response};
 use std::{fmt::Display, future::ready, sync::Arc};
+use unread::ReadToItsEnd;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 type Transmission = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -124,6 +126,7 @@ impl WasiHttpHooks for OutboundHttp {
     fn send_request(&mut self, request: Request<WasiBody>, options: Option<RequestOptions>, _sent: Transmission) -> Answer {
         let asker = self.asker().clone();
         let client = self.client.clone();
+        let request = request.map(ReadToItsEnd::of);
         match client.admit(request.method(), request.uri()) {
             Ok(Destination::Host(origin)) => Box::new(async move {
                 let response = client.send(origin, request, options, asker).await?;

@@ -174,6 +174,7 @@ impl Dev {
             };
             reason.clone_into(&mut details.reason);
             remedy.clone_into(&mut details.remedy);
+            details.rejected = None;
         }
         if let (Some(service), None, Some(rejected)) = (origin.service, origin.revision, &details.rejected) {
             details.reason = format!("no build of {service} has served yet");

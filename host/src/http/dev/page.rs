@@ -103,7 +103,9 @@ impl Page<'_> {
                 "<div class=\"help\"><b>{verb}:</b> {service} asked for {capability} <code>{destination}</code>: {reason}."
             )?;
             if let Some(grant) = &denial.grant {
-                write!(page, " To allow it, {service}.toml needs<pre>[grants]\n{}</pre>", Text(grant))?;
+                let place =
+                    format_args!("below <code>[grants]</code> in {service}.toml, where a line of that name is in its place");
+                write!(page, " To allow it, put this {place}:<pre>{}</pre>", Text(grant))?;
             }
             page.push_str("</div>\n");
         }

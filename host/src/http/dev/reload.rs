@@ -210,12 +210,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn signs_tell_revisions_apart_by_more_than_their_build() {
-        let name = ServiceName::parse("orders").unwrap();
+    fn signs() -> (Arc<Registry>, Arc<Unbuilt>, Signs) {
         let registry = Arc::new(Registry::new());
         let unbuilt = Arc::new(Unbuilt::new(registry.clone()));
         let signs = Signs::new(Arc::new(Unserved { rejects: Box::new(|_| None), unbuilt: unbuilt.clone() }));
+        (registry, unbuilt, signs)
+    }
+
+    #[test]
+    fn signs_tell_revisions_apart_by_more_than_their_build() {
+        let name = ServiceName::parse("orders").unwrap();
+        let (registry, unbuilt, signs) = signs();
         let by = |awaited: &Awaited| signs.now(&registry, awaited, "localhost:80");
         let (service, path) = (Awaited::Service(name.clone()), Awaited::Path("/orders/7".to_owned()));
         assert!(by(&service).is_empty() && by(&path).is_empty());
@@ -232,9 +237,7 @@ mod tests {
     #[test]
     fn a_first_build_has_a_sign_that_changes_with_what_is_known_of_it() {
         let name = ServiceName::parse("orders").unwrap();
-        let registry = Arc::new(Registry::new());
-        let unbuilt = Arc::new(Unbuilt::new(registry.clone()));
-        let signs = Signs::new(Arc::new(Unserved { rejects: Box::new(|_| None), unbuilt: unbuilt.clone() }));
+        let (registry, unbuilt, signs) = signs();
         let routes = || Settings::defaults(&name).routes;
         let now = || signs.now(&registry, &Awaited::Path("/orders/7".to_owned()), "localhost:80");
         let mut published = registry.published();

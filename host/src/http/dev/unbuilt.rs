@@ -33,6 +33,18 @@ impl Unbuilt {
         self.tell(service, FirstBuild { state: Building::Failed, output }, routes);
     }
 
+    /// It is waited for on these routes from now on.
+    pub fn moves(&self, service: &ServiceName, routes: Vec<RouteSpec>) {
+        if self.knows(service) {
+            self.registry.mark_down([(service.clone(), routes)]);
+        }
+    }
+
+    /// Whether it has been told of this one, and nothing of it is in the bay.
+    pub fn knows(&self, service: &ServiceName) -> bool {
+        self.builds().contains_key(service)
+    }
+
     /// It lies in the bay: from here on the host says how it stands.
     pub fn is_placed(&self, service: &ServiceName) {
         self.builds().remove(service);
