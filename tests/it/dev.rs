@@ -133,6 +133,41 @@ async fn an_end_in_the_middle_of_a_build_leaves_nothing() {
     assert!(left.iter().all(|name| [".dev.lock", ".hotbay"].iter().any(|known| name == *known)), "{left:?}");
 }
 
+/// Guards `put_off` in host/src/develop/follower.rs: it would build itself for ever.
+#[tokio::test]
+async fn what_a_build_writes_beside_its_sources_and_takes_away_is_no_save() {
+    let sources = Sources::new().service("one", &build(0));
+    sources.add_with("one", "cp $(cat src/main) out.new && mv out.new out.wasm");
+    let dev = sources.start().await;
+    dev.wait_line(0, &["one", "first build"]).await;
+    for n in 1..=3 {
+        let revision = dev.sources().save("one", &build(n));
+        dev.wait_line(0, &["✓ src/main", &revision]).await;
+    }
+    assert!(!dev.printed(0).contains("out.new"), "{}", dev.printed(0));
+    dev.interrupt().await;
+}
+
+/// Guards `of_sources` in host/src/develop/tree.rs: the system tells of a folder by one name, and of nothing once that is gone.
+#[tokio::test]
+async fn a_link_to_a_folder_that_is_followed_takes_nothing_away() {
+    let dev = Sources::new().service("one", &build(0)).service("two", &build(1)).start().await;
+    dev.wait_line(0, &["one", "first build"]).await;
+    dev.wait_line(0, &["two", "first build"]).await;
+    for (n, target) in [(2, "../one"), (4, ".")] {
+        let link = dev.sources().dir("two").join("link");
+        std::os::unix::fs::symlink(target, &link).expect("a link");
+        let revision = dev.sources().save("one", &build(n));
+        dev.wait_line(0, &["one", "✓ src/main", &revision]).await;
+        fs::remove_file(&link).expect("it is there");
+        for (name, n) in [("one", n + 1), ("two", n)] {
+            let revision = dev.sources().save(name, &build(n));
+            dev.wait_line(0, &[name, "✓ src/main", &revision]).await;
+        }
+    }
+    dev.interrupt().await;
+}
+
 /// Guards `is_ignored` in host/src/cli/hangup.rs.
 #[tokio::test]
 async fn what_was_started_to_outlive_its_terminal_does() {

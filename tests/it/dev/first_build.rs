@@ -76,6 +76,13 @@ async fn what_is_asked_for_before_its_first_build_tells_how_that_goes_and_loads_
     );
     assert_eq!(failed_sign, serde_json::json!([seen]));
 
+    // Settings alone are none of the bay's, and what is wrong with them is told.
+    sources.settings("one", "[limits]\ncpux = \"1s\"\n");
+    dev.wait_line(0, &["one", "its settings will not do"]).await;
+    dev.wait_line(0, &["│", "cpux"]).await;
+    assert!(!sources.bay().join("one.toml").exists());
+    assert_eq!(dev.get("/one").await.json()["dev"]["build"]["state"], "failed");
+
     // A save builds again, on other routes by now; and then it serves.
     sources.settings("one", "");
     sources.write("one", "saved");
