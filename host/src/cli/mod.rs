@@ -30,6 +30,7 @@ mod ps;
 mod remove;
 mod rollback;
 mod serve;
+mod shell;
 mod table;
 
 use clap::{Parser, Subcommand};

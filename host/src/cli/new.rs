@@ -1,6 +1,6 @@
 //! `hotbay new`: a folder with a service that builds at once.
 
-use super::{Cli, output::print};
+use super::{Cli, output::print, shell::quoted};
 use crate::workshop::{Language, Template, update_sdk};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use console::Term;
@@ -52,7 +52,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     };
     template.make(&dir, &name).map_err(|error| error.to_string())?;
     let shown = dir.display();
-    print(&format!("made {shown}\nnext:\n  cd {shown}\n  hotbay dev\n  curl http://127.0.0.1:8080/{name}\n"))?;
+    let folder = quoted(&shown.to_string());
+    print(&format!("made {shown}\nnext:\n  cd {folder}\n  hotbay dev\n  curl http://127.0.0.1:8080/{name}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -68,7 +69,12 @@ fn wrong_usage() -> ! {
 }
 
 fn name_of(dir: &Path) -> Result<ServiceName, String> {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let Some(name) = dir.file_name().map(|name| name.to_string_lossy()) else {
+        return Err(format!(
+            "`{}` is no folder that can be made; name one, which is the service's name: hotbay new NAME",
+            dir.display()
+        ));
+    };
     ServiceName::parse(&name)
         .map_err(|error| format!("{error}; a service is called by 1 to 63 of a-z, 0-9 and -, without - at either end"))
 }

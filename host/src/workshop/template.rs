@@ -1,6 +1,6 @@
 //! New services: a template, in this binary or in a folder, becomes a folder of sources in which `{{name}}` is the service's name.
 
-use super::{Language, crate_name, sdk};
+use super::{Language, crate_name, is_made_by_tools, sdk};
 use hotbay::config::ServiceName;
 use include_dir::{Dir, DirEntry, include_dir};
 use std::{
@@ -34,6 +34,12 @@ pub(crate) enum NewError {
     /// Something that is no folder is there.
     #[error("{0} is there and is no folder; take another name, or remove it")]
     NoFolder(String),
+    /// Only who names its very folder would find it.
+    #[error(
+        "`hotbay build` and `hotbay dev` never look into a folder that is called {0}: tools keep what they make in such ones; take \
+         another name, such as service-{0}"
+    )]
+    NotLookedInto(ServiceName),
     /// cargo would not build it.
     #[error("no crate in Rust can be called {name}: {reason}; take another name, such as service-{name}")]
     NoCrate { name: ServiceName, reason: &'static str },
@@ -60,9 +66,13 @@ impl Template {
     /// Makes the folder `dir`, whole or not at all. A Rust service that wants the SDK in `vendor/` gets it.
     ///
     /// # Errors
-    /// Where the template cannot be read, `name` cannot be a crate that is wanted, or `dir` is there or cannot be made.
+    /// Where the template cannot be read, `name` is one that is never found or cannot be a crate that is wanted, or `dir` is there or
+    /// cannot be made.
     pub(crate) fn make(&self, dir: &Path, name: &ServiceName) -> Result<(), NewError> {
         let shown = || dir.display().to_string();
+        if is_made_by_tools(name.as_str()) {
+            return Err(NewError::NotLookedInto(name.clone()));
+        }
         if let (Self::Language(Language::Rust), Some(reason)) = (self, crate_name::fault(name)) {
             return Err(NewError::NoCrate { name: name.clone(), reason });
         }

@@ -18,9 +18,41 @@ async fn a_name_that_no_service_can_have_is_refused() {
 }
 
 #[tokio::test]
+async fn a_folder_that_is_there_by_itself_is_no_name() {
+    let bench = Bench::new();
+    for dir in [".", "..", "/", "services/.."] {
+        assert_fails(&bench.run(["new", dir, "--lang", "c"]).await, &[&format!("`{dir}`"), "hotbay new NAME"]);
+    }
+    assert!(bench.listed(".").is_empty());
+}
+
+/// `hotbay build` in the folder above would never find it.
+#[tokio::test]
+async fn a_name_of_folders_of_tools_is_refused() {
+    let bench = Bench::new();
+    bench.put("mine/main.c", "");
+    for name in ["target", "vendor", "dist", "venv"] {
+        for more in [["--lang", "c"], ["--template", "mine"]] {
+            let ended = bench.run(["new", name, more[0], more[1]]).await;
+            assert_fails(&ended, &["never look into", name, &format!("service-{name}")]);
+        }
+    }
+    assert_eq!(bench.listed("."), ["mine"]);
+}
+
+#[tokio::test]
+async fn what_is_to_be_typed_next_is_quoted_where_a_shell_needs_it() {
+    let bench = Bench::new();
+    for (dir, next) in [("a b/greet", "cd 'a b/greet'\n"), ("services/greet", "cd services/greet\n")] {
+        let ended = bench.run(["new", dir, "--lang", "c"]).await;
+        assert!(ended.code == Some(0) && ended.stdout.contains(next), "{ended:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_name_that_no_crate_can_have_is_refused_for_rust() {
     let bench = Bench::new();
-    for name in ["1abc", "fn", "test"] {
+    for name in ["1abc", "fn", "test", "hotbay-sdk"] {
         assert_fails(&bench.run(["new", name, "--lang", "rust"]).await, &[name, "no crate", &format!("service-{name}")]);
     }
     assert!(bench.listed(".").is_empty());
