@@ -81,9 +81,9 @@ struct Report {
 pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let dirs = if args.dirs.is_empty() { vec![PathBuf::from(".")] } else { args.dirs };
     let Search { projects, faults, remarks } = Project::search(&dirs);
-    remarks.iter().for_each(|remark| eprintln!("hotbay: {remark}"));
-    if let Some(fault) = faults.first() {
-        return Err(fault.to_string());
+    remarks.into_iter().chain(faults.iter().map(ToString::to_string)).for_each(|line| eprintln!("hotbay: {line}"));
+    if projects.is_empty() {
+        return Ok(ExitCode::FAILURE);
     }
     let bay = args.bay.unwrap_or_else(|| HostConfig::default().bay);
     let mode = if args.release { Mode::Release } else { Mode::Quick };
@@ -111,7 +111,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     } else if reports.iter().any(|report| report.placed.is_some()) {
         print(&how_it_is_served(&bay))?;
     }
-    let all = reports.iter().all(|report| report.reason.is_none());
+    let all = faults.is_empty() && reports.iter().all(|report| report.reason.is_none());
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -74,13 +74,21 @@ async fn a_program_in_c_that_is_named_is_a_service_without_settings() {
 }
 
 #[tokio::test]
-async fn two_services_of_one_name_are_told_with_both_folders() {
+async fn two_services_of_one_name_are_told_with_both_folders_and_the_first_is_built() {
     let bench = Bench::new();
-    for dir in ["a/greet", "b/greet"] {
-        by_command(&bench, dir, "true");
-    }
-    assert_fails(&bench.run(["build"]).await, &["two services are called greet", "a/greet", "b/greet", "hotbay-build.toml"]);
     put_hello(&bench);
+    by_command(&bench, "a/greet", &format!("cp ../../{HELLO} made.wasm"));
+    by_command(&bench, "b/greet", "touch it-ran");
+    by_command(&bench, "prices", &format!("cp ../{HELLO} made.wasm"));
+    let ended = bench.run(["build"]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    for named in ["two services are called greet", "a/greet", "b/greet", "hotbay-build.toml"] {
+        assert!(ended.stderr.contains(named), "{named}: {ended:?}");
+    }
+    assert_eq!(bench.listed("bay"), ["greet.wasm", "prices.wasm"]);
+    assert_eq!(bench.listed("b/greet"), ["hotbay-build.toml"]);
+    fs::remove_dir_all(bench.path("bay")).expect("the bay");
+    fs::remove_dir_all(bench.path("prices")).expect("the service");
     for (dir, name) in [("a/greet", "first"), ("b/greet", "second")] {
         by_command(&bench, dir, &format!("cp ../../{HELLO} made.wasm"));
         let path = bench.path(&format!("{dir}/hotbay-build.toml"));
