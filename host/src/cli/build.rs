@@ -83,6 +83,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     let Search { projects, faults, remarks } = Project::search(&dirs);
     remarks.into_iter().chain(faults.iter().map(ToString::to_string)).for_each(|line| eprintln!("hotbay: {line}"));
     if projects.is_empty() {
+        if args.json {
+            print("[]\n")?;
+        }
         return Ok(ExitCode::FAILURE);
     }
     let bay = args.bay.unwrap_or_else(|| HostConfig::default().bay);
@@ -171,6 +174,7 @@ async fn one(
     // It was looked at when it came there.
     if built.is_in(bay) {
         (report.placed, report.file) = (Some(Placed::Unchanged), Some(file));
+        report.kind = read_build(&built.wasm).ok().and_then(|(build, _)| build.kind());
         return Ok(());
     }
     let checker = match checker {

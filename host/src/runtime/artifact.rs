@@ -165,10 +165,11 @@ pub(crate) fn exports(bytes: &[u8]) -> Vec<String> {
             Ok(Payload::ComponentExportSection(section)) if depth == 1 => {
                 names.extend(section.into_iter().flatten().map(|export| export.name.name.to_owned()));
             }
-            // A function of an interface is called INTERFACE#FUNCTION there.
+            // A function of an interface is called INTERFACE#FUNCTION there, with `[async-lift]` or the like before it.
             Ok(Payload::ExportSection(section)) if depth == 1 => {
                 let functions = section.into_iter().flatten().filter_map(|export| export.name.split_once('#'));
-                names.extend(functions.map(|(interface, _)| interface.to_owned()));
+                let bare = |interface: &str| interface.rsplit_once(']').map_or(interface, |(_, name)| name).to_owned();
+                names.extend(functions.map(|(interface, _)| bare(interface)));
             }
             Ok(_) => {}
             // What is wrong with it is told where it is checked itself.

@@ -3,6 +3,7 @@
 use super::{
     artifact::{Binary, Unfit, exports, identify},
     digest::Digest,
+    linker::Kind,
 };
 use bytes::Bytes;
 
@@ -46,6 +47,14 @@ impl Build {
     /// The interfaces that it exports, as far as they can be read without compiling it.
     pub fn exports(&self) -> Vec<String> {
         exports(&self.wasm)
+    }
+
+    /// How it would be served, where its exports say so without compiling it.
+    pub fn kind(&self) -> Option<Kind> {
+        match self.binary.as_ref().ok()? {
+            Binary::Command => Some(Kind::Command),
+            Binary::Component | Binary::ModuleWithWit => Kind::of(&self.exports()),
+        }
     }
 
     /// Whether more bytes could mend it: the file may still be being written.

@@ -51,6 +51,22 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Of a component that exports these, if any.
+    pub(super) fn of(exports: &[String]) -> Option<Self> {
+        let has = |interface: &str, version: &str| exports.iter().any(|name| is_of(name, interface, version));
+        if has("wasi:http/handler", "0.3.") {
+            return Some(Self::Http03);
+        }
+        if has("wasi:http/incoming-handler", "0.2.") {
+            return Some(Self::Http02);
+        }
+        if has("wasi:cli/run", "0.2.") || has("wasi:cli/run", "0.3.") {
+            return Some(Self::Command);
+        }
+        let is_wasi = |name: &String| name.starts_with("wasi:http/") || name.starts_with("wasi:cli/run");
+        (!exports.iter().any(is_wasi) && exports.iter().any(|name| name.contains('/'))).then_some(Self::Library)
+    }
+
     /// The name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -284,27 +300,22 @@ fn refuse_unknown_imports(component: &Component) -> Result<(), LinkError> {
     Ok(())
 }
 
+/// Whether `name` is that of `interface` in a version that begins with `version`.
+fn is_of(name: &str, interface: &str, version: &str) -> bool {
+    let (path, found) = parts(name);
+    path == interface && found.starts_with(version)
+}
+
 /// Whether `component` exports `interface` in a version that begins with `version`.
 fn exports(component: &Component, interface: &str, version: &str) -> bool {
     let ty = component.component_type();
-    let mut names = ty.exports(component.engine()).map(|(name, _)| parts(name));
-    names.any(|(path, found)| path == interface && found.starts_with(version))
+    ty.exports(component.engine()).any(|(name, _)| is_of(name, interface, version))
 }
 
 fn kind_of(component: &Component) -> Result<Kind, LinkError> {
-    if exports(component, "wasi:http/handler", "0.3.") {
-        return Ok(Kind::Http03);
-    }
-    if exports(component, "wasi:http/incoming-handler", "0.2.") {
-        return Ok(Kind::Http02);
-    }
-    if exports(component, "wasi:cli/run", "0.2.") || exports(component, "wasi:cli/run", "0.3.") {
-        return Ok(Kind::Command);
-    }
     let exports = Surface::of(component).exports;
-    let wasi_export = exports.iter().find(|name| name.starts_with("wasi:http/") || name.starts_with("wasi:cli/run"));
-    if wasi_export.is_none() && exports.iter().any(|name| name.contains('/')) {
-        return Ok(Kind::Library);
+    if let Some(kind) = Kind::of(&exports) {
+        return Ok(kind);
     }
     let shown = match exports.as_slice() {
         [] => "it exports nothing".to_owned(),

@@ -24,6 +24,8 @@ async fn a_folder_that_holds_no_service_is_told_with_the_remedy() {
     let bench = Bench::new();
     bench.put("docs/page.md", "words");
     assert_fails(&bench.run(["build", "docs"]).await, &["docs holds no service", "hotbay new"]);
+    let ended = bench.run(["build", "docs", "--json"]).await;
+    assert!((ended.code, ended.stdout.as_str()) == (Some(1), "[]\n") && ended.stderr.contains("docs holds no service"), "{ended:?}");
     assert_fails(&bench.run(["build", "nowhere"]).await, &["nowhere", "name a folder"]);
     // A web application in Python and a crate for something else are none.
     bench.put("other/web/app.py", "print('hello')\n");
@@ -139,6 +141,27 @@ async fn a_build_that_fails_leaves_what_is_in_the_bay() {
 
     assert_eq!(fs::read(bench.path("bay/greet.wasm")).expect("the build"), before);
     assert_eq!(bench.listed("bay"), ["greet.wasm"]);
+}
+
+/// What is in the bay already is not compiled to say what it is.
+#[tokio::test]
+async fn the_kind_is_told_whether_or_not_the_bay_has_the_build_already() {
+    let bench = Bench::new();
+    by_command(&bench, "greet", "true");
+    for (fixture, kind) in [
+        ("probe", "http02"),
+        ("probe3", "http03"),
+        ("module", "http02"),
+        ("run-wasip1", "command"),
+        ("run", "command"),
+        ("library", "library"),
+    ] {
+        fs::write(bench.path("greet/made.wasm"), hotbay_tests::guests::fixture(fixture)).expect("a file");
+        for placed in ["changed", "unchanged"] {
+            let report = bench.build("greet").await;
+            assert_eq!((&report["placed"], &report["kind"]), (&json!(placed), &json!(kind)), "{fixture}: {report}");
+        }
+    }
 }
 
 #[tokio::test]
