@@ -3,6 +3,7 @@
 use super::{
     check, hangup,
     output::{print, took},
+    shell::quoted,
     table,
 };
 use crate::workshop::{Built, Effort, Line, Mode, Placed, Project, Search, Workshop};
@@ -114,7 +115,11 @@ pub(super) fn run(args: Args) -> Result<ExitCode, String> {
     } else if reports.iter().any(|report| report.placed.is_some()) {
         print(&how_it_is_served(&bay))?;
     }
-    let all = faults.is_empty() && reports.iter().all(|report| report.reason.is_none());
+    let failed: Vec<_> = reports.iter().filter(|report| report.reason.is_some()).map(|report| report.service.as_str()).collect();
+    if let Some(text) = not_all(&failed, reports.len(), faults.len()) {
+        eprintln!("hotbay: {text}");
+    }
+    let all = faults.is_empty() && failed.is_empty();
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -207,12 +212,20 @@ async fn inspect(loader: &Arc<Loader>, built: &Built, bay: &Path) -> Result<(Ins
     Ok((loader.inspect(&built.name, &build, (settings.clone(), secrets)).await, settings))
 }
 
+/// The last line where some of several are not in the bay: what was said of each is far above by then.
+fn not_all(failed: &[&str], of: usize, not_begun: usize) -> Option<String> {
+    let begun = (!failed.is_empty()).then(|| format!("{} of {of} services failed: {}", failed.len(), failed.join(", ")));
+    let others = (not_begun > 0).then(|| format!("{not_begun} more could not be begun, as the first lines say"));
+    let parts: Vec<_> = begun.into_iter().chain(others).collect();
+    (of + not_begun > 1 && !parts.is_empty()).then(|| format!("not all is built: {}", parts.join("; ")))
+}
+
 fn how_it_is_served(bay: &Path) -> String {
     let whole = bay.canonicalize().unwrap_or_else(|_| bay.to_owned());
     let hosts = admin::addresses(&HostConfig::state_of(bay)).unwrap_or_default();
     match hosts.iter().any(|host| host.bay == whole && host.is_alive()) {
         true => format!("a host serves {} and takes what is new\n", bay.display()),
-        false => format!("serve it: hotbay serve {}\n", bay.display()),
+        false => format!("serve it: hotbay serve {}\n", quoted(&bay.display().to_string())),
     }
 }
 

@@ -174,6 +174,14 @@ async fn one_service_that_fails_does_not_keep_the_others_from_the_bay() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("a-broken") && ended.stdout.contains("b-sound"), "{ended:?}");
     assert_eq!(bench.listed("bay"), ["b-sound.wasm"]);
+    assert!(ended.stderr.ends_with("hotbay: not all is built: 1 of 2 services failed: a-broken\n"), "{ended:?}");
+
+    by_command(&bench, "shop/z/b-sound", "true");
+    let ended = bench.run(["build", "shop"]).await;
+    assert!(ended.stderr.ends_with("failed: a-broken; 1 more could not be begun, as the first lines say\n"), "{ended:?}");
+    // Of a single one the reason is the last line.
+    let ended = bench.run(["build", "shop/a-broken"]).await;
+    assert!(ended.stderr.ends_with("exit status: 1\n"), "{ended:?}");
 }
 
 #[tokio::test]
