@@ -90,6 +90,10 @@ async fn a_host_that_is_not_there_is_told_with_what_was_looked_for() {
     let empty = tempfile::tempdir().expect("a folder");
     let bay = empty.path().to_str().expect("text");
     assert_fails(&finish(hotbay(["ps", "--bay", bay])).await, &[bay, "admin.address", "hotbay serve", "--state"]);
+    let mut command = hotbay(["ps"]);
+    command.current_dir(empty.path());
+    let looked_in = ["bay/.hotbay/admin.address is missing", "no `hotbay dev` answers in .hotbay/dev"];
+    assert_fails(&finish(command).await, &[looked_in[0], looked_in[1], bay, "`hotbay serve` or `hotbay dev`", "--bay"]);
     let mut host = host().await;
     let address = host.admin().address().to_string();
     host.signal(Signal::KILL);

@@ -6,7 +6,7 @@ use hotbay::admin::{self, ADDRESS_FILE, Address, Outcome, Problem, TOKEN_FILE, T
 use hotbay::config::HostConfig;
 use serde::de::DeserializeOwned;
 use std::{
-    fs, io,
+    env, fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,6 +17,10 @@ use ureq::{
 
 /// Instead of the token in the state folder.
 const TOKEN_VARIABLE: &str = "HOTBAY_ADMIN_TOKEN";
+
+/// What to do where nobody serves.
+const REMEDY: &str = "start one with `hotbay serve` or `hotbay dev`, or name it with --bay (that of `hotbay dev` is --bay \
+                      .hotbay/dev in its folder), --state or --admin";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest silence of a host that answers: streams say something every 15 seconds.
@@ -87,7 +91,8 @@ impl Which {
         let (address, found) = match &self.admin {
             Some(address) => (address.clone(), None),
             None => {
-                let found = find(&state, bay.as_deref())?;
+                let is_usual = self.bay.is_none() && self.state.is_none() && self.config.is_none();
+                let found = find(&state, bay.as_deref(), is_usual)?;
                 (found.address.to_string(), Some(found))
             }
         };
@@ -119,17 +124,17 @@ fn agent(silence: Duration) -> Agent {
         .into()
 }
 
-fn find(state: &Path, bay: Option<&Path>) -> Result<Address, String> {
+/// `is_usual`: nobody has said where to look.
+fn find(state: &Path, bay: Option<&Path>, is_usual: bool) -> Result<Address, String> {
     let shown = state.join(ADDRESS_FILE);
     let shown = shown.display();
-    let remedy = match Path::new(Bay::OWN).is_dir() {
-        true => {
-            "start it with `hotbay serve`, or name it with --bay (that of `hotbay dev` is --bay .hotbay/dev), --state or --admin"
-        }
-        false => "start it with `hotbay serve`, or name it with --bay, --state or --admin",
-    };
     let hosts = admin::addresses(state).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => format!("no host runs there: {shown} is missing; {remedy}"),
+        io::ErrorKind::NotFound if is_usual => {
+            let here = env::current_dir().unwrap_or_default();
+            let (here, developed) = (here.display(), Bay::OWN);
+            format!("no host runs in {here}: {shown} is missing, and no `hotbay dev` answers in {developed}; {REMEDY}")
+        }
+        io::ErrorKind::NotFound => format!("no host runs there: {shown} is missing; {REMEDY}"),
         _ => format!("{shown} cannot be read: {error}; run the command as the user that hotbay runs as"),
     })?;
     let wanted = bay.map(|bay| bay.canonicalize().unwrap_or_else(|_| bay.to_owned()));
@@ -142,15 +147,15 @@ fn find(state: &Path, bay: Option<&Path>) -> Result<Address, String> {
         ([], _) if let [host, ..] = ended.as_slice() => Err(has_ended(host)),
         ([], Some(wanted)) => {
             let wanted = wanted.display();
-            Err(format!("no host of the bay {wanted} runs there: {shown} names those of {}; {remedy}", bays()))
+            Err(format!("no host of the bay {wanted} runs there: {shown} names those of {}; {REMEDY}", bays()))
         }
-        ([], None) => Err(format!("no host runs there: {shown} names none; {remedy}")),
+        ([], None) => Err(format!("no host runs there: {shown} names none; {REMEDY}")),
         _ => Err(format!("several hosts share this state folder; name the bay of one with --bay: {}", bays())),
     }
 }
 
 fn token(state: &Path) -> Result<(String, String), String> {
-    if let Ok(token) = std::env::var(TOKEN_VARIABLE) {
+    if let Ok(token) = env::var(TOKEN_VARIABLE) {
         return Ok((token.trim().to_owned(), format!("${TOKEN_VARIABLE}")));
     }
     let path = state.join(TOKEN_FILE);
@@ -292,15 +297,15 @@ impl Client {
         match &self.found {
             Some(host) if !host.is_alive() => has_ended(host),
             Some(host) => format!("process {} does not answer at {address}: {error}; its log says more", host.pid),
-            None => format!("no host answers at {address}: {error}; name the address that `hotbay serve` prints"),
+            None => format!("no host answers at {address}: {error}; name the address that `hotbay serve` or `hotbay dev` prints"),
         }
     }
 }
 
 fn has_ended(host: &Address) -> String {
     format!(
-        "no host answers at {}: process {} of the bay {} has ended; start it with `hotbay serve`, or name it with --admin if it \
-         runs in a container of its own",
+        "no host answers at {}: process {} of the bay {} has ended; start it with `hotbay serve` or `hotbay dev`, or name it with \
+         --admin if it runs in a container of its own",
         host.address,
         host.pid,
         host.bay.display()
