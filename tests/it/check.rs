@@ -89,6 +89,7 @@ async fn every_kind_that_does_not_serve_is_told_with_the_remedy() {
         ("start.wasm", &patched("lifecycle", "start:fine", "start:word"), "no table of prices"),
         ("Orders.wasm", &probe, "'O'"),
         ("a@main.wasm", &probe, "reserved"),
+        ("probe.toml", b"[limits]\n", "the settings of a service"),
         ("probe.bin", &probe, "probe.bin"),
     ] {
         let report = report(&files.put(name, content)).await;
@@ -97,6 +98,8 @@ async fn every_kind_that_does_not_serve_is_told_with_the_remedy() {
         assert!(report["remedy"].as_str().is_some_and(|remedy| !remedy.is_empty()), "{name}: {report}");
         assert_eq!(report["size"], content.len(), "{name}");
     }
+    let settings = report(&files.put("greet.toml", b"")).await;
+    assert!(settings["remedy"].as_str().is_some_and(|remedy| remedy.contains("check greet.wasm")), "{settings}");
     let report = report(&format!("{}/nowhere.wasm", files.0.path().display())).await;
     assert!(report["reason"].as_str().is_some_and(|reason| reason.contains("cannot be read")), "{report}");
 }

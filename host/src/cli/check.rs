@@ -127,7 +127,10 @@ async fn check(loader: &Arc<Loader>, file: PathBuf, secrets: Option<&Path>) -> R
             let name = ServiceName::unnamed();
             let settings = Settings::defaults(&name);
             let mut seen = loader.inspect(&name, &build, (settings, Secrets::default())).await;
-            seen.reject.get_or_insert(reject);
+            // Whoever names the settings means the build beside them, and knows that a text is none.
+            if seen.reject.is_none() || is_settings(&file) {
+                seen.reject = Some(reject);
+            }
             (seen, Vec::new(), Vec::new(), Vec::new())
         }
     };
@@ -137,6 +140,10 @@ async fn check(loader: &Arc<Loader>, file: PathBuf, secrets: Option<&Path>) -> R
 /// Whether it is the build that gets the requests by the clock: no labelled one does.
 fn is_main(file: &Path) -> bool {
     matches!(BayFile::of(&file.file_name().unwrap_or_default().to_string_lossy()), BayFile::Build(_))
+}
+
+fn is_settings(file: &Path) -> bool {
+    matches!(BayFile::of(&file.file_name().unwrap_or_default().to_string_lossy()), BayFile::Settings(_))
 }
 
 /// The service that the file would be, and its settings.
