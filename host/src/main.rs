@@ -1,5 +1,6 @@
 //! The `hotbay` command.
 
+mod browser;
 mod cli;
 mod develop;
 mod workshop;

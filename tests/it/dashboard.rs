@@ -271,17 +271,37 @@ async fn a_wrong_token_and_a_host_that_is_gone_are_told_and_a_new_one_is_found()
     content(&browser).await;
 }
 
+/// `hotbay dashboard` where the program that opens a browser is this script, if it is there at all; with `path` after its folder.
+async fn command(host: &Host, script: Option<&str>, path: &str) -> hotbay_tests::Finished {
+    let folder = host.folder().join("browser");
+    fs::create_dir_all(&folder).expect("a folder");
+    if let Some(script) = script {
+        fs::write(folder.join("xdg-open"), script).expect("a file");
+        fs::set_permissions(folder.join("xdg-open"), fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+    let mut command = host.command(["dashboard"]);
+    command.env("PATH", format!("{}:{path}", folder.display()));
+    hotbay_tests::host::finish(command).await
+}
+
+#[tokio::test]
+async fn without_a_browser_the_command_says_so_in_words() {
+    let host = probe().start().await;
+    let page = format!("http://{}/", host.admin().address());
+    for (script, why) in [(None, "no program that opens one"), (Some("#!/bin/sh\nexit 3\n"), "none is found on this machine")] {
+        let ended = command(&host, script, "").await;
+        hotbay_tests::host::assert_fails(&ended, &["no browser could be opened", why, &page, "hotbay dashboard --print"]);
+        assert!(!ended.stderr.contains("ticket") && !ended.stderr.contains("ExitStatus"), "{ended:?}");
+    }
+}
+
 /// What `hotbay dashboard` hands to the browser: an argument, which other users may read.
 async fn opened(host: &Host) -> String {
-    let (folder, browser) = (host.folder().join("browser"), host.folder().join("browser/xdg-open"));
-    fs::create_dir_all(&folder).expect("a folder");
+    let folder = host.folder().join("browser");
     let _ = fs::remove_file(folder.join("opened"));
     let script = format!("#!/bin/sh\necho \"$1\" > {0}/opened.new && mv {0}/opened.new {0}/opened\n", folder.display());
-    fs::write(&browser, script).expect("a file");
-    fs::set_permissions(&browser, fs::Permissions::from_mode(0o755)).expect("a mode");
-    let mut command = host.command(["dashboard"]);
-    command.env("PATH", format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default()));
-    let ended = hotbay_tests::host::finish(command).await;
+    let path = std::env::var("PATH").unwrap_or_default();
+    let ended = command(host, Some(&script), &path).await;
     assert!(ended.code == Some(0) && !ended.stdout.contains("ticket"), "{ended:?}");
     let began = std::time::Instant::now();
     loop {

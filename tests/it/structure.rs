@@ -8,9 +8,10 @@ use std::{
 };
 
 /// What each module of the host may name, from the top down. `lib.rs` and the binary stand above and may name all of them.
-const MODULES: [(&str, &[&str]); 18] = [
+const MODULES: [(&str, &[&str]); 19] = [
     // Of the binary, like `cli`: they name the host as a crate.
-    ("develop", &["workshop"]),
+    ("develop", &["browser", "workshop"]),
+    ("browser", &[]),
     ("workshop", &[]),
     ("admin", &["cron", "deploy", "registry", "runtime", "config", "shutdown", "state", "telemetry"]),
     ("http", &["dispatch", "registry", "runtime", "config", "hop_by_hop", "shutdown", "telemetry"]),

@@ -1,6 +1,7 @@
 //! `hotbay dashboard`: the page of a running host, opened in the browser.
 
 use super::{client::Which, output::print};
+use crate::browser;
 use clap::Parser;
 use hotbay::admin::ServiceList;
 use std::process::ExitCode;
@@ -26,8 +27,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     }
     // Other users of this machine may read the arguments of the browser.
     let with_ticket = client.page_with_ticket()?;
-    open::that_detached(&with_ticket)
-        .map_err(|error| format!("no browser could be opened: {error}; open what `hotbay dashboard --print` prints in one"))?;
+    browser::open(&with_ticket).map_err(|why| {
+        format!("no browser could be opened: {why}; the page is {page}, and `hotbay dashboard --print` prints it with the token")
+    })?;
     print(&format!("opened {page} in the browser\n"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -25,7 +25,10 @@ async fn a_folder_that_holds_no_service_is_told_with_the_remedy() {
     bench.put("docs/page.md", "words");
     assert_fails(&bench.run(["build", "docs"]).await, &["docs holds no service", "hotbay new"]);
     let ended = bench.run(["build", "docs", "--json"]).await;
-    assert!((ended.code, ended.stdout.as_str()) == (Some(1), "[]\n") && ended.stderr.contains("docs holds no service"), "{ended:?}");
+    assert!(
+        (ended.code, ended.stdout.as_str()) == (Some(1), "[]\n") && ended.stderr.contains("docs holds no service"),
+        "{ended:?}"
+    );
     assert_fails(&bench.run(["build", "nowhere"]).await, &["nowhere", "name a folder"]);
     // A web application in Python and a crate for something else are none.
     bench.put("other/web/app.py", "print('hello')\n");
