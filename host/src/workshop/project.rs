@@ -71,7 +71,7 @@ pub(crate) enum ProjectError {
 
 impl Project {
     /// Every service below these folders, sorted by name: a folder itself, or else what is in its sub-folders. What tools make
-    /// or keep is not looked into (`target`, `node_modules`, `vendor`, folders with a dot).
+    /// or keep is not looked into (`NOT_SOURCES`, folders with a dot), nor are links.
     ///
     /// # Errors
     /// Where one of the folders holds none, or two services have one name.
