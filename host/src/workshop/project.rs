@@ -54,8 +54,8 @@ pub(crate) enum ProjectError {
     /// No service in it nor below it.
     #[error(
         "{dir} holds no service: neither a crate with [package.metadata.hotbay] or hotbay-sdk, nor an app.py that imports \
-         wit_world, nor a package.json with componentize-js, nor a main.c, nor a hotbay-build.toml; `hotbay new` \
-         makes one"
+         wit_world, nor a package.json with componentize-js, nor a main.c with a NAME.toml, nor a hotbay-build.toml that says how \
+         it is built; `hotbay new` makes one"
     )]
     NoService { dir: String },
     /// A folder whose name is none for a service.

@@ -34,6 +34,10 @@ async fn a_folder_that_holds_no_service_is_told_with_the_remedy() {
     bench.put("other/web/app.py", "print('hello')\n");
     bench.put("other/tool/Cargo.toml", "[package]\nname = \"tool\"\n");
     assert_fails(&bench.run(["build", "other"]).await, &["other holds no service"]);
+    // Nor is a program in C one, which is said, and not that there is none.
+    bench.put("other/prices/main.c", "");
+    let told = ["prices holds a main.c and is left out", "other holds no service", "nor a main.c with a NAME.toml"];
+    assert_fails(&bench.run(["build", "other"]).await, &told);
 }
 
 /// What lies there as if it were meant for a service is named, whatever becomes of the others.
