@@ -341,6 +341,12 @@ async fn the_command_writes_the_profile_and_says_what_was_hottest() {
         &["ended no request in 1 s", "send it requests"],
     );
     host::assert_fails(&host::ask(&host, ["profile", "on"]).await, &["there is no service `on`", "did you mean one?"]);
+    // Before the 300 seconds, and not after them.
+    for output in ["nowhere/p.json", "."] {
+        let ended = host::ask(&host, ["profile", "one", "--seconds", "300", "--output", output]).await;
+        host::assert_fails(&ended, &["the profile cannot be written", output, "--output"]);
+        assert!(!ended.stderr.contains("looking at"), "{}", ended.stderr);
+    }
     for seconds in ["0", "301", "long"] {
         assert_eq!(host::ask(&host, ["profile", "one", "--seconds", seconds]).await.code, Some(2));
     }

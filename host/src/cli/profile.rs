@@ -9,6 +9,7 @@ use clap::Parser;
 use hotbay::state::Staged;
 use serde::de::IgnoredAny;
 use std::{
+    fmt,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -36,19 +37,33 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let client = which.client()?;
     // The profile's own answer comes when the time is over.
     client.get::<IgnoredAny>(&format!("/v1/services/{}", segment(name)))?;
+    let file = output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.profile.json")));
+    if !json {
+        try_out(&file)?;
+    }
     eprintln!("looking at {name} for {seconds} s: it is seen while it computes, so send it requests");
     let path = format!("/v1/services/{}/profile?seconds={seconds}", segment(name));
     let Profiled { json: profile, samples, revision } = client.profile(&path, u64::from(*seconds))?;
     if *json {
         return print(&(profile + "\n")).map(|()| ExitCode::SUCCESS);
     }
-    let file = output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.profile.json")));
-    let placed = Staged::shared(&file, profile.as_bytes()).and_then(Staged::place);
-    placed.map_err(|error| format!("the profile cannot be written: {error}; name another file with --output"))?;
+    Staged::shared(&file, profile.as_bytes()).and_then(Staged::place).map_err(unwritable)?;
     let summary = hottest(&profile).unwrap_or_default();
     let opened = opened(&file);
     print(&format!("{samples} samples of {name} {revision}, about a millisecond of computing each\n{summary}{opened}"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a profile could be put there: nobody waits for one that cannot. Leaves nothing, and what is there stays.
+fn try_out(file: &Path) -> Result<(), String> {
+    if file.is_dir() {
+        return Err(unwritable(format!("{} is a folder", file.display())));
+    }
+    Staged::shared(file, &[]).map(drop).map_err(unwritable)
+}
+
+fn unwritable(why: impl fmt::Display) -> String {
+    format!("the profile cannot be written: {why}; name another file with --output")
 }
 
 fn opened(file: &Path) -> String {
