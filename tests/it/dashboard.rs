@@ -58,7 +58,7 @@ async fn a_file_that_is_dropped_is_deployed_and_one_that_will_not_serve_is_refus
     browser.reads(&["It serves", &revision(1), "compiling", &format!("http://{}/probe", host.address())]).await;
     assert_eq!(host.get("/probe/marker").await.revision(), revision(1));
     browser.press("Close").await;
-    browser.holds("document.querySelector('table.services tbody tr th').innerText === 'probe'").await;
+    browser.holds("document.querySelector('table.services tbody tr th')?.innerText === 'probe'").await;
 
     // By the button, which anybody can reach.
     let file = host.folder().join("probe.wasm");
@@ -140,7 +140,7 @@ async fn requests_are_shared_out_and_a_labelled_revision_is_promoted() {
     browser.write(".percent input", "100").await;
     browser.press("Share out").await;
     browser.reads(&["The requests of probe are shared out anew."]).await;
-    browser.holds("document.querySelector('output').innerText.startsWith('0')").await;
+    browser.holds("document.querySelector('output')?.innerText.startsWith('0')").await;
     assert_eq!(host.get("/probe/marker").await.revision(), revision(2));
     let settings = fs::read_to_string(host.bay().join("probe.toml")).expect("settings");
     assert_eq!(settings, "# mine\n\n[traffic]\nbeta = 100\n");

@@ -413,7 +413,7 @@ impl Development {
                 std::thread::spawn({
                     let (address, print) = (address.clone(), self.print);
                     move || {
-                        if let Err(error) = open::that_detached(&address) {
+                        if let Err(error) = crate::browser::open(&address) {
                             print(&format!("no browser could be opened ({error}); the address is {address}\n"));
                         }
                     }

@@ -175,7 +175,7 @@ async fn a_thousand_services_are_listed_filtered_and_sorted() {
     println!("1001 rows: milliseconds to draw all of them anew {}, to sort them {}", timed["all"][1], timed["sorted"]);
     let rows = ["none", "all", "some", "again"].map(|step| timed[step][0].as_u64());
     assert_eq!(rows, [Some(0), Some(1001), Some(10), Some(1001)], "{timed}");
-    browser.holds("document.querySelector('table.services tbody th').innerText === 'probe'").await;
+    browser.holds("document.querySelector('table.services tbody th')?.innerText === 'probe'").await;
     browser
         .holds("[...document.querySelectorAll('table.services tbody tr')].some((row) => row.innerText.includes('serving'))")
         .await;
