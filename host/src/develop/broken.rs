@@ -9,6 +9,7 @@ impl Development {
     /// Nothing says any more how this service is built, although its folder is there. `faults` were found in it.
     pub(super) fn breaks(&mut self, name: &ServiceName, faults: &[String]) {
         self.builds.cancel(name);
+        self.late.remove(name);
         let what = format!("its folder holds no service that can be built; {}", self.still(name.as_str()));
         let remedy = format!(
             "→ mend what says how it is built (hotbay-build.toml, Cargo.toml, package.json, app.py, {name}.toml); it is built again then"

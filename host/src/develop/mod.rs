@@ -79,6 +79,8 @@ struct Again {
     mended: BTreeSet<ServiceName>,
     /// By a save that came meanwhile.
     saved: BTreeMap<ServiceName, BTreeSet<PathBuf>>,
+    /// Services whose settings were saved meanwhile.
+    settings: BTreeSet<ServiceName>,
     /// What was found to be wrong and had not been told.
     faults: BTreeSet<String>,
 }
@@ -205,13 +207,14 @@ impl Development {
         let mut calls = follower::decide(&self.projects, &difference);
         calls.leave_out_own_locks(|name| self.builds.runs(name));
         calls.put_off(&difference.new_files, |name| self.builds.runs(name), &mut self.late);
-        let Calls { mut builds, settings, search } = calls;
+        let Calls { mut builds, mut settings, search } = calls;
         let were_broken: BTreeSet<_> =
             builds.keys().chain(&settings).filter(|name| self.broken.contains(*name)).cloned().collect();
         let mut told = BTreeSet::new();
         if search || !were_broken.is_empty() {
-            let Again { mended, saved, faults } = self.search();
+            let Again { mended, saved, settings: also, faults } = self.search();
             told = faults;
+            settings.extend(also);
             for name in mended {
                 builds.entry(name).or_default();
             }
@@ -264,6 +267,7 @@ impl Development {
         now.extend(broken);
         for name in went.iter().filter(|name| !now.contains_key(*name)) {
             self.builds.cancel(name);
+            self.late.remove(name);
             self.unbuilt.is_gone(name);
             match self.bay.remove(name) {
                 Ok(()) => self.tell(|screen| screen.note(name.as_str(), "its sources are gone; it is taken out of the bay")),
@@ -271,13 +275,15 @@ impl Development {
             }
         }
         self.projects = now;
-        let mut saved = BTreeMap::new();
+        let mut calls = Calls::default();
         if let Some(before) = self.tree.set_roots(roots(&self.folders, &self.projects)) {
             let mut difference = self.look(None);
             // What is followed only from now on was not saved just now; the rest was, since the look before.
             difference.files.retain(|file| before.hold(file));
-            saved = follower::decide(&self.projects, &difference).builds;
-            saved.retain(|name, _| !came.contains(name));
+            calls = follower::decide(&self.projects, &difference);
+            calls.leave_out_own_locks(|name| self.builds.runs(name));
+            calls.put_off(&difference.new_files, |name| self.builds.runs(name), &mut self.late);
+            calls.builds.retain(|name, _| !came.contains(name));
         }
         for name in came {
             if let Some(project) = self.projects.get(&name).cloned() {
@@ -286,7 +292,15 @@ impl Development {
                 self.want(project, "first build".to_owned(), Instant::now());
             }
         }
-        Again { mended, saved, faults }
+        let mut again = Again { mended, saved: calls.builds, settings: calls.settings, faults };
+        if calls.search {
+            let Again { mended, saved, settings, faults } = self.search();
+            again.mended.extend(mended);
+            again.saved.extend(saved);
+            again.settings.extend(settings);
+            again.faults.extend(faults);
+        }
+        again
     }
 
     fn want(&mut self, project: Project, why: String, saved: Instant) {
@@ -295,6 +309,8 @@ impl Development {
 
     fn want_with(&mut self, wanted: Wanted) {
         self.is_begun(&wanted.project);
+        // Whatever has come by now is in this one.
+        self.late.remove(wanted.project.name());
         self.last = Some(wanted.project.name().clone());
         self.builds.want(wanted);
     }
@@ -307,9 +323,6 @@ impl Development {
         let late = self.late.remove(project.name()).unwrap_or_default();
         self.tree.look_at(late.iter().cloned());
         let stay: BTreeSet<_> = late.into_iter().filter(|file| file.exists()).collect();
-        if !stay.is_empty() {
-            self.want(project.clone(), follower::in_words(&project, &stay), saved_at(&stay));
-        }
         match outcome {
             Ok(built) => {
                 if words.lines().any(is_warning) {
@@ -346,11 +359,16 @@ impl Development {
                 // A tool that ran has said what is wrong; of others the failure says it.
                 let words = match &failure {
                     BuildFailure::Failed { .. } if !words.is_empty() => words,
+                    BuildFailure::Missing { .. } if !words.is_empty() => format!("{words}\n{failure}"),
                     _ => failure.to_string(),
                 };
                 self.stays_unbuilt(&project, &words);
                 self.tell(|screen| screen.failed(service, &what, &words));
             }
+        }
+        if !stay.is_empty() {
+            let why = follower::in_words(&project, &stay);
+            self.want(project, why, saved_at(&stay));
         }
     }
 

@@ -159,7 +159,11 @@ impl Watch {
 
     /// The watch of a folder that was removed or moved went with it, also where another has taken its place by now.
     fn forget(&mut self, path: &Path) {
-        for gone in self.followed.extract_if(.., |folder| folder.starts_with(path)) {
+        // Those below come one after another, from it on.
+        let gone: Vec<_> =
+            self.followed.range(path.to_owned()..).take_while(|folder| folder.starts_with(path)).cloned().collect();
+        for gone in gone {
+            self.followed.remove(&gone);
             if let Some(watcher) = &mut self.watcher {
                 let _ = watcher.unwatch(&gone);
             }

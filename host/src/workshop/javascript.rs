@@ -6,7 +6,7 @@ use super::{
     child::Stdout,
     home::{self, Installed},
     need::{Need, version},
-    seal::Inputs,
+    seal::{self, Inputs},
     wit,
 };
 use serde::Deserialize;
@@ -65,10 +65,13 @@ pub(super) async fn build(workshop: &Workshop, project: &Project, effort: Effort
     let mode = if workshop.mode == Mode::Quick { "quick" } else { "release" };
     let node = tokio::task::spawn_blocking(|| version("node", &["--version"])).await.ok().flatten();
     let options = ["NODE_OPTIONS", "NODE_PATH"].map(|name| env::var(name).unwrap_or_default());
+    let main = package.main.as_deref().unwrap_or("app.js");
+    // One that is not among the sources as they are looked at is looked at for itself.
+    let elsewhere = (!seal::is_among_sources(Path::new(main))).then(|| project.dir().join(main));
     let inputs = Inputs {
         project: project.clone(),
         outputs: vec![workshop.bay.clone()],
-        read: vec![wit.clone()],
+        read: std::iter::once(wit.clone()).chain(elsewhere).collect(),
         // Node looks for packages in all folders above, too.
         installed: project.dir().ancestors().map(|dir| dir.join("node_modules")).collect(),
         words: [env!("CARGO_PKG_VERSION"), SCRIPT, mode].map(str::to_owned).into_iter().chain(node).chain(options).collect(),
@@ -82,7 +85,7 @@ pub(super) async fn build(workshop: &Workshop, project: &Project, effort: Effort
     let cache = home::cache().map_err(BuildFailure::io("a folder for what tools keep"))?.join("javascript");
     let mut command = Command::new("node");
     command.current_dir(project.dir()).env("TMPDIR", scratch.path()).args(["--input-type=module", "--eval", SCRIPT]);
-    command.arg("--").arg(package.main.as_deref().unwrap_or("app.js")).arg(wit).arg(&made).arg(cache);
+    command.arg("--").arg(main).arg(wit).arg(&made).arg(cache);
     command.arg(mode);
     workshop.run(("componentize-js", command), Stdout::Told, sink, Some(Language::JavaScript)).await?;
     fs::rename(&made, &output).map_err(BuildFailure::io(output.display()))?;

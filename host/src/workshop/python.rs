@@ -19,6 +19,8 @@ use std::{
 const TOOL: &str = "componentize-py==0.25.1";
 /// What the virtual environments that are made here are called; those that somebody else has made are not emptied.
 const PROMPT: &str = "hotbay";
+/// What stands in the file of its lock once it was made, or begun to be.
+const OURS: &str = "made by hotbay\n";
 /// What a service asks for: its packages from PyPI, componentize-py among them.
 const REQUIREMENTS: &str = "requirements.txt";
 
@@ -102,7 +104,8 @@ async fn environment(workshop: &Workshop, project: &Project, sink: Sink<'_>) -> 
     installed.begin().map_err(BuildFailure::io(venv.display()))?;
     let mut create = Command::new("python3");
     create.args(["-m", "venv", "--prompt", PROMPT]);
-    if !is_somebody_elses(&venv) {
+    if is_ours(&venv, &lock) {
+        fs::write(&lock, OURS).map_err(BuildFailure::io(lock.display()))?;
         // pip takes nothing away that is asked for no more.
         create.arg("--clear");
     }
@@ -115,14 +118,51 @@ async fn environment(workshop: &Workshop, project: &Project, sink: Sink<'_>) -> 
     Ok(venv)
 }
 
-/// Whether a developer has made it, for more than builds maybe. A folder without its settings is none, or one half emptied.
-fn is_somebody_elses(venv: &Path) -> bool {
-    let is_prompt = |line: &str| line.starts_with("prompt") && line.contains(PROMPT);
-    fs::read_to_string(venv.join("pyvenv.cfg")).is_ok_and(|settings| !settings.lines().any(is_prompt))
+/// Whether it may be emptied: a developer may have made it, for more than builds. One without its settings is of another kind, unless the
+/// note beside the lock says that it was ours and half emptied.
+fn is_ours(venv: &Path, lock: &Path) -> bool {
+    match fs::read_to_string(venv.join("pyvenv.cfg")) {
+        Ok(settings) => settings
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .any(|(key, value)| key.trim() == "prompt" && value.trim().trim_matches(['\'', '"']) == PROMPT),
+        Err(_) => {
+            let is_empty = fs::read_dir(venv).map_or(true, |mut entries| entries.next().is_none());
+            is_empty || fs::read_to_string(lock).is_ok_and(|note| note == OURS)
+        }
+    }
 }
 
 /// Where the packages of a virtual environment are.
 fn packages(venv: &Path) -> Option<PathBuf> {
     let versions = fs::read_dir(venv.join("lib")).ok()?;
     versions.flatten().map(|version| version.path().join("site-packages")).find(|packages| packages.is_dir())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_surely_ours_is_emptied() {
+        let folder = tempfile::tempdir().unwrap();
+        let (venv, lock) = (folder.path().join(".venv"), folder.path().join(".venv.lock"));
+        assert!(is_ours(&venv, &lock), "there is none");
+        fs::create_dir(&venv).unwrap();
+        assert!(is_ours(&venv, &lock), "it is empty");
+        // As conda has it.
+        fs::create_dir(venv.join("conda-meta")).unwrap();
+        assert!(!is_ours(&venv, &lock));
+        fs::write(&lock, OURS).unwrap();
+        assert!(is_ours(&venv, &lock), "an install was ended on its way");
+        for (prompt, ours) in [
+            ("prompt = 'hotbay'", true),
+            ("prompt = hotbay", true),
+            ("prompt = 'hotbay-orders'", false),
+            ("home = /usr/bin", false),
+        ] {
+            fs::write(venv.join("pyvenv.cfg"), format!("version = 3.11.2\n{prompt}\n")).unwrap();
+            assert_eq!(is_ours(&venv, &lock), ours, "{prompt}");
+        }
+    }
 }

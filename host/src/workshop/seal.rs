@@ -8,7 +8,7 @@ use std::{
     fs::{self, Metadata},
     io,
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 /// Folders among the sources that tools make. What is installed is looked at for itself.
@@ -171,6 +171,15 @@ fn counts(name: &str, how: How) -> bool {
     }
 }
 
+/// Whether a path within a service's folder is come by on the way through its sources.
+pub(super) fn is_among_sources(path: &Path) -> bool {
+    path.components().all(|part| match part {
+        Component::CurDir => true,
+        Component::Normal(name) => counts(&name.to_string_lossy(), How::Sources),
+        _ => false,
+    })
+}
+
 /// Whether a source may be made of more than what lies in its folder, below which it lies `depth` deep.
 fn reaches_out(path: &Path, content: &[u8], depth: usize) -> bool {
     let text = String::from_utf8_lossy(content);
@@ -272,6 +281,20 @@ mod tests {
         bench.build().await;
         bench.1.words.push("another tool".to_owned());
         assert!(!bench.holds().await);
+    }
+
+    #[test]
+    fn a_module_outside_of_the_sources_is_known_as_such() {
+        for (path, is_among) in [
+            ("app.js", true),
+            ("./src/app.js", true),
+            (".output/server.mjs", false),
+            ("target/bundle.js", false),
+            ("../shared/app.js", false),
+            ("/abs/app.js", false),
+        ] {
+            assert_eq!(is_among_sources(Path::new(path)), is_among, "{path}");
+        }
     }
 
     #[tokio::test]

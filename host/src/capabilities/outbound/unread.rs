@@ -7,9 +7,13 @@ use std::{
     future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::runtime::Handle;
 use wasmtime_wasi_http::{Error, WasiBody};
+
+/// For so long nobody reads it. The other end is the guest, which is gone sooner, or the client of a guest that passes a body on.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// A guest's request body that is read to its end, by whoever has it or, once that is dropped, by nobody.
 pub(super) struct ReadToItsEnd(Option<WasiBody>);
@@ -46,8 +50,9 @@ impl Drop for ReadToItsEnd {
     fn drop(&mut self) {
         let unread = self.0.take().filter(|body| !body.is_end_stream());
         if let (Some(mut body), Ok(runtime)) = (unread, Handle::try_current()) {
-            // It ends with the guest, which has the other end.
-            runtime.spawn(async move { while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {} });
+            runtime.spawn(tokio::time::timeout(LONGEST, async move {
+                while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
+            }));
         }
     }
 }

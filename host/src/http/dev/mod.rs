@@ -160,6 +160,8 @@ impl Dev {
         origin: Origin<'_>,
     ) -> Response<Bytes> {
         let Onlooker { asked, path, is_get, prefers_page, denials, output, .. } = onlooker;
+        // Before it is asked what there is to tell: what changes between is news to the page.
+        let unserved = origin.service.filter(|_| origin.revision.is_none()).and_then(|service| self.signs.unserved(service));
         let mut details = problem.details(output.of_request(origin.request_id));
         details.denied = denials.all();
         details.rejected = origin.service.and_then(|service| (self.unserved.rejects)(service.as_str()));
@@ -193,7 +195,7 @@ impl Dev {
         details.request = Some(asked);
         let service = origin.service.map(ServiceName::as_str);
         let mut response = if prefers_page {
-            let reload = if self.reload && is_get { self.awaited(registry, &path, origin) } else { None };
+            let reload = if self.reload && is_get { self.awaited(registry, &path, origin, unserved) } else { None };
             let revision = origin.revision.and_then(|(header, _)| header.to_str().ok());
             let page = Page { problem, details: &details, service, revision, request_id: origin.request_id, reload };
             let mut response = problem.answer(page.written().into(), HeaderValue::from_static("text/html; charset=utf-8"));
@@ -210,14 +212,11 @@ impl Dev {
     }
 
     /// What an error's page waits for, and the sign of what made it.
-    fn awaited(&self, registry: &Registry, path: &str, origin: Origin<'_>) -> Option<(String, String)> {
+    fn awaited(&self, registry: &Registry, path: &str, origin: Origin<'_>, unserved: Option<String>) -> Option<(String, String)> {
         let host = origin.host?;
         let (awaited, seen) = match origin.service {
             Some(service) => {
-                let seen = match origin.revision {
-                    Some((_, serial)) => self.signs.of(serial),
-                    None => self.signs.unserved(service).unwrap_or_default(),
-                };
+                let seen = origin.revision.map(|(_, serial)| self.signs.of(serial)).or(unserved).unwrap_or_default();
                 (Awaited::Service(service.clone()), seen)
             }
             None => {
