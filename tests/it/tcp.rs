@@ -3,8 +3,9 @@
 mod torture_20;
 mod torture_21;
 
-use hotbay_tests::{Host, Redis, Request, Upstream, guests};
+use hotbay_tests::{Host, PATIENCE, Redis, Request, Upstream, guests};
 use serde_json::Value;
+use std::time::Instant;
 
 const DIALERS: [&str; 2] = ["dialer", "dialer3"];
 
@@ -217,6 +218,11 @@ async fn a_swap_gives_no_places_again() {
     assert!(asked(&host, "dialer", "std", &[("x-to", &address)]).await["error"].is_string(), "the revision before has the place");
     holds.abort();
     upstream.wait_closed(1).await;
+    // The place is given back once the socket is closed, and the upstream may be the first to hear of that.
+    let begun = Instant::now();
+    while counted(&host, "hotbay_tcp_sockets", &[]).await > 0.0 {
+        assert!(begun.elapsed() < PATIENCE, "the place is not given back\n{}", host.told());
+    }
     assert_eq!(connected(&host, "dialer", &address).await["connected"], true, "it is free again");
 }
 
