@@ -204,8 +204,11 @@ impl Terminals {
 
     fn shell(&self, script: &str) -> Result<Command> {
         let terminal = self.folder.path();
-        let mut command = Command::new("bash");
-        command.arg("-c").arg(format!("exec 2>&1; . \"$TERMINAL/environment\"; cd \"$(cat \"$TERMINAL/place\")\"; {script}"));
+        // Whoever starts the tests in the background of a shell leaves them Ctrl-C ignored.
+        let mut command = Command::new("env");
+        command
+            .args(["--default-signal=INT", "bash", "-c"])
+            .arg(format!("exec 2>&1; . \"$TERMINAL/environment\"; cd \"$(cat \"$TERMINAL/place\")\"; {script}"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         for name in ["HOTBAY_LOG", "HOTBAY_ADMIN_TOKEN", "RUST_BACKTRACE", "OLDPWD"] {
             command.env_remove(name);
