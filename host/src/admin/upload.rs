@@ -33,6 +33,8 @@ const MEMORY: u32 = 512;
 /// The longest wait for either.
 const WAIT: Duration = Duration::from_secs(30);
 const MIB: u64 = 1 << 20;
+/// Bytes of settings that are too large and are read all the same, before it is said.
+const LINGER: u64 = 4 << 20;
 
 /// How slow a client may be.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +97,11 @@ impl Uploads {
 /// Takes the text of settings in.
 pub(super) async fn settings(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     let expected = Expected::of(headers)?;
-    refuse_large(headers, SETTINGS_MAX)?;
+    if let Err(refusal) = refuse_large(headers, SETTINGS_MAX) {
+        // A client that writes while nobody reads learns that its connection broke, and not why.
+        let _ = receive(tokio::io::sink(), body, LINGER, PACE).await;
+        return Err(refusal);
+    }
     let text = receive(Vec::new(), body, SETTINGS_MAX, PACE).await.map(|(text, _)| Bytes::from(text))?;
     expected.check(&Digest::of(&text))?;
     Ok(text)
