@@ -1,7 +1,7 @@
 //! Where a service answers: its routes, and what one puts into a browser.
 
 use crate::workshop::Project;
-use hotbay::config::{HostPattern, RouteSpec, Settings};
+use hotbay::config::{HostPattern, RouteSpec, Settings, SettingsError};
 use std::{fs, net::SocketAddr};
 
 /// By the settings among the sources; those that cannot be read are told of when they are placed.
@@ -10,10 +10,15 @@ pub(super) fn of(project: &Project, bound: SocketAddr) -> String {
     routes.first().map_or_else(|| format!("http://{bound}/{}", project.name()), |route| shown(route, bound))
 }
 
+/// Its settings among the sources; the defaults where there are none.
+pub(super) fn settings(project: &Project) -> Result<Settings, SettingsError> {
+    let text = project.settings().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+    Settings::parse(project.name(), &text)
+}
+
 /// The routes that it will have, as far as its settings can be read.
 pub(super) fn routes(project: &Project) -> Vec<RouteSpec> {
-    let text = project.settings().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
-    let settings = Settings::parse(project.name(), &text).or_else(|_| Settings::parse(project.name(), ""));
+    let settings = settings(project).or_else(|_| Settings::parse(project.name(), ""));
     settings.map(|settings| settings.routes.to_vec()).unwrap_or_default()
 }
 

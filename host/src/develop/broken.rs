@@ -2,8 +2,8 @@
 
 use super::{Development, address, builds::Wanted};
 use crate::workshop::{Effort, Project};
-use hotbay::config::{ServiceName, Settings};
-use std::{collections::BTreeSet, fs, time::Instant};
+use hotbay::config::ServiceName;
+use std::{collections::BTreeSet, time::Instant};
 
 impl Development {
     /// Nothing says any more how this service is built, although its folder is there. `faults` were found in it.
@@ -63,8 +63,7 @@ impl Development {
     pub(super) fn other_settings_of_unbuilt(&mut self, project: &Project) {
         let name = project.name();
         self.unbuilt.moves(name, address::routes(project));
-        let text = project.settings().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
-        if let Err(error) = Settings::parse(name, &text) {
+        if let Err(error) = address::settings(project) {
             self.tell(|screen| screen.failed(name.as_str(), "its settings will not do", &error.to_string()));
         }
     }

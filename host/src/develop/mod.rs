@@ -1,7 +1,7 @@
 //! The loop of who develops: a save is built, placed into the bay and served, and what comes of it is told.
 //!
 //! [`Development::run`] waits for what happens and says who answers to it. Files: `ears.rs` hears of everything, `watch.rs` of saves, `tree.rs` knows what
-//! lies where, `follower.rs` decides what a save calls for, `broken.rs` says what cannot be built, `builds.rs` runs the builds, `awaited.rs` knows what the host makes of
+//! lies where, `follower.rs` decides what a save calls for, `builds.rs` runs the builds, `awaited.rs` knows what the host makes of
 //! them, `telling.rs` and `broken.rs` say what people are told, `screen.rs` how it is printed.
 
 mod address;
@@ -204,10 +204,7 @@ impl Development {
         if difference.is_empty() {
             return;
         }
-        let mut calls = follower::decide(&self.projects, &difference);
-        calls.leave_out_own_locks(|name| self.builds.runs(name));
-        calls.put_off(&difference.new_files, |name| self.builds.runs(name), &mut self.late);
-        let Calls { mut builds, mut settings, search } = calls;
+        let Calls { mut builds, mut settings, search } = self.called_for(&difference);
         let were_broken: BTreeSet<_> =
             builds.keys().chain(&settings).filter(|name| self.broken.contains(*name)).cloned().collect();
         let mut told = BTreeSet::new();
@@ -231,6 +228,14 @@ impl Development {
                 self.want(project, why, saved_at(&files));
             }
         }
+    }
+
+    /// What is to be done for it, without what builds that run have written themselves.
+    fn called_for(&mut self, difference: &Difference) -> Calls {
+        let mut calls = follower::decide(&self.projects, difference);
+        calls.leave_out_own_locks(|name| self.builds.runs(name));
+        calls.put_off(&difference.new_files, |name| self.builds.runs(name), &mut self.late);
+        calls
     }
 
     /// Looks at what was hinted at, or at everything, until there is no folder left that nobody hears of.
@@ -280,9 +285,7 @@ impl Development {
             let mut difference = self.look(None);
             // What is followed only from now on was not saved just now; the rest was, since the look before.
             difference.files.retain(|file| before.hold(file));
-            calls = follower::decide(&self.projects, &difference);
-            calls.leave_out_own_locks(|name| self.builds.runs(name));
-            calls.put_off(&difference.new_files, |name| self.builds.runs(name), &mut self.late);
+            calls = self.called_for(&difference);
             calls.builds.retain(|name, _| !came.contains(name));
         }
         for name in came {

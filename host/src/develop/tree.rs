@@ -178,22 +178,23 @@ impl Tree {
     /// A file that is followed alone: of its folder, which the system tells of, nothing else counts.
     fn look_at_one(&mut self, file: PathBuf, found: &Metadata, seen: &mut Seen, difference: &mut Difference) {
         if let Some(folder) = file.parent() {
-            seen.folders.insert(folder.to_owned());
-            if self.folders.insert(folder.to_owned()) {
-                difference.new_folders.insert(folder.to_owned());
-            }
+            self.note_folder(folder, seen, difference);
         }
         seen.files.insert(file.clone());
         self.note(file, found, false, difference);
     }
 
-    fn walk(&mut self, folder: &Path, depth: usize, seen: &mut Seen, difference: &mut Difference) {
-        // What cannot be read is not there, as far as anybody can follow it.
-        let Ok(entries) = fs::read_dir(folder) else { return };
+    fn note_folder(&mut self, folder: &Path, seen: &mut Seen, difference: &mut Difference) {
         seen.folders.insert(folder.to_owned());
         if self.folders.insert(folder.to_owned()) {
             difference.new_folders.insert(folder.to_owned());
         }
+    }
+
+    fn walk(&mut self, folder: &Path, depth: usize, seen: &mut Seen, difference: &mut Difference) {
+        // What cannot be read is not there, as far as anybody can follow it.
+        let Ok(entries) = fs::read_dir(folder) else { return };
+        self.note_folder(folder, seen, difference);
         for entry in entries.flatten() {
             let path = entry.path();
             if !self.counts(&path) {

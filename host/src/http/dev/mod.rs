@@ -161,12 +161,12 @@ impl Dev {
     ) -> Response<Bytes> {
         let Onlooker { asked, path, is_get, prefers_page, denials, output, .. } = onlooker;
         // Before it is asked what there is to tell: what changes between is news to the page.
-        let unserved = origin.service.filter(|_| origin.revision.is_none()).and_then(|service| self.signs.unserved(service));
+        let without_revision = origin.service.filter(|_| origin.revision.is_none());
+        let unserved = without_revision.and_then(|service| self.signs.unserved(service));
         let mut details = problem.details(output.of_request(origin.request_id));
         details.denied = denials.all();
         details.rejected = origin.service.and_then(|service| (self.unserved.rejects)(service.as_str()));
-        details.build =
-            origin.service.filter(|_| origin.revision.is_none()).and_then(|service| self.unserved.unbuilt.of(service));
+        details.build = without_revision.and_then(|service| self.unserved.unbuilt.of(service));
         if let Some(FirstBuild { state, .. }) = &details.build {
             let (reason, remedy) = match state {
                 Building::UnderWay => {
